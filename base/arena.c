@@ -1,0 +1,70 @@
+/* base/arena.c - one allocation cut into named arrays. */
+#include "base/arena.h"
+
+#include <stdint.h>
+#include <sys/mman.h>
+
+#include "base/alloc.h"
+
+struct phx_arena {
+    uint8_t *base;
+    size_t bytes;
+};
+
+static size_t slot_bytes(const phx_slot *slot)
+{
+    return (slot->n * slot->bytes + PHX_ARENA_ALIGN - 1) & ~(size_t)(PHX_ARENA_ALIGN - 1);
+}
+
+size_t phx_arena_bytes(const phx_slot *slots, size_t n_slots)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < n_slots; i++)
+        total += slot_bytes(&slots[i]);
+    return total;
+}
+
+phx_code phx_arena_create(const phx_slot *slots, size_t n_slots, phx_arena **ret_arena, phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    phx_arena *arena = phx_alloc(1, sizeof(*arena));
+    if (!arena) {
+        rc = PHX_FAIL(err, PHX_ERR_NOMEM, "arena handle");
+        goto out;
+    }
+    arena->bytes = phx_arena_bytes(slots, n_slots);
+    if (arena->bytes) {
+        /* Pages from mmap are zero and are only resident once touched; the account counts them all. */
+        void *base = mmap(NULL, arena->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (base == MAP_FAILED) {
+            rc = PHX_FAIL(err, PHX_ERR_NOMEM, "cannot allocate %zu bytes; lower --context or --max-batch", arena->bytes);
+            goto out;
+        }
+        arena->base = base;
+    }
+    size_t offset = 0;
+    for (size_t i = 0; i < n_slots; i++) {
+        if (slots[i].ret_ptr)
+            *slots[i].ret_ptr = slots[i].n ? arena->base + offset : NULL;
+        offset += slot_bytes(&slots[i]);
+    }
+    *ret_arena = arena;
+    arena = NULL;
+out:
+    phx_arena_destroy(arena);
+    return rc;
+}
+
+void phx_arena_destroy(phx_arena *arena)
+{
+    if (!arena)
+        return;
+    if (arena->base)
+        (void)munmap(arena->base, arena->bytes);
+    phx_free(arena);
+}
+
+size_t phx_arena_size(const phx_arena *arena)
+{
+    return arena->bytes;
+}

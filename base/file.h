@@ -1,0 +1,16 @@
+/* base/file.h - whole small files, read and written with limits and errors that name the path. */
+#ifndef PHX_BASE_FILE_H
+#define PHX_BASE_FILE_H
+
+#include "base/buf.h"
+#include "base/status.h"
+
+/* Appends the whole file to buf; fails with PHX_ERR_TOO_LONG past the buffer's ceiling. */
+phx_code phx_file_read(const char *path, phx_buf *buf, phx_error *err);
+
+/* Writes a temporary beside path, syncs and renames, so that half a file is never seen. mode e.g. 0644. */
+phx_code phx_file_write(const char *path, phx_bytes content, unsigned mode, phx_error *err);
+
+bool phx_file_exists(const char *path);
+
+#endif
