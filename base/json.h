@@ -64,7 +64,7 @@ bool phx_json_as_f64(const phx_json *node, double *ret_value); /* INT or REAL */
 /* Writing: commas and colons are the writer's business. Numbers in the shortest form that reads back equal. */
 typedef struct phx_json_writer {
     phx_buf *buf;
-    uint64_t has_item; /* bit d: level d already holds an item */
+    uint64_t has_item[2]; /* bit d: level d already holds an item; a parsed tree of depth 64 fits inside ours */
     uint32_t depth;
     bool after_key;
 } phx_json_writer;

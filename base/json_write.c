@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PHX_JSON_WRITE_DEPTH_MAX 64u
+#define PHX_JSON_WRITE_DEPTH_MAX 128u
 
 void phx_json_writer_init(phx_json_writer *w, phx_buf *buf)
 {
@@ -16,9 +16,10 @@ void phx_json_writer_init(phx_json_writer *w, phx_buf *buf)
 static void before_value(phx_json_writer *w)
 {
     const uint64_t bit = (uint64_t)1 << (w->depth & 63);
-    if (!w->after_key && (w->has_item & bit))
+    uint64_t *word = &w->has_item[w->depth / 64];
+    if (!w->after_key && (*word & bit))
         (void)phx_buf_char(w->buf, ',');
-    w->has_item |= bit;
+    *word |= bit;
     w->after_key = false;
 }
 
@@ -28,7 +29,7 @@ static void open_level(phx_json_writer *w, char bracket)
     (void)phx_buf_char(w->buf, bracket);
     w->depth++;
     assert(w->depth < PHX_JSON_WRITE_DEPTH_MAX);
-    w->has_item &= ~((uint64_t)1 << w->depth);
+    w->has_item[w->depth / 64] &= ~((uint64_t)1 << (w->depth & 63));
 }
 
 static void close_level(phx_json_writer *w, char bracket)
