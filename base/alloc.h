@@ -6,11 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* n objects of bytes each, zeroed, 64-byte aligned when the whole is 4 KiB or more; NULL when out of memory or on
- * overflow. Free with phx_free. */
+/* n objects of bytes each, zeroed, 64-byte aligned when the whole is 4 KiB or more; NULL when out of memory
+ * or on overflow. Free with phx_free. */
 void *phx_alloc(size_t n, size_t bytes);
 
-/* Grows (or first allocates) an array to n objects; the new part is not zeroed. The old pointer stays valid on NULL. */
+/* Grows (or first allocates) an array to n objects; the new part is not zeroed. The old pointer stays valid
+ * on NULL. */
 void *phx_realloc(void *old, size_t n, size_t bytes);
 
 void phx_free(void *ptr); /* accepts NULL */

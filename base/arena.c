@@ -37,7 +37,8 @@ phx_code phx_arena_create(const phx_slot *slots, size_t n_slots, phx_arena **ret
         /* Pages from mmap are zero and are only resident once touched; the account counts them all. */
         void *base = mmap(NULL, arena->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (base == MAP_FAILED) {
-            rc = PHX_FAIL(err, PHX_ERR_NOMEM, "cannot allocate %zu bytes; lower --context or --max-batch", arena->bytes);
+            rc = PHX_FAIL(err, PHX_ERR_NOMEM, "cannot allocate %zu bytes; lower --context or --max-batch",
+                          arena->bytes);
             goto out;
         }
         arena->base = base;

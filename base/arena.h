@@ -1,6 +1,6 @@
 /* base/arena.h - one allocation cut into named arrays.
- * Owns: the memory and the table of slots that describes it. Used for every buffer of the step path, so that the
- * plan's byte account and the real allocation come from one table (STYLE 21, 22). */
+ * Owns: the memory and the table of slots that describes it. Used for every buffer of the step path, so that
+ * the plan's byte account and the real allocation come from one table (STYLE 21, 22). */
 #ifndef PHX_BASE_ARENA_H
 #define PHX_BASE_ARENA_H
 
@@ -18,8 +18,10 @@ typedef struct phx_slot {
 } phx_slot;
 
 /* PHX_SLOT(buf, hidden, n) takes the element size from the pointer's type. */
-#define PHX_SLOT(object, field, count) \
-    {(void **)&(object)->field, (count), sizeof(*(object)->field), #field}
+#define PHX_SLOT(object, field, count)                                       \
+    {                                                                        \
+        (void **)&(object)->field, (count), sizeof(*(object)->field), #field \
+    }
 
 typedef struct phx_arena phx_arena;
 

@@ -8,11 +8,11 @@
 #include "base/str.h"
 
 typedef struct phx_buf {
-    char *ptr;      /* always terminated once anything was appended */
-    size_t n;       /* bytes used */
-    size_t cap;     /* bytes held */
-    size_t n_max;   /* ceiling */
-    phx_code code;  /* first failure: PHX_ERR_TOO_LONG or PHX_ERR_NOMEM */
+    char *ptr;     /* always terminated once anything was appended */
+    size_t n;      /* bytes used */
+    size_t cap;    /* bytes held */
+    size_t n_max;  /* ceiling */
+    phx_code code; /* first failure: PHX_ERR_TOO_LONG or PHX_ERR_NOMEM */
 } phx_buf;
 
 void phx_buf_init(phx_buf *buf, size_t n_max);

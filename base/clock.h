@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-uint64_t phx_clock_us(void);   /* CLOCK_MONOTONIC, microseconds */
+uint64_t phx_clock_us(void);    /* CLOCK_MONOTONIC, microseconds */
 int64_t phx_clock_wall_s(void); /* seconds since 1970, for `created` fields */
 
 #endif

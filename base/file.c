@@ -45,7 +45,8 @@ phx_code phx_file_write(const char *path, phx_bytes content, unsigned mode, phx_
     phx_code rc = PHX_OK;
     int fd = -1;
     char temporary[4096];
-    if ((size_t)snprintf(temporary, sizeof(temporary), "%s.%d.tmp", path, (int)getpid()) >= sizeof(temporary)) {
+    if ((size_t)snprintf(temporary, sizeof(temporary), "%s.%d.tmp", path, (int)getpid()) >=
+        sizeof(temporary)) {
         rc = PHX_FAIL(err, PHX_ERR_TOO_LONG, "path '%s' is too long", path);
         goto out;
     }

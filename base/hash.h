@@ -20,11 +20,12 @@ typedef struct phx_hasher {
 void phx_hasher_init(phx_hasher *hasher);
 void phx_hasher_add(phx_hasher *hasher, const void *ptr, size_t n);
 void phx_hasher_add_u64(phx_hasher *hasher, uint64_t value); /* little endian */
-void phx_hasher_add_text(phx_hasher *hasher, const char *text); /* with its length, so that ab,c differs from a,bc */
+void phx_hasher_add_text(phx_hasher *hasher,
+                         const char *text); /* with its length, so that ab,c differs from a,bc */
 phx_hash phx_hasher_final(phx_hasher *hasher);
 
 phx_hash phx_hash_of(const void *ptr, size_t n);
-bool phx_hash_eq(const phx_hash *a, const phx_hash *b); /* constant time */
+bool phx_hash_eq(const phx_hash *a, const phx_hash *b);                  /* constant time */
 void phx_hash_hex(const phx_hash *hash, size_t n_chars, char *ret_text); /* n_chars <= 64, plus terminator */
 
 void phx_random_bytes(void *ptr, size_t n); /* from the kernel: keys, request ids */

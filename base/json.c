@@ -16,7 +16,8 @@ static const phx_json *node_of(const json_t *value)
     return (const phx_json *)(const void *)value;
 }
 
-/* Depth and number of values, by a scan that knows only strings and brackets. Counting errs on the high side. */
+/* Depth and number of values, by a scan that knows only strings and brackets. Counting errs on the high side.
+ */
 static phx_code check_limits(phx_bytes text, phx_json_limits limits, phx_error *err)
 {
     if (text.n > limits.n_bytes_max)
@@ -37,7 +38,8 @@ static phx_code check_limits(phx_bytes text, phx_json_limits limits, phx_error *
             in_string = true;
         } else if (c == '{' || c == '[') {
             if (++depth > limits.depth_max)
-                return PHX_FAIL(err, PHX_ERR_TOO_LONG, "JSON nested deeper than %u at byte %zu", limits.depth_max, i);
+                return PHX_FAIL(err, PHX_ERR_TOO_LONG, "JSON nested deeper than %u at byte %zu",
+                                limits.depth_max, i);
             n_nodes++;
         } else if ((c == '}' || c == ']') && depth > 0) {
             depth--;
@@ -56,9 +58,11 @@ phx_code phx_json_parse(phx_bytes text, phx_json_limits limits, phx_json **ret_r
     if (rc != PHX_OK)
         return rc;
     json_error_t where;
-    json_t *root = json_loadb((const char *)text.ptr, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
+    json_t *root =
+        json_loadb((const char *)text.ptr, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
     if (!root)
-        return PHX_FAIL(err, PHX_ERR_CORRUPT, "JSON line %d column %d: %s", where.line, where.column, where.text);
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "JSON line %d column %d: %s", where.line, where.column,
+                        where.text);
     *ret_root = (phx_json *)(void *)root;
     return PHX_OK;
 }
@@ -121,7 +125,9 @@ const phx_json *phx_json_get(const phx_json *node, const char *key)
 size_t phx_json_count(const phx_json *node)
 {
     const json_t *value = jansson_of(node);
-    return json_is_array(value) ? json_array_size(value) : json_is_object(value) ? json_object_size(value) : 0;
+    return json_is_array(value)    ? json_array_size(value)
+           : json_is_object(value) ? json_object_size(value)
+                                   : 0;
 }
 
 const phx_json *phx_json_at(const phx_json *array, size_t idx)

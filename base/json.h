@@ -30,8 +30,8 @@ typedef struct phx_json_limits {
 #define PHX_JSON_LIMITS_REQUEST ((phx_json_limits){8u << 20, 64, 1000000})
 #define PHX_JSON_LIMITS_FILE    ((phx_json_limits){256u << 20, 64, 20000000})
 
-/* Rejects trailing text, duplicate keys, invalid UTF-8, NUL in strings, numbers out of range. Errors name line and
- * column. Destroy with phx_json_destroy. */
+/* Rejects trailing text, duplicate keys, invalid UTF-8, NUL in strings, numbers out of range. Errors name
+ * line and column. Destroy with phx_json_destroy. */
 phx_code phx_json_parse(phx_bytes text, phx_json_limits limits, phx_json **ret_root, phx_error *err);
 
 /* Reads and parses a whole file; errors name the path. */
@@ -61,10 +61,12 @@ bool phx_json_as_bool(const phx_json *node, bool *ret_value);
 bool phx_json_as_i64(const phx_json *node, int64_t *ret_value);
 bool phx_json_as_f64(const phx_json *node, double *ret_value); /* INT or REAL */
 
-/* Writing: commas and colons are the writer's business. Numbers in the shortest form that reads back equal. */
+/* Writing: commas and colons are the writer's business. Numbers in the shortest form that reads back equal.
+ */
 typedef struct phx_json_writer {
     phx_buf *buf;
-    uint64_t has_item[2]; /* bit d: level d already holds an item; a parsed tree of depth 64 fits inside ours */
+    uint64_t
+        has_item[2]; /* bit d: level d already holds an item; a parsed tree of depth 64 fits inside ours */
     uint32_t depth;
     bool after_key;
 } phx_json_writer;

@@ -26,8 +26,8 @@ void phx_log(phx_log_level level, const char *format, ...)
     struct tm utc;
     (void)clock_gettime(CLOCK_REALTIME, &now); /* wall clock: for people only, never for timeouts */
     (void)gmtime_r(&now.tv_sec, &utc);
-    int n = snprintf(line, sizeof(line), "%02d:%02d:%02d.%03ld %-5s %s: ", utc.tm_hour, utc.tm_min, utc.tm_sec,
-                     now.tv_nsec / 1000000, level_names[level], log_name);
+    int n = snprintf(line, sizeof(line), "%02d:%02d:%02d.%03ld %-5s %s: ", utc.tm_hour, utc.tm_min,
+                     utc.tm_sec, now.tv_nsec / 1000000, level_names[level], log_name);
     va_list args;
     va_start(args, format);
     const int room = (int)sizeof(line) - 1 - n;
@@ -35,7 +35,8 @@ void phx_log(phx_log_level level, const char *format, ...)
     va_end(args);
     n += wrote < room ? wrote : room - 1;
     line[n++] = '\n';
-    /* One write per line keeps lines of several processes apart. A full pipe loses the line, not the program. */
+    /* One write per line keeps lines of several processes apart. A full pipe loses the line, not the program.
+     */
     const ssize_t ignored = write(STDERR_FILENO, line, (size_t)n);
     (void)ignored;
 }

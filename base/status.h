@@ -7,25 +7,25 @@
 /* code, what is lost when it happens, what a person reads.
  * Scope decides the reaction: NONE nothing, REQUEST fails one request, RANK replaces a rank,
  * GROUP relaunches the group, PROCESS ends the program. */
-#define PHX_CODES(X)                                                            \
-    X(PHX_OK, NONE, "ok")                                                       \
-    X(PHX_ERR_INVALID, REQUEST, "invalid argument")                             \
-    X(PHX_ERR_UNSUPPORTED, REQUEST, "not supported")                            \
-    X(PHX_ERR_TOO_LONG, REQUEST, "limit exceeded")                              \
-    X(PHX_ERR_NOT_FOUND, REQUEST, "not found")                                  \
-    X(PHX_ERR_CANCELLED, REQUEST, "cancelled")                                  \
-    X(PHX_ERR_DEADLINE, REQUEST, "deadline exceeded")                           \
-    X(PHX_ERR_BUSY, REQUEST, "queue is full")                                   \
-    X(PHX_ERR_UNAVAILABLE, REQUEST, "not ready")                                \
-    X(PHX_ERR_DENIED, REQUEST, "not authorised")                                \
-    X(PHX_ERR_IO, PROCESS, "input/output error")                                \
-    X(PHX_ERR_CORRUPT, PROCESS, "malformed data")                               \
-    X(PHX_ERR_NOMEM, PROCESS, "out of memory")                                  \
-    X(PHX_ERR_IN_USE, PROCESS, "address in use")                                \
-    X(PHX_ERR_MISMATCH, GROUP, "ranks disagree")                                \
-    X(PHX_ERR_COMM, GROUP, "collective failed")                                 \
-    X(PHX_ERR_PEER_LOST, GROUP, "rank lost")                                    \
-    X(PHX_ERR_NUMERIC, GROUP, "self-check failed")                              \
+#define PHX_CODES(X)                                  \
+    X(PHX_OK, NONE, "ok")                             \
+    X(PHX_ERR_INVALID, REQUEST, "invalid argument")   \
+    X(PHX_ERR_UNSUPPORTED, REQUEST, "not supported")  \
+    X(PHX_ERR_TOO_LONG, REQUEST, "limit exceeded")    \
+    X(PHX_ERR_NOT_FOUND, REQUEST, "not found")        \
+    X(PHX_ERR_CANCELLED, REQUEST, "cancelled")        \
+    X(PHX_ERR_DEADLINE, REQUEST, "deadline exceeded") \
+    X(PHX_ERR_BUSY, REQUEST, "queue is full")         \
+    X(PHX_ERR_UNAVAILABLE, REQUEST, "not ready")      \
+    X(PHX_ERR_DENIED, REQUEST, "not authorised")      \
+    X(PHX_ERR_IO, PROCESS, "input/output error")      \
+    X(PHX_ERR_CORRUPT, PROCESS, "malformed data")     \
+    X(PHX_ERR_NOMEM, PROCESS, "out of memory")        \
+    X(PHX_ERR_IN_USE, PROCESS, "address in use")      \
+    X(PHX_ERR_MISMATCH, GROUP, "ranks disagree")      \
+    X(PHX_ERR_COMM, GROUP, "collective failed")       \
+    X(PHX_ERR_PEER_LOST, GROUP, "rank lost")          \
+    X(PHX_ERR_NUMERIC, GROUP, "self-check failed")    \
     X(PHX_ERR_INTERNAL, GROUP, "internal error")
 
 typedef enum phx_code {

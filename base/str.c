@@ -87,7 +87,11 @@ bool phx_utf8_valid(const char *ptr, size_t n)
     const unsigned char *s = (const unsigned char *)ptr;
     for (size_t i = 0; i < n;) {
         const unsigned char c = s[i];
-        size_t extra = c < 0x80 ? 0 : (c & 0xE0) == 0xC0 ? 1 : (c & 0xF0) == 0xE0 ? 2 : (c & 0xF8) == 0xF0 ? 3 : 9;
+        size_t extra = c < 0x80             ? 0
+                       : (c & 0xE0) == 0xC0 ? 1
+                       : (c & 0xF0) == 0xE0 ? 2
+                       : (c & 0xF8) == 0xF0 ? 3
+                                            : 9;
         if (extra == 9 || extra >= n - i)
             return false;
         uint32_t point = extra == 0 ? c : c & (0x3Fu >> extra);

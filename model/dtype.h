@@ -1,0 +1,109 @@
+/* model/dtype.h - how single numbers and whole matrices are stored.
+ * Owns: the dtype table (safetensors names), scalar conversions, the format table with its reference decoder.
+ * Not here: fast decoding (kernels/cpu). */
+#ifndef PHX_MODEL_DTYPE_H
+#define PHX_MODEL_DTYPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/str.h"
+
+/* dtype, safetensors name, bytes per element */
+#define PHX_DTYPES(X)            \
+    X(PHX_F32, "F32", 4)         \
+    X(PHX_BF16, "BF16", 2)       \
+    X(PHX_F16, "F16", 2)         \
+    X(PHX_F8_E4M3, "F8_E4M3", 1) \
+    X(PHX_F8_E8M0, "F8_E8M0", 1) \
+    X(PHX_I32, "I32", 4)         \
+    X(PHX_I64, "I64", 8)         \
+    X(PHX_I8, "I8", 1)           \
+    X(PHX_U8, "U8", 1)
+
+typedef enum phx_dtype {
+#define X(dtype, name, bytes) dtype,
+    PHX_DTYPES(X)
+#undef X
+        PHX_DTYPE_COUNT
+} phx_dtype;
+
+const char *phx_dtype_name(phx_dtype dtype);
+size_t phx_dtype_bytes(phx_dtype dtype);
+bool phx_dtype_parse(phx_str name, phx_dtype *ret_dtype);
+
+/* How a weight matrix is stored: element dtype and, for block formats, what its scales cover. */
+#define PHX_FORMATS(X)                                                       \
+    /* format, name, element dtype, scale block (rows = columns, 0: none) */ \
+    X(PHX_FORMAT_F32, "f32", PHX_F32, 0)                                     \
+    X(PHX_FORMAT_BF16, "bf16", PHX_BF16, 0)                                  \
+    X(PHX_FORMAT_F16, "f16", PHX_F16, 0)                                     \
+    X(PHX_FORMAT_FP8_BLOCK, "fp8", PHX_F8_E4M3, 128)
+
+typedef enum phx_format {
+#define X(format, name, dtype, block) format,
+    PHX_FORMATS(X)
+#undef X
+        PHX_FORMAT_COUNT
+} phx_format;
+
+const char *phx_format_name(phx_format format);
+phx_dtype phx_format_dtype(phx_format format);
+int64_t phx_format_block(phx_format format);
+size_t phx_format_row_bytes(phx_format format, int64_t n_cols);
+bool phx_format_parse(phx_str name, phx_format *ret_format);
+
+static inline float phx_f32_of_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
+static inline uint32_t phx_bits_of_f32(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
+static inline float phx_bf16_to_f32(uint16_t code)
+{
+    return phx_f32_of_bits((uint32_t)code << 16);
+}
+
+/* Nearest, ties to even; NaN stays NaN (quiet). */
+static inline uint16_t phx_f32_to_bf16(float value)
+{
+    const uint32_t bits = phx_bits_of_f32(value);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u)
+        return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+}
+
+float phx_f16_to_f32(uint16_t code);
+uint16_t phx_f32_to_f16(float value); /* nearest even */
+float phx_e4m3_to_f32(uint8_t code);  /* bias 7, no infinity, 0x7F and 0xFF are NaN */
+uint8_t phx_f32_to_e4m3(float value); /* nearest even, saturating at 448; NaN to 0x7F */
+float phx_e8m0_to_f32(uint8_t code);  /* 2^(code-127), 255 is NaN */
+
+/* A weight matrix or the slice of one that a rank holds: borrowed memory in the stored format, row major.
+ * The value of local element (r, c) of a block format is element * scales[((r + row_shift) / 128) *
+ * scale_stride + (c + col_shift) / 128]: shifts are the slice's offset inside its first scale block, so cuts
+ * need no alignment. */
+typedef struct phx_matrix {
+    const void *data;     /* [n_rows][n_cols] elements, densely packed, any alignment of the element size */
+    const float *scales;  /* [scale rows][scale_stride]; NULL for formats without scales */
+    int64_t n_rows;       /* outputs, local to this rank */
+    int64_t n_cols;       /* inputs, local to this rank */
+    int64_t scale_stride; /* scales between scale rows */
+    int32_t row_shift;    /* 0..127 */
+    int32_t col_shift;    /* 0..127 */
+    phx_format format;
+} phx_matrix;
+
+/* Reference decoder: the exact f32 value (code * scale rounded once to f32) of one element. */
+float phx_matrix_at(const phx_matrix *matrix, int64_t row, int64_t col);
+
+#endif

@@ -1,0 +1,96 @@
+/* worker/comm/comm.h - the data plane between ranks: three verbs, one interface, several backends.
+ * Owns: the meaning of the verbs and their fixed order of addition (DESIGN 7c, 7g).
+ * Not here: control messages (proto/link.h). Backends: comm_loop.c (ranks are threads of one process, for
+ * tests and thread sanitizer), comm_shm.c (one host: shared memory with futex), comm_mpi.c (several hosts).
+ *
+ * Every verb is called by all members of its scope in the same order with the same sizes; one thread per rank
+ * calls. A verb fails with PHX_ERR_COMM or PHX_ERR_PEER_LOST in bounded time after phx_comm_abort or when a
+ * deadline passes; then the communicator is dead and every later verb fails at once. */
+#ifndef PHX_WORKER_COMM_H
+#define PHX_WORKER_COMM_H
+
+#include "base/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct phx_comm phx_comm;
+
+typedef struct phx_comm_shape {
+    uint32_t rank; /* stage * tp + tp_rank */
+    uint32_t tp;   /* 1, 2, 4, 8 */
+    uint32_t pp;
+    size_t exchange_bytes; /* largest payload of one exchange or of one rank's share of a gather; longer ones
+                              are cut */
+    size_t stage_bytes;    /* largest payload of one send to a neighbouring stage */
+    uint32_t timeout_ms;   /* longest wait inside one verb; 0: none */
+} phx_comm_shape;
+
+/* Backends implement this table; callers use the functions below. */
+typedef struct phx_comm_ops {
+    const char *name; /* "loop", "shm", "mpi" */
+    phx_code (*exchange)(phx_comm *comm, float *values, size_t n, phx_error *err);
+    phx_code (*gather)(phx_comm *comm, const void *mine, size_t n_bytes, void *all, phx_error *err);
+    phx_code (*send)(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
+    phx_code (*recv)(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
+    phx_code (*barrier)(phx_comm *comm, phx_error *err);
+    void (*abort)(phx_comm *comm);
+    void (*destroy)(phx_comm *comm);
+} phx_comm_ops;
+
+typedef struct phx_comm_traffic { /* bytes that left or entered this rank, compared with the plan */
+    uint64_t exchange_bytes; /* 2 * 4 * n * (tp - 1) / tp per exchange of n values (rounded as the cut is),
+                                each way summed */
+    uint64_t gather_bytes;
+    uint64_t stage_bytes;
+    uint64_t n_verbs; /* progress counter: read by the control thread */
+} phx_comm_traffic;
+
+struct phx_comm { /* first member of every backend's own struct */
+    const phx_comm_ops *ops;
+    phx_comm_shape shape;
+    phx_comm_traffic traffic;
+};
+
+/* values[i] becomes the sum over the tp ranks of this stage, added as a balanced binary tree in tp-rank order
+ * ((0+1)+(2+3))+((4+5)+(6+7)); the same bits on every rank. In place. tp 1: no-op. */
+phx_code phx_exchange(phx_comm *comm, float *values, size_t n, phx_error *err);
+
+/* all[r * n_bytes ...] = rank r's mine, for the tp ranks of this stage. all may not overlap mine except at
+ * its own place. */
+phx_code phx_gather(phx_comm *comm, const void *mine, size_t n_bytes, void *all, phx_error *err);
+
+/* To and from the rank with the same tp_rank of another stage. Buffered up to stage_bytes: one outstanding
+ * message per direction and pair never blocks the sender on the receiver's progress more than one step. */
+phx_code phx_stage_send(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
+phx_code phx_stage_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
+
+/* All ranks of the group; start-up and shutdown only. */
+phx_code phx_comm_barrier(phx_comm *comm, phx_error *err);
+
+/* From any thread: makes the verbs of this rank, running and future, fail soon. Idempotent. */
+void phx_comm_abort(phx_comm *comm);
+void phx_comm_destroy(phx_comm *comm); /* accepts NULL */
+
+/* ---- making one ---- */
+
+/* Ranks as threads of one process. Create the hub once, then one comm per rank. */
+typedef struct phx_comm_hub phx_comm_hub;
+phx_code phx_comm_hub_create(uint32_t n_ranks, phx_comm_hub **ret_hub, phx_error *err);
+void phx_comm_hub_destroy(phx_comm_hub *hub);
+phx_code phx_comm_loop_create(phx_comm_hub *hub, const phx_comm_shape *shape, phx_comm **ret_comm,
+                              phx_error *err);
+
+/* Ranks on one host. dir_name: a group-unique name from the coordinator ("phx-<hex>"); rank 0 makes the
+ * segment, all attach, then it is unlinked so that the kernel frees it with the last process. Blocks until
+ * all attached or deadline. */
+phx_code phx_comm_shm_create(const char *segment_name, const phx_comm_shape *shape, phx_comm **ret_comm,
+                             phx_error *err);
+/* Bytes of shared memory that one rank accounts for (its slots), for the plan. */
+size_t phx_comm_shm_bytes(const phx_comm_shape *shape);
+
+/* Ranks over MPI_COMM_WORLD (worker/main.c has called MPI_Init_thread; all verbs from one thread). Built with
+ * PHX_MPI. */
+phx_code phx_comm_mpi_create(const phx_comm_shape *shape, phx_comm **ret_comm, phx_error *err);
+
+#endif
