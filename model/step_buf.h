@@ -1,0 +1,97 @@
+/* model/step_buf.h - every buffer of a step, its shape and size, as one table.
+ * Owns: the shapes that planner (bytes) and executor (pointers) share, so that the plan's account is the
+ * allocation. Not here: weights and cache (model/plan.h), what the numbers mean (worker/exec). */
+#ifndef PHX_MODEL_STEP_BUF_H
+#define PHX_MODEL_STEP_BUF_H
+
+#include "base/arena.h"
+#include "model/plan.h"
+
+#define PHX_SCORE_ROWS    32u /* query rows whose index scores are held at once */
+#define PHX_LOGIT_ROWS    64u /* rows whose logits are held at once; a step with more works in pieces */
+#define PHX_VOCAB_TOP     64u /* candidates each vocabulary leaf offers (DESIGN 3) */
+#define PHX_EXPANDED_ROWS 64u /* keys of the expanded form held for the self-check in deterministic mode */
+
+/* n_tokens = rows of a step; _rank = local to this rank. Activations ("act") hold numerics.act numbers. */
+typedef struct phx_step_buf {
+    int32_t *token_ids;     /* [n_tokens] local embedding row or -1 */
+    int32_t *positions;     /* [n_tokens] */
+    int64_t *entries;       /* [n_tokens] cache entry of each token */
+    int32_t *n_keys;        /* [n_tokens] position + 1 */
+    const int32_t **blocks; /* [n_tokens] block table of the token's slot */
+    float *hidden;          /* [n_tokens][d_hidden] residual stream, f32 */
+    float *partial;         /* [n_tokens][d_hidden] leaf sums before and after the exchange */
+    float *norm;            /* [n_tokens][d_hidden] f32: router, index weights */
+    uint8_t *norm_act;      /* [n_tokens][d_hidden] act */
+    float *q_a;             /* [n_tokens][q_lora] */
+    uint8_t *q_a_act;       /* [n_tokens][q_lora] act, normalised: feeds q_b and the indexer */
+    float *latent;          /* [n_tokens][kv_lora + d_rope] */
+    float *q;               /* [n_tokens][n_heads_rank][d_nope + d_rope] */
+    uint8_t *q_act;         /* [n_tokens][n_heads_rank][d_nope + d_rope] act */
+    float *q_latent;        /* [n_tokens][n_heads_rank][kv_lora + d_rope] */
+    uint8_t *o_latent;      /* [n_tokens][n_heads_rank][kv_lora] act */
+    float *heads;           /* [n_tokens][n_heads_rank][d_v] */
+    uint8_t *heads_act;     /* [n_tokens][n_heads_rank][d_v] act */
+    float *expanded;        /* [expanded rows][n_heads_rank][d_nope + d_v] */
+    float *expanded_key;    /* [expanded rows][kv_lora + d_rope] cache entries widened */
+    float *index_q;         /* [n_tokens][index_n_heads][index_d] */
+    float *index_k;         /* [n_tokens][index_d] */
+    float *index_w;         /* [n_tokens][index_n_heads] */
+    float *index_scores;    /* [PHX_SCORE_ROWS][n_context] */
+    int32_t *selected;      /* [n_tokens][index_topk] */
+    int32_t *n_selected;    /* [n_tokens] */
+    float *router;          /* [n_tokens][n_experts] */
+    int32_t *expert_ids;    /* [n_tokens][n_experts_used] ascending */
+    float *expert_weights;  /* [n_tokens][n_experts_used] */
+    int64_t *expert_first;  /* [n_experts + 1] */
+    int32_t *entry_token;   /* [n_tokens * n_experts_used] */
+    float *entry_weight;    /* [n_tokens * n_experts_used] */
+    int64_t *token_first;   /* [n_tokens + 1] */
+    int32_t *token_entries; /* [n_tokens * n_experts_used] */
+    uint8_t *routed_act;    /* [n_tokens * n_experts_used][routed width_rank] act */
+    uint8_t *fixed_act;     /* [n_tokens][dense or shared width_rank] act */
+    /* logits and sampling, last stage only */
+    int32_t *logit_rows;    /* [PHX_LOGIT_ROWS] rows of the step that need logits */
+    uint8_t *logit_x;       /* [PHX_LOGIT_ROWS][d_hidden] act */
+    float *logits;          /* [PHX_LOGIT_ROWS][n_vocab_rank] */
+    float *inv_temperature; /* [PHX_LOGIT_ROWS] */
+    uint8_t *offers;        /* this rank's candidates, [PHX_LOGIT_ROWS][leaves_rank] of phx_vocab_offer */
+    uint8_t *all_offers;    /* of all tp ranks */
+    float *full_logits;     /* [n_vocab padded to tp equal shares] one row gathered when the candidates do not
+                               reach */
+    int32_t *sampled;       /* [n_slots] tokens sent to the first stage */
+    uint16_t *counts;       /* [n_slots][n_vocab_rank] output tokens of each slot, local ids */
+    uint8_t *seen;          /* [n_slots][n_vocab_rank] prompt or output */
+    /* slots */
+    int32_t *block_tables; /* [n_slots][n_context / 64] */
+} phx_step_buf;
+
+/* What one vocabulary leaf offers for one row. */
+typedef struct phx_vocab_offer {
+    float lse[2];      /* log-sum-exp at temperature 1 and at the row's temperature */
+    float noisy_value; /* largest logit / T + noise of the leaf, for unfiltered sampling */
+    int32_t noisy_id;
+    int32_t ids[PHX_VOCAB_TOP];
+    float values[PHX_VOCAB_TOP];
+} phx_vocab_offer;
+
+typedef struct phx_step_bytes {
+    uint64_t activations;
+    uint64_t logits;   /* the "logits and sampling" part */
+    uint64_t exchange; /* largest payload of one exchange, of a gather's share and of a stage send */
+    uint64_t stage;
+} phx_step_bytes;
+
+/* Sizes for a rank whose ranges (layers, heads, vocab, experts) are already in rank_plan; request with its
+ * zeros filled. */
+phx_step_bytes phx_step_buf_bytes(const phx_dims *dims, const phx_plan_request *request,
+                                  const phx_rank_plan *rank_plan, int64_t routed_width_rank,
+                                  int64_t fixed_width_rank);
+
+/* Allocates and sets every pointer of buf. Destroy the arena to free all. */
+phx_code phx_step_buf_create(const phx_dims *dims, const phx_plan_request *request,
+                             const phx_rank_plan *rank_plan, int64_t routed_width_rank,
+                             int64_t fixed_width_rank, phx_step_buf *ret_buf, phx_arena **ret_arena,
+                             phx_error *err);
+
+#endif
