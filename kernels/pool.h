@@ -15,7 +15,8 @@
 
 typedef struct phx_pool phx_pool;
 
-/* n_threads >= 1, the caller of phx_pool_run counts as one. cpus: n_threads cpu numbers to pin to, or NULL.
+/* n_threads >= 1, the caller of phx_pool_run counts as one. cpus: n_threads cpu numbers to pin to, or NULL;
+ * cpus[0] pins the calling thread, which should be the one that runs the pool. Destroy with phx_pool_destroy.
  * Waiting threads spin shortly, then sleep in a futex, so an idle rank costs nothing. */
 phx_code phx_pool_create(uint32_t n_threads, const int *cpus, phx_pool **ret_pool, phx_error *err);
 void phx_pool_destroy(phx_pool *pool); /* accepts NULL */
