@@ -4,6 +4,7 @@
 #ifndef PHX_MODEL_SAFETENSORS_H
 #define PHX_MODEL_SAFETENSORS_H
 
+#include "base/hash.h"
 #include "base/status.h"
 #include "model/dtype.h"
 
@@ -36,6 +37,8 @@ const phx_st_tensor *phx_st_at(const phx_st_file *file, size_t idx);
 const phx_st_tensor *phx_st_find(const phx_st_file *file, phx_str name); /* hashed; NULL when absent */
 phx_str phx_st_metadata(const phx_st_file *file, const char *key);       /* {NULL, 0} when absent */
 const char *phx_st_path(const phx_st_file *file);
+uint64_t phx_st_file_bytes(const phx_st_file *file); /* prefix, header and data */
+phx_hash phx_st_head_hash(const phx_st_file *file);  /* of the header's text */
 
 /* Reads [offset, offset + n) of a tensor's bytes. Short files, truncation while open and I/O errors name file
  * and byte. */

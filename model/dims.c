@@ -1,0 +1,448 @@
+/* model/dims.c - config.json in old and new spellings to phx_dims; YaRN.
+ * Owns: the ranges of every number, so that no later product can overflow 63 bits. Writing is dims_write.c.
+ */
+#include "model/dims.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "base/file.h"
+#include "model/family.h"
+
+/* reliability.md 3.4 */
+#define CONFIG_LIMITS ((phx_json_limits){1u << 20, 16, 200000})
+
+#define LAYERS_MAX       512
+#define EXPERT_SLOTS_MAX (1 << 18) /* layers x experts: bounds the expected tensors */
+#define PATH_BYTES       4096
+
+/* An integer key of config.json with its range. */
+typedef struct int_key {
+    const char *key;
+    size_t offset;
+    int64_t min;
+    int64_t max;
+    int64_t otherwise; /* when absent or null; REQUIRED: then an error */
+} int_key;
+
+#define REQUIRED INT64_MIN
+#define KEY(key, field, min, max, other)                      \
+    {                                                         \
+        key, offsetof(phx_dims, field), (min), (max), (other) \
+    }
+
+/* With these ranges the largest model has 2^58 elements, and any one matrix fewer than 2^40. */
+static const int_key int_keys[] = {
+    KEY("num_hidden_layers", n_layers, 1, LAYERS_MAX, REQUIRED),
+    KEY("first_k_dense_replace", n_layers_dense, 0, LAYERS_MAX, 0),
+    KEY("num_nextn_predict_layers", n_layers_mtp, 0, 8, 0),
+    KEY("vocab_size", n_vocab, 1, 1 << 22, REQUIRED),
+    KEY("max_position_embeddings", n_positions, 1, 1 << 24, REQUIRED),
+    KEY("hidden_size", d_hidden, 1, 1 << 16, REQUIRED),
+    KEY("intermediate_size", d_ff_dense, 1, 1 << 20, REQUIRED),
+    KEY("moe_intermediate_size", d_ff_expert, 1, 1 << 18, REQUIRED),
+    KEY("num_attention_heads", n_heads, 1, 1024, REQUIRED),
+    KEY("qk_nope_head_dim", d_nope, 1, 1024, REQUIRED),
+    KEY("qk_rope_head_dim", d_rope, 2, 1024, REQUIRED),
+    KEY("v_head_dim", d_v, 1, 1024, REQUIRED),
+    KEY("q_lora_rank", q_lora, 0, 1 << 16, 0),
+    KEY("kv_lora_rank", kv_lora, 1, 1 << 16, REQUIRED),
+    KEY("n_routed_experts", n_experts, 1, 4096, REQUIRED),
+    KEY("num_experts_per_tok", n_experts_used, 1, 256, REQUIRED),
+    KEY("n_shared_experts", n_experts_shared, 0, 16, 0),
+    KEY("n_group", n_expert_groups, 1, 4096, 1),
+    KEY("topk_group", n_expert_groups_used, 1, 4096, 1),
+    KEY("bos_token_id", bos_id, 0, (1 << 22) - 1, -1),
+};
+
+static const int_key index_keys[] = {
+    KEY("index_n_heads", index_n_heads, 1, 1024, REQUIRED),
+    KEY("index_head_dim", index_d, 2, 1024, REQUIRED),
+    KEY("index_topk", index_topk, 1, 1 << 20, REQUIRED),
+};
+
+static phx_code parse_types(const phx_json *config, phx_dims *dims, const phx_family **ret_family,
+                            phx_error *err);
+static phx_code parse_ints(const phx_json *config, const int_key *keys, size_t n_keys, phx_dims *dims,
+                           phx_error *err);
+static phx_code parse_reals(const phx_json *config, phx_dims *dims, phx_error *err);
+static phx_code parse_rope(const phx_json *config, phx_rope *rope, phx_error *err);
+static phx_code refuse_unknown(const phx_json *config, const phx_dims *dims, phx_error *err);
+static phx_code parse_quantisation(const phx_json *config, phx_dims *dims, phx_error *err);
+static phx_code add_eos(const phx_json *config, const char *where, phx_dims *dims, phx_error *err);
+static phx_code check_together(const phx_dims *dims, phx_error *err);
+
+phx_code phx_dims_load(const char *model_dir, phx_dims *ret_dims, phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    phx_json *config = NULL;
+    phx_json *generation = NULL;
+    phx_dims dims = {0};
+    phx_error inner = {0};
+    char path[PATH_BYTES];
+    if ((size_t)snprintf(path, sizeof(path), "%s/config.json", model_dir) >= sizeof(path) - 32) {
+        rc = PHX_FAIL(err, PHX_ERR_TOO_LONG, "the model folder's path is longer than %d bytes", PATH_BYTES);
+        goto out;
+    }
+    rc = phx_json_parse_file(path, CONFIG_LIMITS, &config, err);
+    if (rc != PHX_OK)
+        goto out;
+    rc = phx_dims_parse(config, &dims, &inner);
+    if (rc != PHX_OK) {
+        rc = PHX_FAIL(err, rc, "'%s': %s", path, inner.text);
+        goto out;
+    }
+    (void)snprintf(path, sizeof(path), "%s/generation_config.json", model_dir);
+    if (phx_file_exists(path)) {
+        rc = phx_json_parse_file(path, CONFIG_LIMITS, &generation, err);
+        if (rc == PHX_OK)
+            rc = add_eos(generation, path, &dims, err);
+        if (rc != PHX_OK)
+            goto out;
+    }
+    *ret_dims = dims;
+out:
+    phx_json_destroy(config);
+    phx_json_destroy(generation);
+    return rc;
+}
+
+phx_code phx_dims_parse(const phx_json *config, phx_dims *ret_dims, phx_error *err)
+{
+    phx_dims dims = {0};
+    const phx_family *family = NULL;
+    if (!config || phx_json_kind_of(config) != PHX_JSON_OBJECT)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "the config is not a JSON object");
+    phx_code rc = parse_types(config, &dims, &family, err);
+    if (rc == PHX_OK)
+        rc = parse_ints(config, int_keys, sizeof(int_keys) / sizeof(int_keys[0]), &dims, err);
+    if (rc == PHX_OK && family->has_indexer)
+        rc = parse_ints(config, index_keys, sizeof(index_keys) / sizeof(index_keys[0]), &dims, err);
+    if (rc == PHX_OK)
+        rc = parse_reals(config, &dims, err);
+    if (rc == PHX_OK)
+        rc = parse_rope(config, &dims.rope, err);
+    if (rc == PHX_OK)
+        rc = refuse_unknown(config, &dims, err);
+    if (rc == PHX_OK)
+        rc = parse_quantisation(config, &dims, err);
+    if (rc == PHX_OK)
+        rc = add_eos(config, "config.json", &dims, err);
+    if (rc == PHX_OK)
+        rc = check_together(&dims, err);
+    if (rc != PHX_OK)
+        return rc;
+    dims.norm_topk = true;
+    (void)phx_json_as_bool(phx_json_get(config, "norm_topk_prob"), &dims.norm_topk);
+    if (family->has_indexer) {
+        dims.index_rope_interleaved = family->index_rope_interleaved;
+        (void)phx_json_as_bool(phx_json_get(config, "indexer_rope_interleave"), &dims.index_rope_interleaved);
+    }
+    *ret_dims = dims;
+    return PHX_OK;
+}
+
+/* ---- values ---- */
+
+static bool is_null(const phx_json *node)
+{
+    return !node || phx_json_kind_of(node) == PHX_JSON_NULL;
+}
+
+/* Makers write integers as 64 and as 64.0. */
+static bool as_whole(const phx_json *node, int64_t *ret_value)
+{
+    double real;
+    if (phx_json_as_i64(node, ret_value))
+        return true;
+    if (!phx_json_as_f64(node, &real) || !(fabs(real) < 0x1p53) || floor(real) != real)
+        return false;
+    *ret_value = (int64_t)real;
+    return true;
+}
+
+static phx_code parse_ints(const phx_json *config, const int_key *keys, size_t n_keys, phx_dims *dims,
+                           phx_error *err)
+{
+    for (size_t i = 0; i < n_keys; i++) {
+        const int_key *k = &keys[i];
+        const phx_json *node = phx_json_get(config, k->key);
+        int64_t value = k->otherwise;
+        if (is_null(node)) {
+            if (k->otherwise == REQUIRED)
+                return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is missing", k->key);
+        } else if (!as_whole(node, &value)) {
+            return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is a %s that is not a whole number", k->key,
+                            phx_json_kind_name(node));
+        } else if (value < k->min || value > k->max) {
+            return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is %lld, outside %lld .. %lld", k->key,
+                            (long long)value, (long long)k->min, (long long)k->max);
+        }
+        memcpy((char *)dims + k->offset, &value, sizeof(value));
+    }
+    return PHX_OK;
+}
+
+static phx_code real_key(const phx_json *object, const char *key, double min, double max, double otherwise,
+                         double *ret_value, phx_error *err)
+{
+    const phx_json *node = phx_json_get(object, key);
+    double value = otherwise;
+    if (!is_null(node) && !phx_json_as_f64(node, &value))
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is a %s, not a number", key,
+                        phx_json_kind_name(node));
+    if (!(value >= min && value <= max)) /* catches NaN, which stands for "required" */
+        return PHX_FAIL(err, PHX_ERR_CORRUPT,
+                        is_null(node) ? "key '%s' is missing" : "key '%s' is out of range", key);
+    *ret_value = value;
+    return PHX_OK;
+}
+
+static phx_code parse_reals(const phx_json *config, phx_dims *dims, phx_error *err)
+{
+    phx_code rc = real_key(config, "rms_norm_eps", 1e-12, 1.0, 1e-6, &dims->rms_eps, err);
+    if (rc == PHX_OK)
+        rc = real_key(config, "routed_scaling_factor", 1e-6, 1e6, 1.0, &dims->routed_scale, err);
+    return rc;
+}
+
+static phx_code parse_rope(const phx_json *config, phx_rope *rope, phx_error *err)
+{
+    const phx_json *scaling = phx_json_get(config, "rope_parameters");
+    if (is_null(scaling))
+        scaling = phx_json_get(config, "rope_scaling");
+    if (is_null(scaling))
+        scaling = NULL;
+    else if (phx_json_kind_of(scaling) != PHX_JSON_OBJECT)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "the rope scaling is a %s, not an object",
+                        phx_json_kind_name(scaling));
+    const phx_json *theta_home = is_null(phx_json_get(scaling, "rope_theta")) ? config : scaling;
+    phx_code rc = real_key(theta_home, "rope_theta", 1.0, 1e12, (double)NAN, &rope->theta, err);
+    if (rc != PHX_OK)
+        return rc;
+    const phx_json *type = phx_json_get(scaling, "rope_type");
+    phx_str kind = phx_str_of("default");
+    if (is_null(type))
+        type = phx_json_get(scaling, "type");
+    if (!is_null(type) && !phx_json_as_str(type, &kind))
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "the rope type is a %s, not a string",
+                        phx_json_kind_name(type));
+    rope->kind = PHX_ROPE_PLAIN;
+    if (phx_str_is(kind, "default"))
+        return PHX_OK;
+    if (!phx_str_is(kind, "yarn"))
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "rope type '%.*s': supported are default and yarn",
+                        PHX_STR_ARG(kind));
+    rope->kind = PHX_ROPE_YARN;
+    double original = 0;
+    bool truncate = true;
+    rc = real_key(scaling, "factor", 1.0, 1e4, (double)NAN, &rope->factor, err);
+    if (rc == PHX_OK)
+        rc = real_key(scaling, "beta_fast", 1e-6, 1e6, 32.0, &rope->beta_fast, err);
+    if (rc == PHX_OK)
+        rc = real_key(scaling, "beta_slow", 1e-6, 1e6, 1.0, &rope->beta_slow, err);
+    if (rc == PHX_OK)
+        rc = real_key(scaling, "mscale", 0.0, 100.0, 1.0, &rope->mscale, err);
+    if (rc == PHX_OK)
+        rc = real_key(scaling, "mscale_all_dim", 0.0, 100.0, 0.0, &rope->mscale_all_dim, err);
+    if (rc == PHX_OK)
+        rc = real_key(scaling, "original_max_position_embeddings", 1.0, 1 << 24, (double)NAN, &original, err);
+    if (rc != PHX_OK)
+        return rc;
+    rope->n_original = (int64_t)original;
+    if (rope->mscale != rope->mscale_all_dim)
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
+                        "rope mscale %g differs from mscale_all_dim %g: scaled cosines are not supported",
+                        rope->mscale, rope->mscale_all_dim);
+    (void)phx_json_as_bool(phx_json_get(scaling, "truncate"), &truncate);
+    if (!truncate)
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "rope scaling with truncate false is not supported");
+    return PHX_OK;
+}
+
+static phx_code parse_types(const phx_json *config, phx_dims *dims, const phx_family **ret_family,
+                            phx_error *err)
+{
+    phx_str type = {NULL, 0};
+    phx_str architecture = {"", 0};
+    if (!phx_json_as_str(phx_json_get(config, "model_type"), &type))
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "key 'model_type' is missing or no string");
+    (void)phx_json_as_str(phx_json_at(phx_json_get(config, "architectures"), 0), &architecture);
+    const bool fits = phx_str_copy(dims->model_type, sizeof(dims->model_type), type);
+    const phx_family *family = fits ? phx_family_find(dims->model_type) : NULL;
+    if (!family) {
+        char names[256] = "";
+        size_t n_families = 0;
+        const phx_family *const *families = phx_family_list(&n_families);
+        for (size_t i = 0, at = 0; i < n_families && at < sizeof(names); i++)
+            at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", i ? ", " : "", families[i]->name);
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "model_type '%.*s' is not supported; supported: %s",
+                        (int)(type.n < 80 ? type.n : 80), type.ptr, names);
+    }
+    if (!phx_str_copy(dims->architecture, sizeof(dims->architecture), architecture))
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "architectures[0] is longer than %zu bytes",
+                        sizeof(dims->architecture) - 1);
+    *ret_family = family;
+    return PHX_OK;
+}
+
+/* Keys whose other values would change the arithmetic: only the value that the code computes is let through.
+ */
+static phx_code refuse_unknown(const phx_json *config, const phx_dims *dims, phx_error *err)
+{
+    static const struct {
+        const char *key;
+        const char *value;
+    } texts[] = {{"hidden_act", "silu"}, {"scoring_func", "sigmoid"}, {"topk_method", "noaux_tc"}};
+    static const char *const false_keys[] = {"attention_bias", "mlp_bias", "tie_word_embeddings"};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        const phx_json *node = phx_json_get(config, texts[i].key);
+        phx_str value = {"", 0};
+        if (is_null(node))
+            continue;
+        if (!phx_json_as_str(node, &value) || !phx_str_is(value, texts[i].value))
+            return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "%s '%.*s': supported is %s", texts[i].key,
+                            (int)(value.n < 80 ? value.n : 80), value.ptr, texts[i].value);
+    }
+    for (size_t i = 0; i < sizeof(false_keys) / sizeof(false_keys[0]); i++) {
+        bool value = false;
+        const phx_json *node = phx_json_get(config, false_keys[i]);
+        if (!is_null(node) && (!phx_json_as_bool(node, &value) || value))
+            return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "%s true is not supported", false_keys[i]);
+    }
+    int64_t value = 1;
+    const phx_json *freq = phx_json_get(config, "moe_layer_freq");
+    if (!is_null(freq) && (!as_whole(freq, &value) || value != 1))
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "moe_layer_freq other than 1 is not supported");
+    const phx_json *kv_heads = phx_json_get(config, "num_key_value_heads");
+    if (!is_null(kv_heads) && (!as_whole(kv_heads, &value) || value != dims->n_heads))
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
+                        "num_key_value_heads differs from num_attention_heads %lld: not the latent attention "
+                        "of this family",
+                        (long long)dims->n_heads);
+    return PHX_OK;
+}
+
+/* What each tensor really is, its stored dtype says; this only refuses methods that no tensor format covers.
+ */
+static phx_code parse_quantisation(const phx_json *config, phx_dims *dims, phx_error *err)
+{
+    const phx_json *quantisation = phx_json_get(config, "quantization_config");
+    phx_str text = {"", 0};
+    if (is_null(quantisation))
+        return PHX_OK;
+    if (!phx_json_as_str(phx_json_get(quantisation, "quant_method"), &text) || !phx_str_is(text, "fp8"))
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "quant_method '%.*s': supported is fp8 with 128x128 blocks",
+                        (int)(text.n < 80 ? text.n : 80), text.ptr);
+    const phx_json *block = phx_json_get(quantisation, "weight_block_size");
+    for (size_t i = 0; !is_null(block) && i < 2; i++) {
+        int64_t size = 0;
+        if (phx_json_count(block) != 2 || !as_whole(phx_json_at(block, i), &size) || size != 128)
+            return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "weight_block_size: supported is [128, 128]");
+    }
+    if (phx_json_as_str(phx_json_get(quantisation, "fmt"), &text) && !phx_str_is(text, "e4m3") &&
+        !phx_str_is(text, "float8_e4m3fn"))
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "fp8 fmt '%.*s': supported is e4m3",
+                        (int)(text.n < 80 ? text.n : 80), text.ptr);
+    if (phx_json_as_str(phx_json_get(quantisation, "scale_fmt"), &text)) {
+        if (!phx_str_is(text, "ue8m0"))
+            return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "fp8 scale_fmt '%.*s': supported is ue8m0",
+                            (int)(text.n < 80 ? text.n : 80), text.ptr);
+        dims->fp8_scale_ue8m0 = true;
+    }
+    return PHX_OK;
+}
+
+/* Adds the ids of eos_token_id (number or list) that are not known yet: models differ between their two
+ * files. */
+static phx_code add_eos(const phx_json *config, const char *where, phx_dims *dims, phx_error *err)
+{
+    const phx_json *node = phx_json_get(config, "eos_token_id");
+    if (is_null(node))
+        return PHX_OK;
+    const bool is_list = phx_json_kind_of(node) == PHX_JSON_ARRAY;
+    const size_t n = is_list ? phx_json_count(node) : 1;
+    for (size_t i = 0; i < n; i++) {
+        int64_t id = 0;
+        int64_t known = 0;
+        if (!as_whole(is_list ? phx_json_at(node, i) : node, &id) || id < 0 || id >= dims->n_vocab)
+            return PHX_FAIL(err, PHX_ERR_CORRUPT, "%s: eos_token_id holds something that is no id below %lld",
+                            where, (long long)dims->n_vocab);
+        while (known < dims->n_eos && dims->eos_ids[known] != id)
+            known++;
+        if (known < dims->n_eos)
+            continue;
+        if (dims->n_eos == PHX_EOS_MAX)
+            return PHX_FAIL(err, PHX_ERR_TOO_LONG, "%s: more than %d end-of-sequence ids", where,
+                            PHX_EOS_MAX);
+        dims->eos_ids[dims->n_eos++] = id;
+    }
+    return PHX_OK;
+}
+
+static phx_code check_together(const phx_dims *dims, phx_error *err)
+{
+    const int64_t per_group = dims->n_experts / dims->n_expert_groups;
+    if (dims->n_layers_dense > dims->n_layers)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "first_k_dense_replace is larger than num_hidden_layers");
+    if ((dims->n_layers + dims->n_layers_mtp) * dims->n_experts > EXPERT_SLOTS_MAX)
+        return PHX_FAIL(err, PHX_ERR_TOO_LONG, "layers times experts exceed %d", EXPERT_SLOTS_MAX);
+    if (dims->d_rope % 2 != 0)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "qk_rope_head_dim %lld is odd", (long long)dims->d_rope);
+    if (dims->n_experts % dims->n_expert_groups != 0 || dims->n_expert_groups_used > dims->n_expert_groups ||
+        (dims->n_expert_groups > 1 && per_group < 2))
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "%lld experts do not form %lld groups of which %lld are kept",
+                        (long long)dims->n_experts, (long long)dims->n_expert_groups,
+                        (long long)dims->n_expert_groups_used);
+    if (dims->n_experts_used > per_group * dims->n_expert_groups_used)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "num_experts_per_tok %lld exceeds the %lld candidates",
+                        (long long)dims->n_experts_used, (long long)(per_group * dims->n_expert_groups_used));
+    if (dims->index_n_heads > 0 && dims->index_d < dims->d_rope)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "index_head_dim %lld is less than qk_rope_head_dim %lld",
+                        (long long)dims->index_d, (long long)dims->d_rope);
+    if (dims->index_n_heads > 0 && dims->q_lora == 0)
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "an indexer needs q_lora_rank, which is null");
+    if (dims->bos_id >= dims->n_vocab)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "bos_token_id is outside the vocabulary");
+    return PHX_OK;
+}
+
+/* ---- rotary embedding, models.md 2.3 and 2.4 ---- */
+
+double phx_dims_softmax_scale(const phx_dims *dims)
+{
+    const double base = 1.0 / sqrt((double)(dims->d_nope + dims->d_rope));
+    const phx_rope *rope = &dims->rope;
+    if (rope->kind != PHX_ROPE_YARN || rope->mscale_all_dim == 0 || rope->factor <= 1)
+        return base;
+    const double mscale = 0.1 * rope->mscale_all_dim * log(rope->factor) + 1.0;
+    return base * mscale * mscale;
+}
+
+/* The channel pair whose wavelength makes n_turns over the original context. */
+static double yarn_channel(const phx_rope *rope, double d, double n_turns)
+{
+    const double two_pi = 6.283185307179586476925286766559;
+    return d * log((double)rope->n_original / (two_pi * n_turns)) / (2.0 * log(rope->theta));
+}
+
+void phx_dims_rope_freqs(const phx_dims *dims, double *ret_freqs)
+{
+    const phx_rope *rope = &dims->rope;
+    const double d = (double)dims->d_rope;
+    double low = 0;
+    double high = 0;
+    if (rope->kind == PHX_ROPE_YARN) {
+        low = fmax(floor(yarn_channel(rope, d, rope->beta_fast)), 0.0);
+        high = fmin(ceil(yarn_channel(rope, d, rope->beta_slow)), d - 1.0);
+        if (low == high)
+            high += 0.001;
+    }
+    for (int64_t i = 0; i < dims->d_rope / 2; i++) {
+        const double f = pow(rope->theta, -2.0 * (double)i / d);
+        double ramp = 0;
+        if (rope->kind == PHX_ROPE_YARN)
+            ramp = fmin(fmax(((double)i - low) / (high - low), 0.0), 1.0);
+        ret_freqs[i] = rope->kind == PHX_ROPE_YARN ? f / rope->factor * ramp + f * (1.0 - ramp) : f;
+    }
+}

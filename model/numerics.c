@@ -1,0 +1,171 @@
+/* model/numerics.c - presets of the numerics profile and their text form. */
+#include "model/numerics.h"
+
+#include <stddef.h>
+
+static const char *const profile_names[] = {"serving", "official", "oracle"};
+
+#define PROFILE_COUNT (sizeof(profile_names) / sizeof(profile_names[0]))
+
+void phx_numerics_preset(phx_profile profile, phx_numerics *ret_numerics)
+{
+    const bool oracle = profile == PHX_PROFILE_ORACLE;
+    const bool official = profile == PHX_PROFILE_OFFICIAL;
+    *ret_numerics = (phx_numerics){
+        .profile = profile,
+        .act = oracle ? PHX_F32 : PHX_BF16,
+        .cache = oracle ? PHX_F32 : PHX_BF16,
+        .latent_eps = oracle || official ? PHX_LATENT_EPS_1E6 : PHX_LATENT_EPS_CONFIG,
+        .index_hadamard = official,
+        .index_fp8 = official,
+        .deterministic = true,
+        .experts = PHX_EXPERTS_TP,
+        .level = "ref",
+    };
+}
+
+const char *phx_profile_name(phx_profile profile)
+{
+    return (size_t)profile < PROFILE_COUNT ? profile_names[profile] : "?";
+}
+
+bool phx_profile_parse(phx_str text, phx_profile *ret_profile)
+{
+    for (size_t i = 0; i < PROFILE_COUNT; i++) {
+        if (phx_str_is(text, profile_names[i])) {
+            *ret_profile = (phx_profile)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One knob with two named values; the field is an enum or a bool. */
+typedef enum knob_kind { KNOB_DTYPE, KNOB_LATENT_EPS, KNOB_BOOL, KNOB_EXPERTS } knob_kind;
+
+typedef struct knob {
+    const char *key;
+    knob_kind kind;
+    size_t offset; /* of the field in phx_numerics */
+} knob;
+
+static const knob knobs[] = {
+    {"act", KNOB_DTYPE, offsetof(phx_numerics, act)},
+    {"cache", KNOB_DTYPE, offsetof(phx_numerics, cache)},
+    {"latent_eps", KNOB_LATENT_EPS, offsetof(phx_numerics, latent_eps)},
+    {"index_hadamard", KNOB_BOOL, offsetof(phx_numerics, index_hadamard)},
+    {"index_fp8", KNOB_BOOL, offsetof(phx_numerics, index_fp8)},
+    {"deterministic", KNOB_BOOL, offsetof(phx_numerics, deterministic)},
+    {"experts", KNOB_EXPERTS, offsetof(phx_numerics, experts)},
+};
+
+#define KNOB_COUNT (sizeof(knobs) / sizeof(knobs[0]))
+
+/* Value names in the order {first, second} of the kinds above. */
+static const char *const value_names[][2] = {
+    [KNOB_DTYPE] = {"bf16", "f32"},
+    [KNOB_LATENT_EPS] = {"config", "1e-6"},
+    [KNOB_BOOL] = {"off", "on"},
+    [KNOB_EXPERTS] = {"tp", "ep"},
+};
+
+static void set_knob(phx_numerics *numerics, const knob *k, bool second)
+{
+    char *field = (char *)numerics + k->offset;
+    switch (k->kind) {
+    case KNOB_DTYPE:
+        *(phx_dtype *)(void *)field = second ? PHX_F32 : PHX_BF16;
+        break;
+    case KNOB_LATENT_EPS:
+        *(phx_latent_eps *)(void *)field = second ? PHX_LATENT_EPS_1E6 : PHX_LATENT_EPS_CONFIG;
+        break;
+    case KNOB_BOOL:
+        *(bool *)(void *)field = second;
+        break;
+    case KNOB_EXPERTS:
+        *(phx_expert_mode *)(void *)field = second ? PHX_EXPERTS_EP : PHX_EXPERTS_TP;
+        break;
+    }
+}
+
+static bool get_knob(const phx_numerics *numerics, const knob *k)
+{
+    const char *field = (const char *)numerics + k->offset;
+    switch (k->kind) {
+    case KNOB_DTYPE:
+        return *(const phx_dtype *)(const void *)field == PHX_F32;
+    case KNOB_LATENT_EPS:
+        return *(const phx_latent_eps *)(const void *)field == PHX_LATENT_EPS_1E6;
+    case KNOB_BOOL:
+        return *(const bool *)(const void *)field;
+    case KNOB_EXPERTS:
+        return *(const phx_expert_mode *)(const void *)field == PHX_EXPERTS_EP;
+    }
+    return false;
+}
+
+static phx_code set_level(phx_numerics *numerics, phx_str value, phx_error *err)
+{
+    char level[sizeof(numerics->level)];
+    for (size_t i = 0; i < value.n; i++) {
+        const char c = value.ptr[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'))
+            return PHX_FAIL(err, PHX_ERR_INVALID, "numerics level '%.*s' is not a level name",
+                            PHX_STR_ARG(value));
+    }
+    if (value.n == 0 || !phx_str_copy(level, sizeof(level), value))
+        return PHX_FAIL(err, PHX_ERR_INVALID, "numerics level '%.*s' is empty or too long",
+                        PHX_STR_ARG(value));
+    memcpy(numerics->level, level, sizeof(level));
+    return PHX_OK;
+}
+
+phx_code phx_numerics_set(phx_numerics *numerics, phx_str assignment, phx_error *err)
+{
+    const char *equals = assignment.n ? memchr(assignment.ptr, '=', assignment.n) : NULL;
+    if (!equals)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "numerics knob '%.*s' has no '=': write key=value",
+                        PHX_STR_ARG(assignment));
+    const phx_str key = {assignment.ptr, (size_t)(equals - assignment.ptr)};
+    const phx_str value = {equals + 1, assignment.n - key.n - 1};
+    if (phx_str_is(key, "level"))
+        return set_level(numerics, value, err);
+    for (size_t i = 0; i < KNOB_COUNT; i++) {
+        if (!phx_str_is(key, knobs[i].key))
+            continue;
+        const char *const *names = value_names[knobs[i].kind];
+        for (int second = 0; second < 2; second++) {
+            if (phx_str_is(value, names[second])) {
+                set_knob(numerics, &knobs[i], second == 1);
+                return PHX_OK;
+            }
+        }
+        return PHX_FAIL(err, PHX_ERR_INVALID, "numerics knob %s cannot be '%.*s': choose %s or %s",
+                        knobs[i].key, PHX_STR_ARG(value), names[0], names[1]);
+    }
+    return PHX_FAIL(
+        err, PHX_ERR_INVALID,
+        "unknown numerics knob '%.*s': there are act, cache, latent_eps, index_hadamard, index_fp8, "
+        "deterministic, experts, level",
+        PHX_STR_ARG(key));
+}
+
+void phx_numerics_print(const phx_numerics *numerics, phx_buf *buf)
+{
+    phx_buf_printf(buf, "profile=%s", phx_profile_name(numerics->profile));
+    for (size_t i = 0; i < KNOB_COUNT; i++)
+        phx_buf_printf(buf, " %s=%s", knobs[i].key,
+                       value_names[knobs[i].kind][get_knob(numerics, &knobs[i])]);
+    phx_buf_printf(buf, " level=%s", numerics->level);
+}
+
+phx_hash phx_numerics_hash(const phx_numerics *numerics)
+{
+    phx_hasher hasher;
+    phx_hasher_init(&hasher);
+    phx_hasher_add_text(&hasher, phx_profile_name(numerics->profile));
+    for (size_t i = 0; i < KNOB_COUNT; i++)
+        phx_hasher_add_u64(&hasher, get_knob(numerics, &knobs[i]));
+    phx_hasher_add_text(&hasher, numerics->level);
+    return phx_hasher_final(&hasher);
+}
