@@ -9,6 +9,7 @@
 #ifndef PHX_WORKER_COMM_H
 #define PHX_WORKER_COMM_H
 
+#include "base/buf.h"
 #include "base/status.h"
 
 #include <stddef.h>
@@ -34,16 +35,19 @@ typedef struct phx_comm_ops {
     phx_code (*send)(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
     phx_code (*recv)(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
     phx_code (*barrier)(phx_comm *comm, phx_error *err);
+    phx_code (*verbs)(const phx_comm *comm, uint32_t n_last, phx_buf *buf);
     void (*abort)(phx_comm *comm);
     void (*destroy)(phx_comm *comm);
 } phx_comm_ops;
 
-typedef struct phx_comm_traffic { /* bytes that left or entered this rank, compared with the plan */
+/* Bytes that left this rank, and as many entered it; compared with the plan. Another thread reads the fields
+ * with __atomic_load_n. */
+typedef struct phx_comm_traffic {
     uint64_t exchange_bytes; /* 2 * 4 * n * (tp - 1) / tp per exchange of n values (rounded as the cut is),
                                 each way summed */
-    uint64_t gather_bytes;
-    uint64_t stage_bytes;
-    uint64_t n_verbs; /* progress counter: read by the control thread */
+    uint64_t gather_bytes;   /* n_bytes * (tp - 1) per gather */
+    uint64_t stage_bytes;    /* sent to the next stage */
+    uint64_t n_verbs;        /* progress counter: read by the control thread */
 } phx_comm_traffic;
 
 struct phx_comm { /* first member of every backend's own struct */
@@ -60,15 +64,23 @@ phx_code phx_exchange(phx_comm *comm, float *values, size_t n, phx_error *err);
  * its own place. */
 phx_code phx_gather(phx_comm *comm, const void *mine, size_t n_bytes, void *all, phx_error *err);
 
-/* To and from the rank with the same tp_rank of another stage. Buffered up to stage_bytes: one outstanding
- * message per direction and pair never blocks the sender on the receiver's progress more than one step. */
+/* To the rank with the same tp_rank of the next stage (the last stage sends to the first), and from that of
+ * the stage before; other pairs are PHX_ERR_INVALID, and so is a message longer than stage_bytes. The
+ * receiver names the sender's size. Buffered up to stage_bytes: one outstanding message per direction and
+ * pair never blocks the sender on the receiver's progress more than one step. */
 phx_code phx_stage_send(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
 phx_code phx_stage_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
 
 /* All ranks of the group; start-up and shutdown only. */
 phx_code phx_comm_barrier(phx_comm *comm, phx_error *err);
 
-/* From any thread: makes the verbs of this rank, running and future, fail soon. Idempotent. */
+/* Appends the last verbs (at most n_last, 256 are kept) of every rank that this one can see, a line each,
+ * with sequence number, kind, bytes and times: shows which rank did not reach a verb. Loop and shm see all
+ * ranks, also killed ones; MPI sees itself. */
+phx_code phx_comm_verbs(const phx_comm *comm, uint32_t n_last, phx_buf *buf);
+
+/* From any thread: makes the verbs of this rank, running and future, fail soon; loop and shm
+ * let the waits of its peers fail too. Idempotent. */
 void phx_comm_abort(phx_comm *comm);
 void phx_comm_destroy(phx_comm *comm); /* accepts NULL */
 

@@ -1,0 +1,108 @@
+/* worker/comm/comm.c - the verbs as callers see them: checks of arguments, cuts, and traffic counters.
+ * Owns: what is the same for every backend. Not here: moving bytes (comm_loop.c, comm_shm.c, comm_mpi.c). */
+#include "worker/comm/comm.h"
+
+#include <assert.h>
+#include <inttypes.h>
+
+#include "worker/comm/shape.h"
+
+/* Only the owner writes; the control thread reads. */
+static void add(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+
+/* What this rank sends when each of tp ranks reduces its share of n values: the shares of the others once,
+ * its own sum tp - 1 times. What it receives is the same number. A backend may move a small payload in one
+ * step instead; the count stays that of the plan. */
+static uint64_t exchange_traffic(const phx_comm_shape *shape, size_t n)
+{
+    const uint32_t tp_rank = shape->rank % shape->tp;
+    const size_t n_own = phx_comm_cut(n, tp_rank + 1, shape->tp) - phx_comm_cut(n, tp_rank, shape->tp);
+    return sizeof(float) * ((uint64_t)(n - n_own) + (uint64_t)n_own * (shape->tp - 1));
+}
+
+phx_code phx_exchange(phx_comm *comm, float *values, size_t n, phx_error *err)
+{
+    const size_t n_max = comm->shape.tp > 1 ? comm->shape.exchange_bytes / sizeof(float) : n;
+    phx_code rc = PHX_OK;
+    size_t at = 0;
+    do { /* once even for n = 0 and tp = 1, because a dead communicator refuses every verb */
+        const size_t n_here = n - at < n_max ? n - at : n_max;
+        rc = comm->ops->exchange(comm, values + at, n_here, err);
+        if (rc == PHX_OK && comm->shape.tp > 1)
+            add(&comm->traffic.exchange_bytes, exchange_traffic(&comm->shape, n_here));
+        at += n_here;
+    } while (rc == PHX_OK && at < n);
+    add(&comm->traffic.n_verbs, 1);
+    return rc;
+}
+
+phx_code phx_gather(phx_comm *comm, const void *mine, size_t n_bytes, void *all, phx_error *err)
+{
+    const phx_code rc = comm->ops->gather(comm, mine, n_bytes, all, err);
+    if (rc == PHX_OK)
+        add(&comm->traffic.gather_bytes, (uint64_t)n_bytes * (comm->shape.tp - 1));
+    add(&comm->traffic.n_verbs, 1);
+    return rc;
+}
+
+phx_code phx_stage_send(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err)
+{
+    const phx_comm_shape *shape = &comm->shape;
+    const uint32_t stage = shape->rank / shape->tp;
+    if (shape->pp < 2 || to_stage != (stage + 1) % shape->pp)
+        return PHX_FAIL(err, PHX_ERR_INVALID,
+                        "stage %" PRIu32 " of %" PRIu32 " cannot send to stage %" PRIu32
+                        ": only to the next one, and the last to the first",
+                        stage, shape->pp, to_stage);
+    if (n_bytes > shape->stage_bytes)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "message of %zu bytes to stage %" PRIu32 ": the limit is %zu",
+                        n_bytes, to_stage, shape->stage_bytes);
+    const phx_code rc = comm->ops->send(comm, to_stage, data, n_bytes, err);
+    if (rc == PHX_OK)
+        add(&comm->traffic.stage_bytes, n_bytes);
+    add(&comm->traffic.n_verbs, 1);
+    return rc;
+}
+
+phx_code phx_stage_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err)
+{
+    const phx_comm_shape *shape = &comm->shape;
+    const uint32_t stage = shape->rank / shape->tp;
+    if (shape->pp < 2 || from_stage >= shape->pp || stage != (from_stage + 1) % shape->pp)
+        return PHX_FAIL(err, PHX_ERR_INVALID,
+                        "stage %" PRIu32 " of %" PRIu32 " cannot receive from stage %" PRIu32
+                        ": only from the one before, and the first from the last",
+                        stage, shape->pp, from_stage);
+    if (n_bytes > shape->stage_bytes)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "message of %zu bytes from stage %" PRIu32 ": the limit is %zu",
+                        n_bytes, from_stage, shape->stage_bytes);
+    const phx_code rc = comm->ops->recv(comm, from_stage, data, n_bytes, err);
+    add(&comm->traffic.n_verbs, 1);
+    return rc;
+}
+
+phx_code phx_comm_barrier(phx_comm *comm, phx_error *err)
+{
+    const phx_code rc = comm->ops->barrier(comm, err);
+    add(&comm->traffic.n_verbs, 1);
+    return rc;
+}
+
+phx_code phx_comm_verbs(const phx_comm *comm, uint32_t n_last, phx_buf *buf)
+{
+    return comm->ops->verbs(comm, n_last, buf);
+}
+
+void phx_comm_abort(phx_comm *comm)
+{
+    comm->ops->abort(comm);
+}
+
+void phx_comm_destroy(phx_comm *comm)
+{
+    if (comm)
+        comm->ops->destroy(comm);
+}
