@@ -250,10 +250,6 @@ static phx_code parse_rope(const phx_json *config, phx_rope *rope, phx_error *er
     if (rc != PHX_OK)
         return rc;
     rope->n_original = (int64_t)original;
-    if (rope->mscale != rope->mscale_all_dim)
-        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
-                        "rope mscale %g differs from mscale_all_dim %g: scaled cosines are not supported",
-                        rope->mscale, rope->mscale_all_dim);
     (void)phx_json_as_bool(phx_json_get(scaling, "truncate"), &truncate);
     if (!truncate)
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "rope scaling with truncate false is not supported");
@@ -409,14 +405,28 @@ static phx_code check_together(const phx_dims *dims, phx_error *err)
 
 /* ---- rotary embedding, models.md 2.3 and 2.4 ---- */
 
+/* models.md 2.3: mscale(f, m) = 0.1 m ln f + 1 for f > 1, else 1. */
+static double yarn_mscale(double factor, double m)
+{
+    return factor > 1 ? 0.1 * m * log(factor) + 1.0 : 1.0;
+}
+
 double phx_dims_softmax_scale(const phx_dims *dims)
 {
-    const double base = 1.0 / sqrt((double)(dims->d_nope + dims->d_rope));
     const phx_rope *rope = &dims->rope;
-    if (rope->kind != PHX_ROPE_YARN || rope->mscale_all_dim == 0 || rope->factor <= 1)
+    const double base = 1.0 / sqrt((double)(dims->d_nope + dims->d_rope));
+    if (rope->kind != PHX_ROPE_YARN)
         return base;
-    const double mscale = 0.1 * rope->mscale_all_dim * log(rope->factor) + 1.0;
+    const double mscale = yarn_mscale(rope->factor, rope->mscale_all_dim);
     return base * mscale * mscale;
+}
+
+double phx_dims_rope_scale(const phx_dims *dims)
+{
+    const phx_rope *rope = &dims->rope;
+    if (rope->kind != PHX_ROPE_YARN)
+        return 1.0;
+    return yarn_mscale(rope->factor, rope->mscale) / yarn_mscale(rope->factor, rope->mscale_all_dim);
 }
 
 /* The channel pair whose wavelength makes n_turns over the original context. */

@@ -79,6 +79,10 @@ void phx_dims_write_json(const phx_dims *dims, phx_format format, phx_buf *buf);
 /* (d_nope + d_rope)^-0.5 times YaRN's mscale squared (models.md 2.3). */
 double phx_dims_softmax_scale(const phx_dims *dims);
 
+/* What cos and sin are multiplied by: mscale(factor, mscale) / mscale(factor, mscale_all_dim); 1 without
+ * YaRN. */
+double phx_dims_rope_scale(const phx_dims *dims);
+
 /* Rotary frequencies f_i, i < d_rope / 2, YaRN applied (models.md 2.4). */
 void phx_dims_rope_freqs(const phx_dims *dims, double *ret_freqs);
 

@@ -39,10 +39,18 @@ phx_range phx_tp_range(int64_t n_units, uint32_t tp, uint32_t tp_rank);
  * scale group (32 without one) and the largest power of two <= n_cols / 8, at least 1. */
 int64_t phx_ff_unit(int64_t n_cols, phx_format format);
 
+/* Columns of a down projection in leaf `leaf`, and on a tensor-parallel rank (rows of the matching gate and
+ * up): units of phx_ff_unit, the last one may be partial. */
+phx_range phx_ff_leaf(int64_t n_cols, phx_format format, uint32_t leaf);
+phx_range phx_ff_range(int64_t n_cols, phx_format format, uint32_t tp, uint32_t tp_rank);
+
 /* Text "4", "4:0,3,20,41": number of stages and optional first layers. Cuts ascending, first 0, each stage
  * non-empty. Without cuts layers are balanced by weight bytes per layer (dense layers are light,
  * models.md 4.4). */
 phx_code phx_layout_parse_pp(phx_str text, const phx_dims *dims, phx_layout *layout, phx_error *err);
+
+/* One stage, tp 1, experts in tp mode. */
+void phx_layout_single(const phx_dims *dims, phx_layout *ret_layout);
 
 /* Refuses with the reason: tp that does not divide 8, more ranks than heads, fewer layers than stages, ... */
 phx_code phx_layout_check(const phx_layout *layout, const phx_dims *dims, phx_error *err);

@@ -134,6 +134,10 @@ static void test_yarn(void **state)
     near(phx_dims_softmax_scale(&k25), 0.1446796258);
     const phx_dims glm = {.d_rope = 64, .d_nope = 192, .rope = cases[3].rope};
     near(phx_dims_softmax_scale(&glm), 0.0625);
+    near(phx_dims_rope_scale(&k25), 1.0);
+    near(phx_dims_rope_scale(&glm), 1.0);
+    const phx_dims other = {.d_rope = 64, .rope = {PHX_ROPE_YARN, 1e4, 40, 32, 1, 1, 0, 4096}};
+    near(phx_dims_rope_scale(&other), 1.3688879454);
 }
 
 static void test_spellings(void **state)
@@ -197,10 +201,6 @@ static void test_refusals(void **state)
     refused("rope", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}", PHX_ERR_UNSUPPORTED,
             "'linear'");
     refused("rope", "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}", PHX_ERR_CORRUPT, "original_max");
-    refused("rope",
-            "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": "
-            "64}",
-            PHX_ERR_UNSUPPORTED, "mscale");
     refused("rope_theta", "", PHX_ERR_CORRUPT, "rope_theta");
 }
 
