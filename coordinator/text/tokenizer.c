@@ -53,7 +53,7 @@ static phx_code encode_pass(encoding *e, size_t pass, phx_text_span part, phx_er
     size_t rest = part.first; /* not yet encoded */
     size_t at = part.first;
     while (rc == PHX_OK && set->n > 0 && at < part.end) {
-        while (data < data_end && data->end <= at)
+        while (data < data_end && (data->end <= at || data->first == data->end))
             data++;
         if (data < data_end && data->first <= at) {
             at = data->end; /* inside user data nothing matches */
