@@ -1,0 +1,33 @@
+/* coordinator/http/limits.c - defaults and checks of the bounds. */
+#include "coordinator/http/limits.h"
+
+phx_http_limits phx_http_limits_default(void)
+{
+    return (phx_http_limits){
+#define X(field, value, ceiling, text) .field = (value),
+        PHX_HTTP_LIMITS(X)
+#undef X
+    };
+}
+
+phx_code phx_http_limits_check(const phx_http_limits *limits, phx_error *err)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+        uint64_t ceiling;
+    } rows[] = {
+#define X(field, value, ceiling, text) {#field, limits->field, (ceiling)},
+        PHX_HTTP_LIMITS(X)
+#undef X
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rows[i].value < 1 || rows[i].value > rows[i].ceiling)
+            return PHX_FAIL(err, PHX_ERR_INVALID, "HTTP limit %s is %llu; it must be between 1 and %llu",
+                            rows[i].name, (unsigned long long)rows[i].value,
+                            (unsigned long long)rows[i].ceiling);
+    }
+    if (limits->unsent_soft_bytes > limits->unsent_hard_bytes)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "HTTP limit unsent_soft_bytes is above unsent_hard_bytes");
+    return PHX_OK;
+}
