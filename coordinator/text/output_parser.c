@@ -119,10 +119,10 @@ static phx_code feed_slice(phx_output_parser *p, phx_str slice, phx_error *err)
     verdict v = GO_ON;
     while (v == GO_ON)
         v = step(p);
-    if (v == DEVIATES)
-        give_rest_raw(p);
     if (p->scratch.code != PHX_OK)
         return PHX_FAIL(err, p->scratch.code, "output parser: arguments of a call");
+    if (v == DEVIATES)
+        give_rest_raw(p);
     return PHX_OK;
 }
 
@@ -463,6 +463,8 @@ static verdict give_call(phx_output_parser *p)
     }
     (void)phx_buf_char(&p->scratch, '}');
     give_delta(p);
+    if (p->scratch.code != PHX_OK)
+        return NEED_MORE; /* the feed fails; no call may look complete */
     give(p, (phx_output_event){.kind = PHX_OUTPUT_CALL_END, .call_idx = call_idx});
     p->summary.n_calls++;
     p->n_block_calls++;

@@ -117,123 +117,6 @@ static void test_search_with_date(void **state)
                "chat/deepseek-v3.2/test_output_search_w_date.txt", true);
 }
 
-/* The demo model's cases hold prompts only: the request that they must come from is read back out of them. */
-static void append_json_str(phx_buf *buf, phx_str text)
-{
-    phx_json_writer w;
-    phx_json_writer_init(&w, buf);
-    phx_json_str(&w, text);
-}
-
-/* The text between two marks, searched from the front; ret_rest starts behind the second. */
-static phx_str between(phx_str text, const char *from, const char *to, phx_str *ret_rest)
-{
-    const char *start = memmem(text.ptr, text.n, from, strlen(from));
-    assert_non_null(start);
-    start += strlen(from);
-    const size_t left = text.n - (size_t)(start - text.ptr);
-    const char *end = memmem(start, left, to, strlen(to));
-    assert_non_null(end);
-    *ret_rest = (phx_str){end + strlen(to), left - (size_t)(end - start) - strlen(to)};
-    return (phx_str){start, (size_t)(end - start)};
-}
-
-static void append_tools(phx_buf *request, phx_str lines)
-{
-    bool first = true;
-    (void)phx_buf_str(request, "],\"tools\":[");
-    while (lines.n) {
-        const char *end = memchr(lines.ptr, '\n', lines.n);
-        const size_t n = end ? (size_t)(end - lines.ptr) : lines.n;
-        (void)phx_buf_str(request, first ? "{\"type\":\"function\",\"function\":"
-                                         : ",{\"type\":\"function\",\"function\":");
-        (void)phx_buf_append(request, lines.ptr, n);
-        (void)phx_buf_char(request, '}');
-        first = false;
-        lines = end ? (phx_str){end + 1, lines.n - n - 1} : (phx_str){"", 0};
-    }
-    (void)phx_buf_str(request, "]}");
-}
-
-/* One call whose parameters stand one to a line. */
-static void append_call(phx_buf *request, phx_str block, phx_str result)
-{
-    phx_str rest;
-    phx_buf arguments;
-    phx_buf_init(&arguments, 4096);
-    const phx_str name = between(block, "invoke name=\"", "\">\n", &rest);
-    (void)phx_buf_char(&arguments, '{');
-    while (memmem(rest.ptr, rest.n, "parameter name=\"", 16)) {
-        const phx_str key = between(rest, "parameter name=\"", "\" string=\"", &rest);
-        const bool is_str = phx_str_starts(rest, phx_str_of("true"));
-        const phx_str value = between(rest, ">", "</", &rest);
-        (void)phx_buf_printf(&arguments, "%s\"%.*s\": ", arguments.n > 1 ? ", " : "", PHX_STR_ARG(key));
-        (void)phx_buf_printf(&arguments, is_str ? "\"%.*s\"" : "%.*s", PHX_STR_ARG(value));
-        (void)between(rest, "parameter", ">", &rest);
-    }
-    (void)phx_buf_char(&arguments, '}');
-    (void)phx_buf_printf(
-        request,
-        ",{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"call_1\",\"type\":\"function\","
-        "\"function\":{\"name\":\"%.*s\",\"arguments\":",
-        PHX_STR_ARG(name));
-    append_json_str(request, phx_buf_view(&arguments));
-    (void)phx_buf_str(request, "}}]},{\"role\":\"tool\",\"tool_call_id\":\"call_1\",\"content\":");
-    append_json_str(request, result);
-    (void)phx_buf_char(request, '}');
-    phx_buf_done(&arguments);
-}
-
-static void check_demo_case(phx_str name, phx_str prompt_text)
-{
-    phx_str rest, tools;
-    phx_error err = {0};
-    phx_buf request;
-    phx_chat_prompt prompt;
-    phx_buf_init(&request, 1u << 20);
-    tools = between(prompt_text, "<functions>\n", "\n</functions>\n", &rest);
-    (void)phx_buf_str(&request, "{\"messages\":[{\"role\":\"user\",\"content\":");
-    append_json_str(&request, between(rest, "<｜User｜>", "<｜Assistant｜>", &rest));
-    (void)phx_buf_char(&request, '}');
-    if (memmem(rest.ptr, rest.n, "<result>", 8)) {
-        const phx_str block = between(rest, "<｜DSML｜function_calls>\n", "</｜DSML｜function_calls>", &rest);
-        append_call(&request, block, between(rest, "<result>", "</result>", &rest));
-    }
-    append_tools(&request, tools);
-    phx_json *root = chat_case_json(phx_buf_view(&request));
-    phx_chat_prompt_init(&prompt);
-    const phx_chat_options options = {.drop_thinking = true, .add_generation_prompt = true};
-    if (chat_case_render(root, &options, &prompt, &err) != PHX_OK)
-        fail_msg("%.*s: %s", PHX_STR_ARG(name), err.text);
-    chat_case_equal("demo", phx_chat_prompt_view(&prompt), prompt_text);
-    phx_chat_prompt_done(&prompt);
-    phx_json_destroy(root);
-    phx_buf_done(&request);
-}
-
-static void test_demo_prompts(void **state)
-{
-    (void)state;
-    phx_buf text;
-    size_t n_checked = 0;
-    if (!chat_case_read("demo/expected_greedy.json", true, &text)) {
-        print_message("SKIP: demo/expected_greedy.json is not there\n");
-        skip();
-    }
-    phx_json *root = chat_case_json(phx_buf_view(&text));
-    const phx_json *cases = phx_json_get(root, "cases");
-    for (size_t i = 0; i < phx_json_count(cases); i++) {
-        const phx_str name = str_of(phx_json_get(phx_json_at(cases, i), "name"));
-        if (!phx_str_is(name, "tool call") && !phx_str_is(name, "answer from tool result"))
-            continue;
-        check_demo_case(name, str_of(phx_json_get(phx_json_at(cases, i), "prompt")));
-        n_checked++;
-    }
-    assert_true(n_checked >= 4);
-    phx_json_destroy(root);
-    phx_buf_done(&text);
-}
-
 static void render_text(const char *request, const phx_chat_options *options, const char *expected)
 {
     phx_error err = {0};
@@ -265,7 +148,8 @@ static void test_options(void **state)
     render_text(developer, &think, "<｜begin▁of▁sentence｜><｜User｜>U<｜Assistant｜><think>");
     render_text(developer, &as_system, "<｜begin▁of▁sentence｜>D<｜User｜>U<｜Assistant｜><think>");
     render_text(developer, &keep,
-                "<｜begin▁of▁sentence｜><｜User｜>\n\n# The user's message is: D<｜Assistant｜></think>"
+                "<｜begin▁of▁sentence｜><｜User｜>\n\n# The user's message is: D"
+                "<｜Assistant｜></think>"
                 "<｜User｜>U<｜Assistant｜><think>");
     render_text("{\"messages\":[{\"role\":\"user\",\"content\":\"U\"}]}",
                 &(phx_chat_options){.thinking = true}, "<｜begin▁of▁sentence｜><｜User｜>U");
@@ -371,7 +255,6 @@ int main(void)
         cmocka_unit_test(test_system_tools),
         cmocka_unit_test(test_search_without_date),
         cmocka_unit_test(test_search_with_date),
-        cmocka_unit_test(test_demo_prompts),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_results_follow_calls),
         cmocka_unit_test(test_injection),
