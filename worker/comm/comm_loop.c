@@ -37,7 +37,8 @@ static const phx_comm_ops loop_ops = {
 phx_code phx_comm_hub_create(uint32_t n_ranks, phx_comm_hub **ret_hub, phx_error *err)
 {
     if (n_ranks < 1 || n_ranks > PHX_COMM_RANKS_MAX)
-        return PHX_FAIL(err, PHX_ERR_INVALID, "hub of %" PRIu32 " ranks: 1 to %u", n_ranks, PHX_COMM_RANKS_MAX);
+        return PHX_FAIL(err, PHX_ERR_INVALID, "hub of %" PRIu32 " ranks: 1 to %u", n_ranks,
+                        PHX_COMM_RANKS_MAX);
     phx_comm_hub *hub = phx_alloc(1, sizeof(*hub));
     if (!hub)
         return PHX_FAIL(err, PHX_ERR_NOMEM, "hub of %" PRIu32 " ranks", n_ranks);
