@@ -1,0 +1,108 @@
+/* tests/kernels/check.h - what the checks of all ops share: implementations under test, guarded memory,
+ * inputs, comparison against a stated limit. Not here: the checks (check_<group>.c), the program
+ * (check_kernels.c). */
+#ifndef PHX_TESTS_KERNELS_CHECK_H
+#define PHX_TESTS_KERNELS_CHECK_H
+
+#include <float.h>
+#include <stdio.h>
+
+#include "base/rng.h"
+#include "kernels/ops.h"
+
+#define CHECK_ALLOCS_MAX 1024
+#define CHECK_POOLS      3 /* 1, 2 and 3 threads; the first is the one for ordinary runs */
+
+/* One implementation of every op: a level of the machine, or the C form of one that the machine lacks. Ops
+ * that the level does not implement itself are not checked again. */
+typedef struct check_variant {
+    const char *name;
+    phx_ops ops;
+#define X(op) bool has_##op;
+    PHX_OPS(X)
+#undef X
+} check_variant;
+
+#define CHECK_VARIANTS_MAX 8
+
+typedef enum check_fill { /* how input numbers look */
+                          CHECK_RANDOM,
+                          CHECK_EQUAL,
+                          CHECK_ALTERNATING, /* one magnitude, sign changes: sums cancel */
+                          CHECK_BIG,         /* exponents from -20 to 20 in one row */
+                          CHECK_ZERO,        /* zero inputs, and zero scales of fp8 */
+                          CHECK_FILL_COUNT
+} check_fill;
+
+typedef struct check {
+    uint64_t seed;
+    phx_rng rng;
+    phx_pool *pools[CHECK_POOLS];
+    const phx_ops *ref;
+    const phx_ops *ops; /* under test */
+    const char *op;
+    const char *variant;
+    bool is_ref;    /* the reference itself is under test: then it meets a formula written a second time */
+    char what[160]; /* the case in words */
+    uint64_t n_cases;
+    uint64_t n_failed;
+    double worst; /* share of the limit */
+    char worst_at[256];
+    void *allocs[CHECK_ALLOCS_MAX];       /* of the running case */
+    size_t guard_bytes[CHECK_ALLOCS_MAX]; /* 0: plain memory */
+    size_t n_allocs;
+} check;
+
+/* Begins a case: resets the random numbers to a key of (seed, op, case number), and names it. */
+void check_case(check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Ends a case: tests all guard words, frees all memory of the case. */
+void check_end(check *c);
+
+void check_fail(check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Memory of the running case. check_out: between guard words and filled with a pattern that no kernel writes.
+ */
+void *check_mem(check *c, int64_t n, size_t bytes);
+void *check_out(check *c, int64_t n, size_t bytes);
+void *check_copy(check *c, const void *from, int64_t n, size_t bytes);
+
+/* [n] f32, or [n_rows][stride] activations of dtype. */
+float *check_floats(check *c, int64_t n, check_fill fill);
+phx_activation check_activation(check *c, int64_t n_rows, int64_t n_cols, phx_dtype dtype, check_fill fill);
+double check_load(const void *data, phx_dtype dtype, int64_t i);
+
+/* A matrix with random shifts inside its scale blocks. */
+phx_matrix *check_matrix(check *c, phx_format format, int64_t n_rows, int64_t n_cols, check_fill fill);
+phx_matrix *check_slice_cols(check *c, const phx_matrix *m, int64_t first, int64_t end); /* packed copy */
+phx_matrix *check_slice_rows(check *c, const phx_matrix *m, int64_t first, int64_t end); /* borrows */
+
+/* A matrix of results. want and got may have a stride; what lies between rows must be the pattern. limit:
+ * [n_rows][n_cols], the largest |got - want|; NULL: equal values (+0 and -0 differ). The rounding of a
+ * bf16 result is allowed on top. */
+typedef struct check_result {
+    const void *want;
+    const void *got;
+    phx_dtype dtype;
+    int64_t n_rows;
+    int64_t n_cols;
+    int64_t stride;
+    const double *limit;
+} check_result;
+void check_compare(check *c, const check_result *result);
+
+/* Bits must be equal; why names the promise. */
+void check_same(check *c, const char *why, const void *a, const void *b, int64_t n, size_t bytes);
+
+/* |a - b| within limit counts towards the worst share. */
+void check_value(check *c, double want, double got, double limit, int64_t row, int64_t col);
+
+/* One function per op: runs all cases of c->ops against c->ref. */
+#define X(op) void check_##op(check *c);
+PHX_OPS(X)
+#undef X
+
+/* Speed of every op of the variants, one line each. */
+void check_bench(const check_variant *variants, int n_variants, phx_pool *pool, uint64_t seed);
+
+#endif

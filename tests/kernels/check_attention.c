@@ -1,0 +1,289 @@
+/* tests/kernels/check_attention.c - absorbed and expanded attention. */
+#include "tests/kernels/check.h"
+
+#include <math.h>
+
+#define N_BLOCKS 14
+#define N_MAX    (N_BLOCKS * 64)
+
+typedef struct shape {
+    phx_dtype dtype; /* of the cache */
+    phx_dtype out_dtype;
+    check_fill fill;
+    int64_t n_rows;
+    int64_t n_heads;
+    int64_t d_latent;
+    int64_t d_rope;
+    int32_t n_positions; /* of row 0; the others draw below it */
+    bool sparse;         /* a list of positions, every second or so */
+} shape;
+
+static void attention_case(check *c, const shape *s);
+
+void check_attention(check *c)
+{
+    for (int d = 0; d < 2; d++) {
+        const phx_dtype dtype = d == 0 ? PHX_BF16 : PHX_F32;
+        const phx_dtype out = d == 0 ? PHX_BF16 : PHX_F32;
+        for (int fill = 0; fill < CHECK_FILL_COUNT; fill++) {
+            if (fill == CHECK_BIG) /* scores of 2^40 say nothing about a softmax */
+                continue;
+            attention_case(c, &(shape){dtype, PHX_F32, (check_fill)fill, 2, 3, 64, 16, 600, false});
+            attention_case(c, &(shape){dtype, out, (check_fill)fill, 3, 2, 32, 8, 300, true});
+        }
+        static const int32_t lengths[] = {1, 2, 15, 16, 17, 63, 64, 65, 255, 256, 257, 511, 512, 513, 800};
+        for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
+            attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 1 + (int64_t)i % 4, 32, 16,
+                                       lengths[i], (i & 1) != 0});
+        attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 0, 2, 32, 16, 5, false});
+        attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 7, 2, 32, 16, 40, false});
+        attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 64, 1, 16, 8, 40, true});
+        attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 1, 9, 512, 64, 300, false});
+        for (int64_t latent = 1; latent <= 70; latent += 3)
+            attention_case(c,
+                           &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 3, latent, 2 * (latent % 5), 20, false});
+    }
+}
+
+typedef struct head { /* what the formula and the limit need of one head of one row */
+    int64_t n;
+    double score_max; /* of |score| */
+    double entry_max; /* of |entry| */
+    double *scores;   /* [n] */
+} head;
+
+static int64_t entry_of(const phx_attention_args *a, int64_t r, int64_t i)
+{
+    const int64_t position = a->positions ? a->positions[r * a->positions_stride + i] : i;
+    return ((int64_t)a->blocks[r][position / 64] * 64 + position % 64) * a->cache->width;
+}
+
+/* Softmax in double with libm, without splits. */
+static void formula(check *c, const phx_attention_args *a, double *scores, double *limit, float *want)
+{
+    const int64_t width = a->cache->width;
+    for (int64_t i = 0; i < a->n_rows * a->n_heads; i++) {
+        const int64_t r = i / a->n_heads;
+        head h = {.n = a->n_positions[r], .scores = scores};
+        double max = -INFINITY;
+        for (int64_t p = 0; p < h.n; p++) {
+            double dot = 0.0;
+            for (int64_t k = 0; k < width; k++) {
+                const double entry = check_load(a->cache->data, a->cache->dtype, entry_of(a, r, p) + k);
+                dot += (double)a->q[i * width + k] * entry;
+                h.entry_max = fmax(h.entry_max, fabs(entry));
+            }
+            h.scores[p] = dot * (double)a->scale;
+            h.score_max = fmax(h.score_max, fabs(h.scores[p]));
+            max = fmax(max, h.scores[p]);
+        }
+        double sum = 0.0;
+        for (int64_t p = 0; p < h.n; p++)
+            sum += exp(h.scores[p] - max);
+        for (int64_t k = 0; k < a->d_latent; k++) {
+            double out = 0.0;
+            for (int64_t p = 0; c->is_ref && p < h.n; p++)
+                out += exp(h.scores[p] - max) / sum *
+                       check_load(a->cache->data, a->cache->dtype, entry_of(a, r, p) + k);
+            limit[i * a->d_latent + k] = ((double)h.n / 64.0 + (double)width / 16.0 + 16.0) *
+                                         (double)FLT_EPSILON * (1.0 + h.score_max) * h.entry_max;
+            if (c->is_ref)
+                want[i * a->d_latent + k] = (float)out;
+        }
+    }
+}
+
+static void promises(check *c, const phx_attention_args *args, const void *got, int64_t n, bool sparse)
+{
+    const size_t bytes = phx_dtype_bytes(args->out.dtype);
+    for (int i = 1; i < CHECK_POOLS; i++) {
+        phx_attention_args a = *args;
+        a.out.data = check_out(c, n, bytes);
+        c->ops->attention(c->pools[i], &a);
+        check_same(c, "the number of threads", got, a.out.data, n, bytes);
+    }
+    for (int64_t r = 0; r < args->n_rows; r++) {
+        phx_attention_args a = *args;
+        a.q += r * a.n_heads * a.cache->width;
+        a.blocks += r;
+        a.n_positions += r;
+        a.positions = a.positions ? a.positions + r * a.positions_stride : NULL;
+        a.n_rows = 1;
+        a.out.data = check_out(c, a.out.stride, bytes);
+        c->ops->attention(c->pools[0], &a);
+        check_same(c, "neighbouring rows", (const char *)got + (size_t)(r * a.out.stride) * bytes, a.out.data,
+                   a.out.stride, bytes);
+    }
+    for (int64_t h = 0; args->n_rows == 1 && h < args->n_heads; h++) { /* a head alone: another tp */
+        phx_attention_args a = *args;
+        a.q += h * a.cache->width;
+        a.n_heads = 1;
+        a.out.data = check_out(c, a.out.stride, bytes);
+        c->ops->attention(c->pools[0], &a);
+        check_same(c, "neighbouring heads", (const char *)got + (size_t)(h * a.d_latent) * bytes, a.out.data,
+                   a.d_latent, bytes);
+    }
+    if (sparse)
+        return;
+    phx_attention_args a = *args;
+    int32_t *positions = check_mem(c, a.n_rows * N_MAX, sizeof(*positions));
+    for (int64_t i = 0; i < a.n_rows * N_MAX; i++)
+        positions[i] = (int32_t)(i % N_MAX);
+    a.positions = positions;
+    a.positions_stride = N_MAX;
+    a.out.data = check_out(c, n, bytes);
+    c->ops->attention(c->pools[0], &a);
+    check_same(c, "dense or listed positions", got, a.out.data, n, bytes);
+}
+
+static void draw_positions(check *c, const shape *s, phx_attention_args *a)
+{
+    int32_t *n_positions = check_mem(c, s->n_rows, sizeof(*n_positions));
+    int32_t *positions = check_mem(c, s->n_rows * N_MAX, sizeof(*positions));
+    const int32_t **blocks = check_mem(c, s->n_rows, sizeof(*blocks));
+    for (int64_t r = 0; r < s->n_rows; r++) {
+        n_positions[r] =
+            r == 0 ? s->n_positions : 1 + (int32_t)phx_rng_below(&c->rng, (uint32_t)s->n_positions);
+        int32_t *table = check_mem(c, N_BLOCKS, sizeof(*table));
+        for (int64_t b = 0; b < N_BLOCKS; b++)
+            table[b] = (int32_t)((b * 5 + r * 3 + 1) % N_BLOCKS);
+        blocks[r] = table;
+        int32_t position = 0;
+        const int32_t spare = (int32_t)N_MAX - n_positions[r];
+        int32_t skipped = 0;
+        for (int32_t i = 0; i < n_positions[r]; i++) {
+            const bool skip = skipped < spare && phx_rng_below(&c->rng, 2) == 0;
+            skipped += skip ? 1 : 0;
+            position += skip ? 1 : 0;
+            positions[r * N_MAX + i] = position++;
+        }
+    }
+    a->blocks = blocks;
+    a->n_positions = n_positions;
+    a->positions = s->sparse ? positions : NULL;
+    a->positions_stride = N_MAX;
+}
+
+static void attention_case(check *c, const shape *s)
+{
+    check_case(c, "%s to %s fill %d n_rows %lld n_heads %lld width %lld + %lld positions %d%s",
+               phx_dtype_name(s->dtype), phx_dtype_name(s->out_dtype), (int)s->fill, (long long)s->n_rows,
+               (long long)s->n_heads, (long long)s->d_latent, (long long)s->d_rope, s->n_positions,
+               s->sparse ? " listed" : "");
+    const int64_t width = s->d_latent + s->d_rope;
+    phx_activation entries = check_activation(c, 1, N_MAX * width, s->dtype, s->fill);
+    const phx_cache cache = {(void *)(uintptr_t)entries.data, width, s->dtype};
+    phx_attention_args a = {.n_rows = s->n_rows,
+                            .n_heads = s->n_heads,
+                            .cache = &cache,
+                            .d_latent = s->d_latent,
+                            .scale = (float)(3.0 / sqrt((double)width))};
+    a.q = check_floats(c, s->n_rows * s->n_heads * width, s->fill);
+    draw_positions(c, s, &a);
+    const int64_t n_cols = s->n_heads * s->d_latent;
+    a.out.stride = n_cols + 1;
+    a.out.dtype = s->out_dtype;
+    const size_t bytes = phx_dtype_bytes(s->out_dtype);
+    const int64_t n = s->n_rows * a.out.stride;
+    void *want = check_out(c, n, bytes);
+    a.out.data = want;
+    c->ref->attention(c->pools[0], &a);
+    void *got = check_out(c, n, bytes);
+    a.out.data = got;
+    c->ops->attention(c->pools[0], &a);
+    double *limit = check_mem(c, s->n_rows * n_cols, sizeof(double));
+    float *value = check_mem(c, s->n_rows * n_cols, sizeof(float));
+    formula(c, &a, check_mem(c, N_MAX, sizeof(double)), limit, value);
+    for (int64_t i = 0; c->is_ref && s->out_dtype == PHX_F32 && i < s->n_rows * n_cols; i++)
+        ((float *)want)[i / n_cols * a.out.stride + i % n_cols] = value[i];
+    check_compare(c, &(check_result){want, got, s->out_dtype, s->n_rows, n_cols, a.out.stride, limit});
+    promises(c, &a, got, n, s->sparse);
+    check_end(c);
+}
+
+static void expanded_case(check *c, int64_t n_rows, int64_t n_heads, const int64_t d[3], int32_t n_max,
+                          check_fill fill);
+
+void check_attention_expanded(check *c)
+{
+    for (int fill = 0; fill < CHECK_FILL_COUNT; fill++) {
+        if (fill != CHECK_BIG)
+            expanded_case(c, 3, 2, (const int64_t[]){32, 16, 24}, 300, (check_fill)fill);
+    }
+    expanded_case(c, 0, 2, (const int64_t[]){32, 16, 24}, 3, CHECK_RANDOM);
+    expanded_case(c, 64, 3, (const int64_t[]){16, 8, 16}, 64, CHECK_RANDOM);
+    expanded_case(c, 2, 2, (const int64_t[]){128, 64, 128}, 530, CHECK_RANDOM);
+    for (int64_t i = 1; i <= 40; i++)
+        expanded_case(c, 2, 2, (const int64_t[]){i, 2 * (i % 7), 1 + 3 * i % 37}, 5 + (int32_t)i,
+                      CHECK_RANDOM);
+}
+
+static void expanded_limits(check *c, const phx_attention_expanded_args *a, double *limit)
+{
+    double entry_max = 0.0;
+    const int64_t d_kv = a->d_nope + a->d_v;
+    const int64_t d_q = a->d_nope + a->d_rope;
+    double *score_max = check_mem(c, a->n_rows * a->n_heads, sizeof(double));
+    for (int64_t i = 0; i < a->n_rows * a->n_heads; i++) {
+        const int64_t r = i / a->n_heads;
+        const int64_t h = i % a->n_heads;
+        for (int64_t p = 0; p < a->n_keys[r]; p++) {
+            const float *kv = a->kv + (p * a->n_heads + h) * d_kv;
+            double dot = 0.0;
+            for (int64_t k = 0; k < a->d_nope; k++)
+                dot += (double)a->q[i * d_q + k] * (double)kv[k];
+            for (int64_t k = 0; k < a->d_rope; k++)
+                dot += (double)a->q[i * d_q + a->d_nope + k] * (double)a->k_rope[p * a->d_rope + k];
+            score_max[i] = fmax(score_max[i], fabs(dot * (double)a->scale));
+            for (int64_t k = 0; k < a->d_v; k++)
+                entry_max = fmax(entry_max, fabs((double)kv[a->d_nope + k]));
+        }
+    }
+    for (int64_t i = 0; i < a->n_rows * a->n_heads * a->d_v; i++) {
+        const int64_t item = i / a->d_v;
+        const double n = (double)a->n_keys[item / a->n_heads];
+        limit[i] = (n / 64.0 + (double)d_q / 16.0 + 16.0) * (double)FLT_EPSILON * (1.0 + score_max[item]) *
+                   entry_max;
+    }
+}
+
+static void expanded_case(check *c, int64_t n_rows, int64_t n_heads, const int64_t d[3], int32_t n_max,
+                          check_fill fill)
+{
+    check_case(c, "n_rows %lld n_heads %lld d %lld + %lld, %lld keys %d fill %d", (long long)n_rows,
+               (long long)n_heads, (long long)d[0], (long long)d[1], (long long)d[2], n_max, (int)fill);
+    int32_t *n_keys = check_mem(c, n_rows, sizeof(*n_keys));
+    for (int64_t r = 0; r < n_rows; r++)
+        n_keys[r] = r == 0 ? n_max : 1 + (int32_t)phx_rng_below(&c->rng, (uint32_t)n_max);
+    const phx_dtype dtype = (d[0] & 1) != 0 ? PHX_F32 : PHX_BF16;
+    phx_attention_expanded_args a = {.q = check_floats(c, n_rows * n_heads * (d[0] + d[1]), fill),
+                                     .kv = check_floats(c, n_max * n_heads * (d[0] + d[2]), fill),
+                                     .k_rope = check_floats(c, n_max * d[1], fill),
+                                     .n_keys = n_keys,
+                                     .n_rows = n_rows,
+                                     .n_heads = n_heads,
+                                     .d_nope = d[0],
+                                     .d_rope = d[1],
+                                     .d_v = d[2],
+                                     .scale = (float)(1.0 / sqrt((double)(d[0] + d[1])))};
+    const int64_t n_cols = n_heads * d[2];
+    const size_t bytes = phx_dtype_bytes(dtype);
+    a.out.stride = n_cols + 2;
+    a.out.dtype = dtype;
+    const int64_t n = n_rows * a.out.stride;
+    void *want = check_out(c, n, bytes);
+    a.out.data = want;
+    c->ref->attention_expanded(c->pools[0], &a);
+    void *got = check_out(c, n, bytes);
+    a.out.data = got;
+    c->ops->attention_expanded(c->pools[0], &a);
+    double *limit = check_mem(c, n_rows * n_cols, sizeof(double));
+    expanded_limits(c, &a, limit);
+    check_compare(c, &(check_result){want, got, dtype, n_rows, n_cols, a.out.stride, limit});
+    for (int i = 1; i < CHECK_POOLS; i++) {
+        a.out.data = check_out(c, n, bytes);
+        c->ops->attention_expanded(c->pools[i], &a);
+        check_same(c, "the number of threads", got, a.out.data, n, bytes);
+    }
+    check_end(c);
+}

@@ -1,0 +1,181 @@
+/* tests/kernels/check_kernels.c - the kernel checker: every op of every level that this machine can run, and
+ * of every level in C form, against the reference, element by element (STYLE habits 25-27, 36).
+ * Usage: check_kernels [--seed N] [--level ref|avx2|avx512] [--op NAME] [--bench] [--threads N]
+ * Exit status 0: every element within the limit that kernels/ops.h states, every promise of equal bits kept.
+ */
+#include "tests/kernels/check.h"
+
+#include <string.h>
+
+#if __has_include("kernels/ops_cform.list")
+#define PHX_OP(op, level, fn) phx_##op##_fn fn;
+#include "kernels/ops_cform.list"
+#undef PHX_OP
+#endif
+
+typedef struct options {
+    uint64_t seed;
+    uint64_t n_threads; /* of the bench */
+    phx_level level;
+    const char *op;
+    bool bench;
+} options;
+
+static bool options_parse(int argc, char **argv, options *opt);
+static int variants_collect(phx_level level, check_variant *variants);
+static uint64_t check_all(const options *opt, const check_variant *variants, int n_variants);
+static phx_code pools_create(check *c, phx_error *err);
+
+int main(int argc, char **argv)
+{
+    options opt = {.seed = 20250921, .n_threads = 1, .level = phx_level_of_machine()};
+    if (!options_parse(argc, argv, &opt)) {
+        fprintf(stderr,
+                "usage: check_kernels [--seed N] [--level NAME] [--op NAME] [--bench] [--threads N]\n");
+        return 2;
+    }
+    check_variant variants[CHECK_VARIANTS_MAX];
+    const int n_variants = variants_collect(opt.level, variants);
+    printf("check_kernels: seed %llu, level %s of %s\n", (unsigned long long)opt.seed,
+           phx_level_name(opt.level), phx_level_name(phx_level_of_machine()));
+    if (!opt.bench)
+        return check_all(&opt, variants, n_variants) == 0 ? 0 : 1;
+    phx_error err = {0};
+    phx_pool *pool = NULL;
+    if (phx_pool_create((uint32_t)opt.n_threads, NULL, &pool, &err) != PHX_OK) {
+        fprintf(stderr, "check_kernels: %s\n", err.text);
+        return 1;
+    }
+    check_bench(variants, n_variants, pool, opt.seed);
+    phx_pool_destroy(pool);
+    return 0;
+}
+
+static bool options_parse(int argc, char **argv, options *opt)
+{
+    for (int i = 1; i < argc; i++) {
+        const bool more = i + 1 < argc;
+        if (strcmp(argv[i], "--bench") == 0) {
+            opt->bench = true;
+        } else if (more && strcmp(argv[i], "--seed") == 0) {
+            if (!phx_str_to_u64(phx_str_of(argv[++i]), 0, UINT64_MAX, &opt->seed))
+                return false;
+        } else if (more && strcmp(argv[i], "--threads") == 0) {
+            if (!phx_str_to_u64(phx_str_of(argv[++i]), 1, PHX_THREADS_MAX, &opt->n_threads))
+                return false;
+        } else if (more && strcmp(argv[i], "--op") == 0) {
+            opt->op = argv[++i];
+        } else if (more && strcmp(argv[i], "--level") == 0) {
+            phx_level level;
+            if (!phx_level_parse(phx_str_of(argv[++i]), &level) || level > phx_level_of_machine())
+                return false;
+            opt->level = level;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+static const char *cform_name(phx_level level)
+{
+    return level == PHX_LEVEL_AVX512 ? "avx512 in C" : level == PHX_LEVEL_AVX2 ? "avx2 in C" : "ref";
+}
+
+/* The C form of a level, if any op is registered for it. */
+static bool cform_collect(phx_level level, check_variant *variant)
+{
+    *variant = (check_variant){.name = cform_name(level)};
+    phx_ops_choose(PHX_LEVEL_REF, &variant->ops);
+    bool any = false;
+#define PHX_OP(op_name, op_level, fn)    \
+    if (PHX_LEVEL_##op_level == level) { \
+        variant->ops.op_name = fn;       \
+        variant->has_##op_name = true;   \
+        any = true;                      \
+    }
+#if __has_include("kernels/ops_cform.list")
+#include "kernels/ops_cform.list"
+#endif
+#undef PHX_OP
+    return any;
+}
+
+static int variants_collect(phx_level level, check_variant *variants)
+{
+    int n = 0;
+    for (unsigned i = 0; i <= (unsigned)level; i++) {
+        check_variant *v = &variants[n];
+        *v = (check_variant){.name = phx_level_name((phx_level)i)};
+        phx_ops_choose((phx_level)i, &v->ops);
+        bool any = false;
+#define X(op)                                        \
+    v->has_##op = v->ops.op##_level == (phx_level)i; \
+    any = any || v->has_##op;
+        PHX_OPS(X)
+#undef X
+        n += any ? 1 : 0;
+    }
+    for (unsigned i = 1; i < PHX_LEVEL_COUNT; i++)
+        n += cform_collect((phx_level)i, &variants[n]) ? 1 : 0;
+    return n;
+}
+
+static phx_code pools_create(check *c, phx_error *err)
+{
+    for (uint32_t i = 0; i < CHECK_POOLS; i++) {
+        const phx_code rc = phx_pool_create(i + 1, NULL, &c->pools[i], err);
+        if (rc != PHX_OK)
+            return rc;
+    }
+    return PHX_OK;
+}
+
+/* Runs one op of one variant and prints its line. */
+static uint64_t check_one(check *c, const char *op, const check_variant *variant, void (*run)(check *c))
+{
+    c->op = op;
+    c->variant = variant->name;
+    c->is_ref = strcmp(variant->name, "ref") == 0;
+    c->ops = &variant->ops;
+    c->n_cases = 0;
+    c->n_failed = 0;
+    c->worst = 0.0;
+    c->worst_at[0] = '\0';
+    run(c);
+    printf("%-18s %-11s %5llu cases  ", op, variant->name, (unsigned long long)c->n_cases);
+    if (c->n_failed > 0)
+        printf("%llu FAILED, ", (unsigned long long)c->n_failed);
+    if (c->worst > 0.0)
+        printf("worst %.3f of its limit: %s\n", c->worst, c->worst_at);
+    else
+        printf("equal\n");
+    fflush(stdout);
+    return c->n_failed;
+}
+
+static uint64_t check_all(const options *opt, const check_variant *variants, int n_variants)
+{
+    phx_ops ref;
+    phx_ops_choose(PHX_LEVEL_REF, &ref);
+    check c = {.seed = opt->seed, .ref = &ref};
+    phx_error err = {0};
+    uint64_t n_failed = 0;
+    if (pools_create(&c, &err) != PHX_OK) {
+        fprintf(stderr, "check_kernels: %s\n", err.text);
+        n_failed = 1;
+        goto out;
+    }
+#define X(op_name)                                                                     \
+    for (int i = 0; i < n_variants; i++) {                                             \
+        if (variants[i].has_##op_name && (!opt->op || strcmp(opt->op, #op_name) == 0)) \
+            n_failed += check_one(&c, #op_name, &variants[i], check_##op_name);        \
+    }
+    PHX_OPS(X)
+#undef X
+    printf("%s\n", n_failed == 0 ? "all within their limits" : "FAILED");
+out:
+    for (uint32_t i = 0; i < CHECK_POOLS; i++)
+        phx_pool_destroy(c.pools[i]);
+    return n_failed;
+}
