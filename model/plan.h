@@ -8,17 +8,20 @@
 #include "model/checkpoint.h"
 #include "model/layout.h"
 
-#define PHX_BLOCK_TOKENS 64u
+#define PHX_BLOCK_TOKENS          64u
+#define PHX_PLAN_SCRATCH_BYTES    (4u << 20) /* per compute thread: PHX_SCRATCH_BYTES of kernels/pool.h */
+#define PHX_PLAN_COMM_WORDS_BYTES 12288u     /* counters of one rank in the shared segment, rounded up */
 
 /* What the person asked for. */
 typedef struct phx_plan_request {
     phx_layout layout;
     phx_numerics numerics;
-    uint64_t memory_bytes;   /* per rank; 0: take what the machine reports free, divided by the ranks on it */
-    uint32_t n_threads;      /* compute threads per rank */
-    uint32_t n_context;      /* longest request in tokens; 0: the largest that fits, at most the model's */
-    uint32_t n_batch;        /* --max-batch: requests (slots) that run together, default 32 */
-    uint32_t n_step_tokens;  /* rows of one step, default 512 */
+    uint64_t memory_bytes;  /* per rank; 0: what the machine reports free less a reserve, divided by all ranks
+                               of  the group: give a number when they run on several hosts */
+    uint32_t n_threads;     /* compute threads per rank; 0: the cores of the machine, divided likewise */
+    uint32_t n_context;     /* longest request in tokens; 0: the largest that fits, at most the model's */
+    uint32_t n_batch;       /* --max-batch: requests (slots) that run together, default 32 */
+    uint32_t n_step_tokens; /* rows of one step, default 512 */
     uint32_t n_cache_tokens; /* tokens of KV cache in all; 0: fill the memory, at most n_batch * n_context */
     bool mtp;                /* load MTP layers */
 } phx_plan_request;

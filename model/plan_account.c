@@ -1,0 +1,79 @@
+/* model/plan_account.c - the bytes of one rank, line by line. */
+#include "model/plan_impl.h"
+
+#include "model/step_buf.h"
+
+/* Widest local down projections: routed experts, and dense or shared. */
+static void widths_of(const phx_rank_plan *rank, int64_t *ret_routed, int64_t *ret_fixed)
+{
+    *ret_routed = 0;
+    *ret_fixed = 0;
+    for (size_t i = 0; i < rank->n_slices; i++) {
+        const phx_role role = rank->slices[i].tensor->id.rule->role;
+        const int64_t n = phx_range_n(rank->slices[i].cols);
+        if (role == PHX_ROLE_EXPERT_DOWN && n > *ret_routed)
+            *ret_routed = n;
+        if ((role == PHX_ROLE_DOWN || role == PHX_ROLE_SHARED_DOWN) && n > *ret_fixed)
+            *ret_fixed = n;
+    }
+}
+
+static uint64_t round_up(uint64_t n, uint64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* The section of one rank in the shared segment: words, two exchange slots, a mailbox two messages deep
+ * (worker/comm/segment.h); nothing for a group of one. */
+static uint64_t collective_bytes(const phx_layout *layout, phx_step_bytes step)
+{
+    const uint64_t slots = layout->tp > 1 ? 2 * round_up(step.exchange, 64) : 0;
+    const uint64_t mail = layout->pp > 1 ? 2 * round_up(step.stage + 64, 64) : 0;
+    if (layout->tp == 1 && layout->pp == 1)
+        return 0;
+    return round_up(PHX_PLAN_COMM_WORDS_BYTES + slots + mail, 4096);
+}
+
+/* Sent and received per step row: two exchanges of the hidden state in every layer, one more for the
+ * embedding on the stages that embed. comm.h: an exchange of n values moves 2 * 4 * n * (tp - 1) / tp bytes.
+ */
+static uint64_t exchange_bytes(const phx_plan *plan, const phx_rank_plan *rank)
+{
+    const phx_layout *layout = &plan->request.layout;
+    const phx_dims *dims = phx_checkpoint_dims(plan->checkpoint);
+    const bool is_last = rank->stage == layout->pp - 1;
+    uint64_t n_exchanges = 2 * (uint64_t)phx_range_n(rank->layers) + (rank->stage == 0);
+    if (is_last && plan->request.mtp)
+        n_exchanges += (uint64_t)dims->n_layers_mtp;
+    return n_exchanges * (2 * 4 * (uint64_t)dims->d_hidden * (layout->tp - 1) / layout->tp);
+}
+
+void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_blocks, phx_rank_plan *rank)
+{
+    const phx_dims *dims = phx_checkpoint_dims(plan->checkpoint);
+    const phx_layout *layout = &plan->request.layout;
+    phx_plan_request request = plan->request;
+    request.n_context = n_context;
+    int64_t routed;
+    int64_t fixed;
+    widths_of(rank, &routed, &fixed);
+    const phx_step_bytes step = phx_step_buf_bytes(dims, &request, rank, routed, fixed);
+    const uint64_t entries = n_blocks * PHX_BLOCK_TOKENS * (uint64_t)phx_range_n(rank->layers);
+    const uint64_t cache_bytes = phx_dtype_bytes(request.numerics.cache);
+    rank->weights_bytes = 0;
+    for (size_t i = 0; i < rank->n_slices; i++)
+        rank->weights_bytes += rank->slices[i].data_bytes + rank->slices[i].scale_bytes;
+    rank->cache_latent_bytes = entries * (uint64_t)(dims->kv_lora + dims->d_rope) * cache_bytes;
+    rank->cache_index_bytes = dims->index_n_heads ? entries * (uint64_t)dims->index_d * cache_bytes : 0;
+    rank->activations_bytes = step.activations;
+    rank->logits_bytes = step.logits;
+    rank->rope_bytes = round_up((uint64_t)n_context * (uint64_t)dims->d_rope * sizeof(float), 64);
+    rank->workspace_bytes = (uint64_t)request.n_threads * PHX_PLAN_SCRATCH_BYTES;
+    rank->collectives_bytes = collective_bytes(layout, step);
+    rank->total_bytes = 0;
+#define X(field, text) rank->total_bytes += rank->field##_bytes;
+    PHX_ACCOUNT(X)
+#undef X
+    rank->exchange_bytes_per_token = exchange_bytes(plan, rank);
+    rank->stage_bytes_per_token = rank->stage + 1 < layout->pp ? (uint64_t)dims->d_hidden * sizeof(float) : 0;
+}
