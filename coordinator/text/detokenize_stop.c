@@ -4,6 +4,8 @@
 #include "coordinator/text/detokenize.h"
 #include "base/alloc.h"
 
+#include <assert.h>
+
 typedef struct stop {
     uint8_t bytes[PHX_STOP_BYTES_MAX];
     uint16_t shorter[PHX_STOP_BYTES_MAX]; /* [i]: longest proper beginning that bytes[0..i] also ends with */
@@ -20,9 +22,11 @@ struct phx_stop_matcher {
     stop stops[PHX_STOPS_MAX];
 };
 
+/* n_matched is below s->n: after a whole match no more text is looked at. */
 static uint16_t advance(const stop *s, uint16_t n_matched, uint8_t byte)
 {
-    while (n_matched > 0 && (n_matched == s->n || s->bytes[n_matched] != byte))
+    assert(n_matched < s->n);
+    while (n_matched > 0 && s->bytes[n_matched] != byte)
         n_matched = s->shorter[n_matched - 1];
     return s->bytes[n_matched] == byte ? (uint16_t)(n_matched + 1) : 0;
 }

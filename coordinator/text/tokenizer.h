@@ -56,8 +56,9 @@ typedef struct phx_encode_args {
 phx_code phx_tokenizer_encode(const phx_tokenizer *tokenizer, const phx_encode_args *args, size_t *ret_n_ids,
                               phx_error *err);
 
-/* The raw bytes of one id: perhaps part of a character; added tokens as their text. Borrowed from the
- * tokenizer. false (output untouched): no such token. */
+/* The raw bytes of one id: perhaps part of a character; added tokens as their text (but one written wholly in
+ * the byte alphabet of the file, such as a lone U+00E9, as the bytes that it spells: the reference decodes
+ * so). Borrowed from the tokenizer. false (output untouched): no such token. */
 bool phx_tokenizer_piece(const phx_tokenizer *tokenizer, uint32_t id, phx_str *ret_bytes);
 
 /* Marked special in added_tokens: left out of text with skip_special. Control tokens such as <think> often

@@ -401,20 +401,19 @@ static phx_code read_vocab(phx_tokenizer *t, const phx_json *root, phx_error *er
 }
 
 /* "a b" or ["a", "b"]. The alphabet has no space, so the first one divides. */
-static bool merge_halves(const phx_json *node, phx_str *ret_left, phx_str *ret_right)
+static bool merge_halves(const phx_json *node, phx_str halves[2])
 {
     phx_str text;
     if (phx_json_as_str(node, &text)) {
         const char *space = memchr(text.ptr, ' ', text.n);
         if (!space)
             return false;
-        *ret_left = (phx_str){text.ptr, (size_t)(space - text.ptr)};
-        *ret_right = (phx_str){space + 1, text.n - ret_left->n - 1};
+        halves[0] = (phx_str){text.ptr, (size_t)(space - text.ptr)};
+        halves[1] = (phx_str){space + 1, text.n - halves[0].n - 1};
         return true;
     }
-    return node && phx_json_kind_of(node) == PHX_JSON_ARRAY && phx_json_count(node) == 2 &&
-           phx_json_as_str(phx_json_at(node, 0), ret_left) &&
-           phx_json_as_str(phx_json_at(node, 1), ret_right);
+    return phx_json_count(node) == 2 && phx_json_as_str(phx_json_at(node, 0), &halves[0]) &&
+           phx_json_as_str(phx_json_at(node, 1), &halves[1]);
 }
 
 /* Ids of both halves and of their union; false when one of them is no token. */
@@ -447,14 +446,13 @@ static phx_code read_merges(phx_tokenizer *t, const phx_json *model, phx_error *
         return rc;
     for (size_t i = 0; i < n_merges; i++) {
         phx_bpe_merge merge = {.rank = (uint32_t)i};
-        phx_str left;
-        phx_str right;
-        if (!merge_halves(phx_json_at(merges, i), &left, &right))
+        phx_str halves[2];
+        if (!merge_halves(phx_json_at(merges, i), halves))
             return PHX_FAIL(err, PHX_ERR_CORRUPT, "tokenizer.json: merge %zu is not a pair", i);
-        if (!merge_ids(t->vocab, left, right, &merge))
+        if (!merge_ids(t->vocab, halves[0], halves[1], &merge))
             return PHX_FAIL(err, PHX_ERR_CORRUPT,
                             "tokenizer.json: merge %zu, '%.*s' with '%.*s', names a piece that is no token",
-                            i, PHX_STR_ARG(left), PHX_STR_ARG(right));
+                            i, PHX_STR_ARG(halves[0]), PHX_STR_ARG(halves[1]));
         phx_bpe_add_merge(t->bpe, merge);
     }
     return PHX_OK;
