@@ -314,8 +314,9 @@ static void conn_on_head(phx_http_conn *conn)
     conn->close_after = !conn->parser.keep_alive;
     const phx_http_fault fault = phx_http_judge(conn);
     if (fault != PHX_HTTP_FAULT_NONE) {
-        /* A body that nobody wants is not read to its end: the connection goes. */
-        phx_http_conn_refuse(conn, fault, !conn->parser.has_body && !conn->close_after);
+        /* A body that nobody wants is not read to its end: the connection goes. So does one too many. */
+        const bool keep = !conn->parser.has_body && !conn->close_after && fault != PHX_HTTP_FAULT_N_CONNS_KEY;
+        phx_http_conn_refuse(conn, fault, keep);
         return;
     }
     if (!conn->parser.has_body) {

@@ -12,6 +12,7 @@
 
 enum { HEAD_BYTES_MAX = 65536, ERROR_BYTES_MAX = 65536 };
 
+static void send_whole(phx_http_reply *reply, const phx_http_response *response);
 static void complete(phx_http_reply *reply);
 static bool head_is_clean(const phx_http_response *response);
 
@@ -129,21 +130,25 @@ static bool is_alive(const phx_http_reply *reply)
 
 void phx_http_reply_send(phx_http_reply *reply, const phx_http_response *response)
 {
-    char framing[64];
-    assert(!reply->is_stream);
-    if (is_alive(reply) && response->body.n > reply->conn->http->limits.reply_bytes) {
+    if (is_alive(reply) && response->body.n > reply->conn->http->limits.reply_bytes)
         phx_http_reply_error(reply, &(phx_http_error){.status = 500,
                                                       .code = "reply_too_large",
                                                       .message = "the answer is too large to send"});
-        return;
-    }
+    else
+        send_whole(reply, response);
+}
+
+/* Completes. 204 has no body and no length. */
+static void send_whole(phx_http_reply *reply, const phx_http_response *response)
+{
+    char framing[64] = "";
+    assert(!reply->is_stream);
     if (is_alive(reply)) {
         phx_http_conn *conn = reply->conn;
-        (void)snprintf(framing, sizeof(framing), "Content-Length: %zu\r\n", response->body.n);
-        if (write_head(reply, response, response->status == 204 ? "" : framing) && response->status != 204 &&
-            phx_http_conn_write(conn, response->body.ptr, response->body.n))
-            phx_http_conn_finish(conn);
-        else if (response->status == 204 && is_alive(reply))
+        const size_t n_body = response->status == 204 ? 0 : response->body.n;
+        if (response->status != 204)
+            (void)snprintf(framing, sizeof(framing), "Content-Length: %zu\r\n", n_body);
+        if (write_head(reply, response, framing) && phx_http_conn_write(conn, response->body.ptr, n_body))
             phx_http_conn_finish(conn);
     }
     complete(reply);
@@ -192,13 +197,13 @@ void phx_http_reply_error(phx_http_reply *reply, const phx_http_error *error)
     (void)snprintf(seconds, sizeof(seconds), "%u", error->retry_after_s);
     const phx_http_header retry = {"Retry-After", seconds};
     /* A message beyond the bound leaves no body rather than half of one. */
-    phx_http_reply_send(reply, &(phx_http_response){
-                                   .status = error->status,
-                                   .content_type = "application/json",
-                                   .headers = &retry,
-                                   .n_headers = error->retry_after_s ? 1 : 0,
-                                   .body = body.code == PHX_OK ? phx_buf_view(&body) : phx_str_of("{}"),
-                               });
+    send_whole(reply, &(phx_http_response){
+                          .status = error->status,
+                          .content_type = "application/json",
+                          .headers = &retry,
+                          .n_headers = error->retry_after_s ? 1 : 0,
+                          .body = body.code == PHX_OK ? phx_buf_view(&body) : phx_str_of("{}"),
+                      });
     phx_buf_done(&body);
 }
 

@@ -1,6 +1,9 @@
 /* tests/http/test_http.c - requests over real sockets: routes, hygiene, keys, hosts, binding. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -351,6 +354,36 @@ static void test_binding(void **state)
     rig_close(&r);
 }
 
+/* Every descriptor of a served connection closes on exec, and small events are not held back. */
+static void test_socket_flags(void **state)
+{
+    rig r;
+    size_t n_served = 0;
+    (void)state;
+    rig_open(&r, &(phx_http_options){0});
+    client *c = client_open(&r);
+    assert_int_equal(client_ask(c, "GET /hello HTTP/1.1\r\n" H "\r\n"), 200);
+    for (int fd = 3; fd < 256; fd++) {
+        struct sockaddr_in at = {0};
+        socklen_t n_at = sizeof(at);
+        int is_set = 0;
+        socklen_t n_set = sizeof(is_set);
+        if (getsockname(fd, (struct sockaddr *)&at, &n_at) != 0 ||
+            ntohs(at.sin_port) != phx_http_port(r.http))
+            continue;
+        assert_true((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
+        assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_set, &n_set), 0);
+        if (is_set)
+            continue;
+        assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &is_set, &n_set), 0);
+        assert_int_not_equal(is_set, 0);
+        n_served++;
+    }
+    assert_int_equal(n_served, 1);
+    client_close(c);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -363,6 +396,7 @@ int main(void)
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_key_files_refused),
         cmocka_unit_test(test_binding),
+        cmocka_unit_test(test_socket_flags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
