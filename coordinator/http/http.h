@@ -5,7 +5,6 @@
 #define PHX_COORDINATOR_HTTP_HTTP_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base/buf.h"

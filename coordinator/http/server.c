@@ -224,7 +224,7 @@ static void http_on_accept(struct evconnlistener *listener, evutil_socket_t fd, 
         fault = PHX_HTTP_FAULT_NO_MEMORY;
     if (fault != PHX_HTTP_FAULT_NONE)
         turn_away(http, fd, fault);
-    else if (http->stats.n_conns_open == 1)
+    else if (!http->conns->next) /* the first: the sweeper sleeps while there is none */
         phx_loop_timer_start(http->sweeper, SWEEP_US);
 }
 
