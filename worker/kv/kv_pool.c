@@ -1,0 +1,84 @@
+/* worker/kv/kv_pool.c - the KV memory of one rank. */
+#include "worker/kv/kv_pool.h"
+
+#include <assert.h>
+
+#include "base/alloc.h"
+#include "base/arena.h"
+
+struct phx_kv_pool {
+    int64_t n_layers;
+    phx_cache *latent; /* [n_layers] */
+    phx_cache *index;  /* [n_layers] */
+    phx_arena *arena;
+};
+
+phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, phx_kv_pool **ret_pool, phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    const phx_dims *dims = phx_checkpoint_dims(plan->checkpoint);
+    const size_t n_layers = (size_t)phx_range_n(plan->ranks[rank].layers);
+    const size_t n_entries = (size_t)plan->n_blocks * PHX_BLOCK_TOKENS;
+    const phx_dtype dtype = plan->request.numerics.cache;
+    const int64_t index_width = dims->index_n_heads ? dims->index_d : 0;
+    phx_slot *slots = NULL;
+    phx_kv_pool *pool = phx_alloc(1, sizeof(*pool));
+    if (!pool) {
+        rc = PHX_FAIL(err, PHX_ERR_NOMEM, "kv pool");
+        goto out;
+    }
+    pool->n_layers = (int64_t)n_layers;
+    pool->latent = phx_alloc(n_layers, sizeof(*pool->latent));
+    pool->index = phx_alloc(n_layers, sizeof(*pool->index));
+    slots = phx_alloc(2 * n_layers, sizeof(*slots));
+    if (!pool->latent || !pool->index || !slots) {
+        rc = PHX_FAIL(err, PHX_ERR_NOMEM, "kv pool of %zu layers", n_layers);
+        goto out;
+    }
+    for (size_t l = 0; l < n_layers; l++) {
+        pool->latent[l] = (phx_cache){.width = dims->kv_lora + dims->d_rope, .dtype = dtype};
+        pool->index[l] = (phx_cache){.width = index_width, .dtype = dtype};
+        slots[2 * l] = (phx_slot){&pool->latent[l].data, n_entries * (size_t)pool->latent[l].width,
+                                  phx_dtype_bytes(dtype), "latent"};
+        slots[2 * l + 1] = (phx_slot){&pool->index[l].data, n_entries * (size_t)index_width,
+                                      phx_dtype_bytes(dtype), "index keys"};
+    }
+    rc = phx_arena_create(slots, 2 * n_layers, &pool->arena, err);
+    if (rc != PHX_OK)
+        goto out;
+    *ret_pool = pool;
+    pool = NULL;
+out:
+    phx_free(slots);
+    phx_kv_pool_destroy(pool);
+    return rc;
+}
+
+void phx_kv_pool_destroy(phx_kv_pool *pool)
+{
+    if (!pool)
+        return;
+    phx_arena_destroy(pool->arena);
+    phx_free(pool->latent);
+    phx_free(pool->index);
+    phx_free(pool);
+}
+
+const phx_cache *phx_kv_pool_latent(const phx_kv_pool *pool, int64_t layer)
+{
+    assert(layer >= 0);
+    assert(layer < pool->n_layers);
+    return &pool->latent[layer];
+}
+
+const phx_cache *phx_kv_pool_index(const phx_kv_pool *pool, int64_t layer)
+{
+    assert(layer >= 0);
+    assert(layer < pool->n_layers);
+    return &pool->index[layer];
+}
+
+uint64_t phx_kv_pool_bytes(const phx_kv_pool *pool)
+{
+    return phx_arena_size(pool->arena);
+}

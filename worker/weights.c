@@ -1,0 +1,411 @@
+/* worker/weights.c - reads the slices of one rank into memory and files them by layer and role. */
+#include "worker/weights.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include "base/alloc.h"
+
+enum { GATE, UP, DOWN };
+
+typedef struct loader {
+    phx_weights *weights;
+    uint64_t *data_offset; /* [n_slices] place of each slice in memory */
+    phx_load_progress *progress;
+    _Atomic uint64_t file_bytes;
+    _Atomic bool failed;
+    phx_error *err;
+} loader;
+
+static phx_code index_slices(phx_weights *weights, const uint64_t *data_offset, phx_error *err);
+static void load_one(void *user, int64_t item, void *scratch);
+static phx_code make_layers(phx_weights *weights, phx_error *err);
+
+static uint64_t padded(uint64_t bytes)
+{
+    return (bytes + 63) & ~(uint64_t)63;
+}
+
+phx_code phx_weights_load(const phx_plan *plan, uint32_t rank, phx_pool *pool, phx_load_progress *progress,
+                          phx_weights **ret_weights, phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    phx_error inner = {0};
+    loader load = {.progress = progress, .err = &inner};
+    phx_weights *weights = phx_alloc(1, sizeof(*weights));
+    if (!weights) {
+        rc = PHX_FAIL(err, PHX_ERR_NOMEM, "weights table");
+        goto out;
+    }
+    weights->plan = plan;
+    weights->rank = &plan->ranks[rank];
+    const size_t n_slices = weights->rank->n_slices;
+    load.weights = weights;
+    load.data_offset = phx_alloc(n_slices + 1, sizeof(*load.data_offset));
+    if (!load.data_offset) {
+        rc = PHX_FAIL(err, PHX_ERR_NOMEM, "slice table of %zu", n_slices);
+        goto out;
+    }
+    uint64_t total = 0, file_total = 0;
+    for (size_t i = 0; i < n_slices; i++) {
+        const phx_plan_slice *slice = &weights->rank->slices[i];
+        load.data_offset[i] = total;
+        total += padded(slice->data_bytes) + padded(slice->scale_bytes);
+        file_total += slice->file_bytes;
+    }
+    atomic_store(&progress->total_bytes, file_total);
+    if (total) {
+        void *memory =
+            mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) {
+            rc = PHX_FAIL(err, PHX_ERR_NOMEM, "cannot allocate %llu bytes for weights",
+                          (unsigned long long)total);
+            goto out;
+        }
+        (void)madvise(memory, total,
+                      MADV_HUGEPAGE); /* fewer TLB misses when streaming; harmless where refused */
+        weights->memory = memory;
+        weights->memory_bytes = total;
+    }
+    phx_pool_run(pool, (int64_t)n_slices, load_one, &load);
+    if (atomic_load(&load.failed)) {
+        rc = PHX_FAIL(err, inner.code, "%s", inner.text);
+        goto out;
+    }
+    weights->resident_bytes = total;
+    weights->file_bytes = atomic_load(&load.file_bytes);
+    rc = make_layers(weights, err);
+    if (rc == PHX_OK)
+        rc = index_slices(weights, load.data_offset, err);
+    if (rc != PHX_OK)
+        goto out;
+    *ret_weights = weights;
+    weights = NULL;
+out:
+    phx_free(load.data_offset);
+    phx_weights_destroy(weights);
+    return rc;
+}
+
+void phx_weights_destroy(phx_weights *weights)
+{
+    if (!weights)
+        return;
+    for (int64_t l = 0; weights->layers && l < weights->n_layers; l++) {
+        phx_free(weights->layers[l].experts);
+        phx_free(weights->layers[l].expert_gate);
+        phx_free(weights->layers[l].expert_up);
+        phx_free(weights->layers[l].expert_down);
+    }
+    phx_free(weights->layers);
+    phx_free(weights->expert_leaf);
+    if (weights->memory)
+        (void)munmap(weights->memory, weights->memory_bytes);
+    phx_free(weights);
+}
+
+/* The first failing slice wins; the others see the flag and stop. */
+static void note_failure(loader *load, const phx_error *inner)
+{
+    bool expected = false;
+    if (atomic_compare_exchange_strong(&load->failed, &expected, true))
+        *load->err = *inner;
+}
+
+static phx_code read_rows(loader *load, const phx_plan_slice *slice, uint8_t *to, phx_error *err)
+{
+    const phx_ck_tensor *tensor = slice->tensor;
+    const uint64_t element = phx_dtype_bytes(tensor->data->dtype);
+    const uint64_t row_bytes = (uint64_t)tensor->n_cols * element;
+    const uint64_t cut_bytes = (uint64_t)phx_range_n(slice->cols) * element;
+    const uint64_t n_rows = (uint64_t)phx_range_n(slice->rows);
+    const bool whole_rows = cut_bytes == row_bytes;
+    /* Whole rows are one range; a column cut is one short read per row, so that no other byte is touched. */
+    const uint64_t chunk = whole_rows ? 16u << 20 : cut_bytes;
+    const uint64_t total = n_rows * cut_bytes;
+    for (uint64_t done = 0; done < total;) {
+        if (atomic_load_explicit(&load->progress->stop, memory_order_relaxed) || atomic_load(&load->failed))
+            return PHX_FAIL(err, PHX_ERR_CANCELLED, "loading stopped");
+        const uint64_t n = total - done < chunk ? total - done : chunk;
+        const uint64_t row = (uint64_t)slice->rows.first + (whole_rows ? 0 : done / cut_bytes);
+        const uint64_t at = row * row_bytes + (whole_rows ? done : (uint64_t)slice->cols.first * element);
+        const phx_code rc = phx_st_read(tensor->file, tensor->data, at, to + done, n, err);
+        if (rc != PHX_OK)
+            return rc;
+        done += n;
+        atomic_fetch_add_explicit(&load->progress->done_bytes, n, memory_order_relaxed);
+        atomic_fetch_add_explicit(&load->file_bytes, n, memory_order_relaxed);
+    }
+    return PHX_OK;
+}
+
+/* Widens a vector (or small matrix) kept as f32 in place of its stored dtype. from and to do not overlap. */
+static void widen(float *to, const void *from, phx_dtype dtype, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        uint16_t half;
+        if (dtype == PHX_F32) {
+            memcpy(&to[i], (const uint8_t *)from + 4 * i, 4);
+        } else {
+            memcpy(&half, (const uint8_t *)from + 2 * i, 2);
+            to[i] = dtype == PHX_BF16 ? phx_bf16_to_f32(half) : phx_f16_to_f32(half);
+        }
+    }
+}
+
+static phx_code read_scales(loader *load, const phx_plan_slice *slice, float *to, phx_error *err)
+{
+    const phx_ck_tensor *tensor = slice->tensor;
+    const int64_t block = phx_format_block(tensor->format);
+    const uint64_t element = phx_dtype_bytes(tensor->scales->dtype);
+    const int64_t n_cols = (tensor->n_cols + block - 1) / block;
+    const int64_t row_first = slice->rows.first / block, row_end = (slice->rows.end + block - 1) / block;
+    const int64_t col_first = slice->cols.first / block, col_end = (slice->cols.end + block - 1) / block;
+    const uint64_t n = (uint64_t)(col_end - col_first);
+    for (int64_t r = row_first; r < row_end; r++) {
+        float *row = to + (uint64_t)(r - row_first) * n;
+        uint8_t *raw = (uint8_t *)row + n * (4 - element); /* read into the tail, widen from the front */
+        const uint64_t at = (uint64_t)(r * n_cols + col_first) * element;
+        const phx_code rc = phx_st_read(tensor->scale_file, tensor->scales, at, raw, n * element, err);
+        if (rc != PHX_OK)
+            return rc;
+        atomic_fetch_add_explicit(&load->progress->done_bytes, n * element, memory_order_relaxed);
+        atomic_fetch_add_explicit(&load->file_bytes, n * element, memory_order_relaxed);
+        for (uint64_t c = 0; c < n; c++) {
+            if (element == 1)
+                row[c] = phx_e8m0_to_f32(raw[c]);
+            if (!isfinite(row[c]))
+                return PHX_FAIL(err, PHX_ERR_CORRUPT, "scale [%lld][%llu] of '%.*s' in '%s' is not finite",
+                                (long long)r, (unsigned long long)(c + (uint64_t)col_first),
+                                PHX_STR_ARG(tensor->data->name), phx_st_path(tensor->scale_file));
+        }
+    }
+    return PHX_OK;
+}
+
+static phx_code check_fp8(const phx_plan_slice *slice, const uint8_t *data, phx_error *err)
+{
+    const uint64_t n = (uint64_t)phx_range_n(slice->rows) * (uint64_t)phx_range_n(slice->cols);
+    for (uint64_t i = 0; i < n; i++) {
+        if ((data[i] & 0x7F) == 0x7F)
+            return PHX_FAIL(err, PHX_ERR_CORRUPT, "'%.*s' in '%s' holds an fp8 code that is not a number",
+                            PHX_STR_ARG(slice->tensor->data->name), phx_st_path(slice->tensor->file));
+    }
+    return PHX_OK;
+}
+
+static phx_code load_slice(loader *load, size_t idx, phx_error *err)
+{
+    const phx_plan_slice *slice = &load->weights->rank->slices[idx];
+    uint8_t *to = (uint8_t *)load->weights->memory + load->data_offset[idx];
+    const uint64_t n = (uint64_t)phx_range_n(slice->rows) * (uint64_t)phx_range_n(slice->cols);
+    const phx_dtype dtype = slice->tensor->data->dtype;
+    if (n == 0)
+        return PHX_OK;
+    if (slice->tensor->id.rule->keep_f32) {
+        /* Stored narrower: read into the tail of the f32 array, then widen from the front. */
+        uint8_t *raw = to + n * (4 - phx_dtype_bytes(dtype));
+        const phx_code rc = read_rows(load, slice, raw, err);
+        if (rc == PHX_OK && dtype != PHX_F32)
+            widen((float *)(void *)to, raw, dtype, n);
+        return rc;
+    }
+    phx_code rc = read_rows(load, slice, to, err);
+    if (rc == PHX_OK && slice->tensor->scales) {
+        rc = check_fp8(slice, to, err);
+        if (rc == PHX_OK)
+            rc = read_scales(load, slice, (float *)(void *)(to + padded(slice->data_bytes)), err);
+    }
+    return rc;
+}
+
+static void load_one(void *user, int64_t item, void *scratch)
+{
+    loader *load = user;
+    phx_error inner = {0};
+    (void)scratch;
+    if (atomic_load(&load->failed))
+        return;
+    if (load_slice(load, (size_t)item, &inner) != PHX_OK)
+        note_failure(load, &inner);
+}
+
+static phx_code make_layers(phx_weights *weights, phx_error *err)
+{
+    const phx_dims *dims = phx_checkpoint_dims(weights->plan->checkpoint);
+    const size_t n_experts = (size_t)dims->n_experts;
+    weights->n_layers = phx_range_n(weights->rank->layers);
+    weights->layers = phx_alloc((size_t)weights->n_layers, sizeof(*weights->layers));
+    if (!weights->layers)
+        return PHX_FAIL(err, PHX_ERR_NOMEM, "layer table");
+    for (int64_t l = 0; l < weights->n_layers; l++) {
+        phx_layer_weights *layer = &weights->layers[l];
+        if (!phx_layer_is_moe(dims, weights->rank->layers.first + l))
+            continue;
+        layer->experts = phx_alloc(n_experts * 3, sizeof(*layer->experts));
+        layer->expert_gate = phx_alloc(n_experts, sizeof(*layer->expert_gate));
+        layer->expert_up = phx_alloc(n_experts, sizeof(*layer->expert_up));
+        layer->expert_down = phx_alloc(n_experts, sizeof(*layer->expert_down));
+        if (!layer->experts || !layer->expert_gate || !layer->expert_up || !layer->expert_down)
+            return PHX_FAIL(err, PHX_ERR_NOMEM, "expert table of %zu", n_experts);
+    }
+    if (weights->plan->request.layout.experts == PHX_EXPERTS_EP && n_experts) {
+        const uint32_t n_leaves = PHX_LEAVES / weights->plan->request.layout.tp;
+        weights->expert_leaf = phx_alloc(n_experts, sizeof(*weights->expert_leaf));
+        if (!weights->expert_leaf)
+            return PHX_FAIL(err, PHX_ERR_NOMEM, "expert leaves");
+        for (uint32_t leaf = 0; leaf < n_leaves; leaf++) {
+            const phx_range held = phx_leaf_bounds(dims->n_experts, weights->rank->tp_rank * n_leaves + leaf);
+            for (int64_t e = held.first; e < held.end; e++)
+                weights->expert_leaf[e] = (int32_t)leaf;
+        }
+    }
+    return PHX_OK;
+}
+
+/* Leaves of a row-parallel matrix as local columns: units of `unit` global columns. */
+static void local_bounds(const phx_weights *weights, int64_t n_units, int64_t unit, int64_t n_cols_global,
+                         int64_t *bounds)
+{
+    const uint32_t n_leaves = PHX_LEAVES / weights->plan->request.layout.tp;
+    const uint32_t first_leaf = weights->rank->tp_rank * n_leaves;
+    const int64_t origin = phx_leaf_bounds(n_units, first_leaf).first * unit;
+    for (uint32_t leaf = 0; leaf < n_leaves; leaf++) {
+        const int64_t end = phx_leaf_bounds(n_units, first_leaf + leaf).end * unit;
+        bounds[leaf + 1] = (end < n_cols_global ? end : n_cols_global) - origin;
+    }
+    bounds[0] = 0;
+}
+
+static void ff_bounds(const phx_weights *weights, const phx_ck_tensor *down, int64_t *bounds)
+{
+    const int64_t unit = phx_ff_unit(down->n_cols, down->format);
+    local_bounds(weights, (down->n_cols + unit - 1) / unit, unit, down->n_cols, bounds);
+}
+
+static phx_matrix matrix_of(const phx_weights *weights, const phx_plan_slice *slice, uint64_t offset)
+{
+    const uint8_t *data = (const uint8_t *)weights->memory + offset;
+    const int64_t block = phx_format_block(slice->tensor->format);
+    phx_matrix matrix = {
+        .data = data,
+        .n_rows = phx_range_n(slice->rows),
+        .n_cols = phx_range_n(slice->cols),
+        .format = slice->tensor->format,
+    };
+    if (block) {
+        matrix.scales = (const float *)(const void *)(data + padded(slice->data_bytes));
+        matrix.scale_stride = (slice->cols.end + block - 1) / block - slice->cols.first / block;
+        matrix.row_shift = (int32_t)(slice->rows.first % block);
+        matrix.col_shift = (int32_t)(slice->cols.first % block);
+    }
+    return matrix;
+}
+
+static void file_expert(phx_weights *weights, phx_layer_weights *layer, const phx_plan_slice *slice,
+                        phx_matrix matrix)
+{
+    const int32_t e = slice->tensor->id.expert;
+    phx_matrix *mine = &layer->experts[3 * e];
+    switch (slice->tensor->id.rule->role) {
+    case PHX_ROLE_EXPERT_GATE:
+        mine[GATE] = matrix;
+        layer->expert_gate[e] = &mine[GATE];
+        break;
+    case PHX_ROLE_EXPERT_UP:
+        mine[UP] = matrix;
+        layer->expert_up[e] = &mine[UP];
+        break;
+    default:
+        mine[DOWN] = matrix;
+        layer->expert_down[e] = &mine[DOWN];
+        ff_bounds(weights, slice->tensor, layer->routed_bounds);
+        weights->routed_width = matrix.n_cols;
+        break;
+    }
+}
+
+static void file_down(phx_weights *weights, phx_layer_weights *layer, const phx_plan_slice *slice,
+                      phx_matrix matrix)
+{
+    layer->down = matrix;
+    ff_bounds(weights, slice->tensor, layer->fixed_bounds);
+    if (matrix.n_cols > weights->fixed_width_max)
+        weights->fixed_width_max = matrix.n_cols;
+}
+
+/* Roles of a layer that are one matrix or one vector, and where they go. */
+static void file_layer_tensor(phx_layer_weights *layer, phx_role role, phx_matrix matrix)
+{
+    const struct {
+        phx_role role;
+        phx_matrix *matrix;
+        const float **vector;
+    } places[] = {
+        {PHX_ROLE_ATTN_NORM, NULL, &layer->attn_norm},
+        {PHX_ROLE_Q, &layer->q, NULL},
+        {PHX_ROLE_Q_A, &layer->q_a, NULL},
+        {PHX_ROLE_Q_A_NORM, NULL, &layer->q_a_norm},
+        {PHX_ROLE_Q_B, &layer->q_b, NULL},
+        {PHX_ROLE_KV_A, &layer->kv_a, NULL},
+        {PHX_ROLE_KV_A_NORM, NULL, &layer->kv_a_norm},
+        {PHX_ROLE_KV_B, &layer->kv_b, NULL},
+        {PHX_ROLE_O, &layer->o, NULL},
+        {PHX_ROLE_INDEX_Q_B, &layer->index_q_b, NULL},
+        {PHX_ROLE_INDEX_K, &layer->index_k, NULL},
+        {PHX_ROLE_INDEX_K_NORM, NULL, &layer->index_k_norm},
+        {PHX_ROLE_INDEX_K_NORM_BIAS, NULL, &layer->index_k_norm_bias},
+        {PHX_ROLE_INDEX_WEIGHTS, &layer->index_weights, NULL},
+        {PHX_ROLE_FFN_NORM, NULL, &layer->ffn_norm},
+        {PHX_ROLE_GATE, &layer->gate, NULL},
+        {PHX_ROLE_UP, &layer->up, NULL},
+        {PHX_ROLE_SHARED_GATE, &layer->gate, NULL},
+        {PHX_ROLE_SHARED_UP, &layer->up, NULL},
+        {PHX_ROLE_ROUTER, &layer->router, NULL},
+        {PHX_ROLE_ROUTER_BIAS, NULL, &layer->router_bias},
+    };
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        if (places[i].role != role)
+            continue;
+        if (places[i].matrix)
+            *places[i].matrix = matrix;
+        else
+            *places[i].vector = matrix.data;
+    }
+}
+
+static phx_code index_slices(phx_weights *weights, const uint64_t *data_offset, phx_error *err)
+{
+    const phx_dims *dims = phx_checkpoint_dims(weights->plan->checkpoint);
+    for (size_t i = 0; i < weights->rank->n_slices; i++) {
+        const phx_plan_slice *slice = &weights->rank->slices[i];
+        const phx_role role = slice->tensor->id.rule->role;
+        const phx_matrix matrix = matrix_of(weights, slice, data_offset[i]);
+        const int64_t l = slice->tensor->id.layer - weights->rank->layers.first;
+        if (role == PHX_ROLE_EMBED) {
+            weights->embed = matrix;
+            if (dims->tie_embeddings)
+                weights->head = matrix;
+        } else if (role == PHX_ROLE_HEAD) {
+            weights->head = matrix;
+        } else if (role == PHX_ROLE_FINAL_NORM) {
+            weights->final_norm = matrix.data;
+        } else if (l < 0 || l >= weights->n_layers) {
+            return PHX_FAIL(err, PHX_ERR_INTERNAL, "slice of layer %d on a stage without it",
+                            slice->tensor->id.layer);
+        } else if (slice->tensor->id.expert >= 0) {
+            file_expert(weights, &weights->layers[l], slice, matrix);
+        } else if (role == PHX_ROLE_DOWN || role == PHX_ROLE_SHARED_DOWN) {
+            file_down(weights, &weights->layers[l], slice, matrix);
+        } else {
+            file_layer_tensor(&weights->layers[l], role, matrix);
+        }
+        if (role == PHX_ROLE_O)
+            local_bounds(weights, dims->n_heads, dims->d_v, slice->tensor->n_cols,
+                         weights->layers[l].o_bounds);
+    }
+    local_bounds(weights, dims->n_vocab, 1, dims->n_vocab, weights->vocab_bounds);
+    return PHX_OK;
+}

@@ -1,0 +1,75 @@
+/* worker/weights.h - the tensors of one rank in memory, addressed by layer.
+ * Owns: the memory of every slice of the plan. Not here: what slices exist (model/plan.h), computing
+ * (worker/exec). */
+#ifndef PHX_WORKER_WEIGHTS_H
+#define PHX_WORKER_WEIGHTS_H
+
+#include <stdatomic.h>
+
+#include "kernels/pool.h"
+#include "model/plan.h"
+
+/* Matrices are local slices in their stored format; vectors are f32. Absent ones have data NULL. */
+typedef struct phx_layer_weights {
+    const float *attn_norm;
+    phx_matrix q; /* without q_lora */
+    phx_matrix q_a;
+    const float *q_a_norm;
+    phx_matrix q_b;
+    phx_matrix kv_a;
+    const float *kv_a_norm;
+    phx_matrix kv_b; /* [n_heads_rank * (d_nope + d_v)][kv_lora] */
+    phx_matrix o;    /* [d_hidden][n_heads_rank * d_v] */
+    phx_matrix index_q_b;
+    phx_matrix index_k;
+    const float *index_k_norm;
+    const float *index_k_norm_bias;
+    phx_matrix index_weights;
+    const float *ffn_norm;
+    phx_matrix gate; /* dense MLP, or the shared expert of a mixture layer */
+    phx_matrix up;
+    phx_matrix down;
+    phx_matrix router;
+    const float *router_bias;
+    phx_matrix *experts; /* [n_experts][3]: gate, up, down; data NULL where another rank holds them */
+    const phx_matrix **expert_gate; /* [n_experts] pointers for the kernels; NULL where not held */
+    const phx_matrix **expert_up;
+    const phx_matrix **expert_down;
+    int64_t fixed_bounds[PHX_LEAVES + 1];  /* leaves of `down`, local columns; [n_leaves + 1] used */
+    int64_t routed_bounds[PHX_LEAVES + 1]; /* leaves of expert down projections (tp mode) */
+    int64_t o_bounds[PHX_LEAVES + 1];      /* leaves of `o` */
+} phx_layer_weights;
+
+typedef struct phx_weights {
+    const phx_plan *plan;
+    const phx_rank_plan *rank;
+    phx_matrix embed;
+    phx_matrix head;
+    const float *final_norm;
+    phx_layer_weights *layers; /* [n layers of the stage] */
+    int64_t n_layers;
+    int32_t *expert_leaf;                 /* [n_experts] local leaf of each expert in ep mode, else NULL */
+    int64_t vocab_bounds[PHX_LEAVES + 1]; /* leaves of the head, local rows */
+    int64_t routed_width;                 /* columns of an expert's down projection on this rank */
+    int64_t fixed_width_max;              /* the widest dense or shared down projection on this rank */
+    uint64_t resident_bytes;              /* taken for slices: equals the plan's weights line */
+    uint64_t file_bytes;                  /* read: equals the sum of the slices' file_bytes */
+    void *memory;                         /* one mapping */
+    size_t memory_bytes;
+} phx_weights;
+
+/* Progress that another thread reads while loading runs; stop asked for by setting stop. */
+typedef struct phx_load_progress {
+    _Atomic uint64_t done_bytes;
+    _Atomic uint64_t total_bytes;
+    _Atomic bool stop;
+} phx_load_progress;
+
+/* Reads every slice of the rank, and no byte more, in parallel over the pool. fp8 codes that are not numbers
+ * and scales that are not finite are refused naming the tensor. The plan stays borrowed. Free with
+ * phx_weights_destroy. */
+phx_code phx_weights_load(const phx_plan *plan, uint32_t rank, phx_pool *pool, phx_load_progress *progress,
+                          phx_weights **ret_weights, phx_error *err);
+void phx_weights_destroy(phx_weights *weights); /* accepts NULL */
+
+#endif
