@@ -44,7 +44,7 @@ static size_t make_table(const phx_dims *d, const phx_plan_request *request, siz
     const size_t index_n = index_heads ? n : 0;
     const size_t moe_n = d->n_experts ? n : 0;
     const size_t rows = s.last ? PHX_LOGIT_ROWS : 0, last = s.last ? 1 : 0;
-    const size_t offers = rows * s.n_leaves * sizeof(phx_vocab_offer);
+    const size_t offers = rows * s.n_leaves * PHX_OFFER_WORDS;
     const size_t vocab_share = ((size_t)d->n_vocab + PHX_LEAVES - 1) / PHX_LEAVES * s.n_leaves + s.n_leaves;
     const phx_slot activations[] = {
         PHX_SLOT(buf, token_ids, n),
@@ -93,6 +93,7 @@ static size_t make_table(const phx_dims *d, const phx_plan_request *request, siz
         PHX_SLOT(buf, offers, offers),
         PHX_SLOT(buf, all_offers, offers * request->layout.tp),
         PHX_SLOT(buf, full_logits, last * vocab_share * (request->layout.tp + 1)),
+        PHX_SLOT(buf, order, last * (size_t)d->n_vocab),
         PHX_SLOT(buf, sampled, s.n_slots),
         PHX_SLOT(buf, counts, last * s.n_slots * s.n_vocab),
         PHX_SLOT(buf, seen, last * s.n_slots * s.n_vocab),

@@ -55,10 +55,11 @@ typedef struct phx_step_buf {
     uint8_t *logit_x;       /* [PHX_LOGIT_ROWS][d_hidden] act */
     float *logits;          /* [PHX_LOGIT_ROWS][n_vocab_rank] */
     float *inv_temperature; /* [PHX_LOGIT_ROWS] */
-    uint8_t *offers;        /* this rank's candidates, [PHX_LOGIT_ROWS][leaves_rank] of phx_vocab_offer */
-    uint8_t *all_offers;    /* of all tp ranks */
+    uint32_t *offers;       /* this rank's candidates, [PHX_LOGIT_ROWS][leaves_rank][PHX_OFFER_WORDS] */
+    uint32_t *all_offers;   /* [tp] of the same */
     float *full_logits;     /* [n_vocab padded to tp equal shares] one row gathered when the candidates do not
                                reach */
+    int32_t *order;         /* [n_vocab] heap of ids, when candidates do not reach */
     int32_t *sampled;       /* [n_slots] tokens sent to the first stage */
     uint16_t *counts;       /* [n_slots][n_vocab_rank] output tokens of each slot, local ids */
     uint8_t *seen;          /* [n_slots][n_vocab_rank] prompt or output */
@@ -66,14 +67,10 @@ typedef struct phx_step_buf {
     int32_t *block_tables; /* [n_slots][n_context / 64] */
 } phx_step_buf;
 
-/* What one vocabulary leaf offers for one row. */
-typedef struct phx_vocab_offer {
-    float lse[2];      /* log-sum-exp at temperature 1 and at the row's temperature */
-    float noisy_value; /* largest logit / T + noise of the leaf, for unfiltered sampling */
-    int32_t noisy_id;
-    int32_t ids[PHX_VOCAB_TOP];
-    float values[PHX_VOCAB_TOP];
-} phx_vocab_offer;
+/* What one vocabulary leaf offers for one row, in 4-byte words: log-sum-exp at temperature 1 and at the
+ * row's; the winner with noise (logit / T + noise, id, logit); PHX_VOCAB_TOP ids and their logits.
+ * worker/exec/sample.c lays them out. */
+#define PHX_OFFER_WORDS (2u + 3u + 2u * PHX_VOCAB_TOP)
 
 typedef struct phx_step_bytes {
     uint64_t activations;

@@ -1,0 +1,294 @@
+/* worker/exec/attention.c - one layer's multi-head latent attention in absorbed form (models.md 2.3). */
+#include "worker/exec/state.h"
+
+static void make_queries(phx_exec *exec, const phx_layer_weights *w);
+static void make_entries(phx_exec *exec, int64_t layer);
+static void absorb_queries(phx_exec *exec, const phx_layer_weights *w);
+static void attend(phx_exec *exec, int64_t layer, bool selected);
+static phx_code project_out(phx_exec *exec, const phx_layer_weights *w, phx_error *err);
+static bool may_expand(const phx_exec *exec, bool selected);
+static void attend_expanded(phx_exec *exec, int64_t layer);
+
+phx_code phx_exec_attention(phx_exec *exec, int64_t layer, phx_error *err)
+{
+    const phx_layer_weights *w = &exec->parts.weights->layers[layer];
+    const phx_dims *d = exec->dims;
+    exec->parts.ops->rms_norm(exec->parts.pool,
+                              &(phx_rms_norm_args){
+                                  .x = exec->buf.hidden,
+                                  .x_stride = d->d_hidden,
+                                  .weight = w->attn_norm,
+                                  .eps = (float)d->rms_eps,
+                                  .n_rows = exec->n_tokens,
+                                  .n_cols = d->d_hidden,
+                                  .out_f32 = exec->buf.norm,
+                                  .out_f32_stride = d->d_hidden,
+                                  .out_act = phx_exec_act_out(exec, exec->buf.norm_act, d->d_hidden),
+                              });
+    make_queries(exec, w);
+    make_entries(exec, layer);
+    bool selected = false;
+    if (d->index_n_heads) {
+        const phx_code rc = phx_exec_select(exec, layer, &selected, err);
+        if (rc != PHX_OK)
+            return rc;
+    }
+    if (may_expand(exec, selected)) {
+        attend_expanded(exec, layer);
+    } else {
+        absorb_queries(exec, w);
+        attend(exec, layer, selected);
+    }
+    return project_out(exec, w, err);
+}
+
+/* q = rotated heads, from the normalised query latent (or straight from the hidden state). */
+static void make_queries(phx_exec *exec, const phx_layer_weights *w)
+{
+    const phx_ops *ops = exec->parts.ops;
+    phx_pool *pool = exec->parts.pool;
+    const phx_dims *d = exec->dims;
+    const int64_t head = d->d_nope + d->d_rope, n_heads = phx_range_n(exec->rank->heads);
+    const phx_activation x = phx_exec_act(exec, exec->buf.norm_act, d->d_hidden);
+    phx_product_args args = {.x = x, .w = &w->q, .n_groups = 1, .n_rows = exec->n_tokens};
+    if (d->q_lora) {
+        args.w = &w->q_a;
+        args.n_out = args.out_stride = d->q_lora;
+        args.out = exec->buf.q_a;
+        ops->product(pool, &args);
+        ops->rms_norm(pool, &(phx_rms_norm_args){
+                                .x = exec->buf.q_a,
+                                .x_stride = d->q_lora,
+                                .weight = w->q_a_norm,
+                                .eps = exec->latent_eps,
+                                .n_rows = exec->n_tokens,
+                                .n_cols = d->q_lora,
+                                .out_act = phx_exec_act_out(exec, exec->buf.q_a_act, d->q_lora),
+                            });
+        args.x = phx_exec_act(exec, exec->buf.q_a_act, d->q_lora);
+        args.w = &w->q_b;
+    }
+    args.n_out = args.out_stride = n_heads * head;
+    args.out = exec->buf.q;
+    ops->product(pool, &args);
+    ops->rope(pool, &(phx_rope_args){
+                        .x = exec->buf.q + d->d_nope,
+                        .row_stride = n_heads * head,
+                        .head_stride = head,
+                        .n_rows = exec->n_tokens,
+                        .n_heads = n_heads,
+                        .d_rope = d->d_rope,
+                        .interleaved = true,
+                        .positions = exec->buf.positions,
+                        .table = exec->rope,
+                    });
+}
+
+/* The cache entry of each token: normalised latent, then the rotary key that all heads share. */
+static void make_entries(phx_exec *exec, int64_t layer)
+{
+    const phx_ops *ops = exec->parts.ops;
+    phx_pool *pool = exec->parts.pool;
+    const phx_dims *d = exec->dims;
+    const phx_layer_weights *w = &exec->parts.weights->layers[layer];
+    const int64_t width = d->kv_lora + d->d_rope;
+    ops->product(pool, &(phx_product_args){
+                           .x = phx_exec_act(exec, exec->buf.norm_act, d->d_hidden),
+                           .w = &w->kv_a,
+                           .n_groups = 1,
+                           .n_out = width,
+                           .n_rows = exec->n_tokens,
+                           .out = exec->buf.latent,
+                           .out_stride = width,
+                       });
+    ops->rms_norm(pool, &(phx_rms_norm_args){
+                            .x = exec->buf.latent,
+                            .x_stride = width,
+                            .weight = w->kv_a_norm,
+                            .eps = exec->latent_eps,
+                            .n_rows = exec->n_tokens,
+                            .n_cols = d->kv_lora,
+                            .out_f32 = exec->buf.latent,
+                            .out_f32_stride = width,
+                        });
+    ops->rope(pool, &(phx_rope_args){
+                        .x = exec->buf.latent + d->kv_lora,
+                        .row_stride = width,
+                        .head_stride = d->d_rope,
+                        .n_rows = exec->n_tokens,
+                        .n_heads = 1,
+                        .d_rope = d->d_rope,
+                        .interleaved = true,
+                        .positions = exec->buf.positions,
+                        .table = exec->rope,
+                    });
+    ops->cache_write(pool, &(phx_cache_write_args){
+                               .x = exec->buf.latent,
+                               .x_stride = width,
+                               .n_rows = exec->n_tokens,
+                               .entries = exec->buf.entries,
+                               .cache = phx_kv_pool_latent(exec->parts.kv, layer),
+                           });
+}
+
+/* q_latent = [q_nope . W_UK | q_rope] per head. */
+static void absorb_queries(phx_exec *exec, const phx_layer_weights *w)
+{
+    const phx_ops *ops = exec->parts.ops;
+    phx_pool *pool = exec->parts.pool;
+    const phx_dims *d = exec->dims;
+    const int64_t head = d->d_nope + d->d_rope, n_heads = phx_range_n(exec->rank->heads);
+    const int64_t width = d->kv_lora + d->d_rope;
+    ops->round(pool, &(phx_round_args){
+                         .x = exec->buf.q,
+                         .x_stride = n_heads * head,
+                         .n_rows = exec->n_tokens,
+                         .n_cols = n_heads * head,
+                         .out = phx_exec_act_out(exec, exec->buf.q_act, n_heads * head),
+                     });
+    ops->product_t(pool, &(phx_product_t_args){
+                             .x = phx_exec_act(exec, exec->buf.q_act, n_heads * head),
+                             .x_group_stride = head,
+                             .w = &w->kv_b,
+                             .group_rows = d->d_nope + d->d_v,
+                             .n_groups = n_heads,
+                             .n_in = d->d_nope,
+                             .n_rows = exec->n_tokens,
+                             .out = exec->buf.q_latent,
+                             .out_stride = n_heads * width,
+                             .out_group_stride = width,
+                         });
+    for (int64_t i = 0; i < exec->n_tokens * n_heads; i++)
+        memcpy(exec->buf.q_latent + i * width + d->kv_lora, exec->buf.q + i * head + d->d_nope,
+               (size_t)d->d_rope * sizeof(float));
+}
+
+/* heads = W_UV . (softmax over the row's positions of the latent entries) */
+static void attend(phx_exec *exec, int64_t layer, bool selected)
+{
+    const phx_ops *ops = exec->parts.ops;
+    phx_pool *pool = exec->parts.pool;
+    const phx_dims *d = exec->dims;
+    const int64_t n_heads = phx_range_n(exec->rank->heads);
+    ops->attention(pool, &(phx_attention_args){
+                             .q = exec->buf.q_latent,
+                             .n_rows = exec->n_tokens,
+                             .n_heads = n_heads,
+                             .cache = phx_kv_pool_latent(exec->parts.kv, layer),
+                             .d_latent = d->kv_lora,
+                             .blocks = (const int32_t *const *)exec->buf.blocks,
+                             .positions = selected ? exec->buf.selected : NULL,
+                             .positions_stride = d->index_topk,
+                             .n_positions = selected ? exec->buf.n_selected : exec->buf.n_keys,
+                             .scale = exec->softmax_scale,
+                             .out = phx_exec_act_out(exec, exec->buf.o_latent, n_heads * d->kv_lora),
+                         });
+    ops->product(pool, &(phx_product_args){
+                           .x = phx_exec_act(exec, exec->buf.o_latent, n_heads * d->kv_lora),
+                           .x_group_stride = d->kv_lora,
+                           .w = &exec->parts.weights->layers[layer].kv_b,
+                           .first_row = d->d_nope,
+                           .group_rows = d->d_nope + d->d_v,
+                           .n_groups = n_heads,
+                           .n_out = d->d_v,
+                           .n_rows = exec->n_tokens,
+                           .out = exec->buf.heads,
+                           .out_stride = n_heads * d->d_v,
+                           .out_group_stride = d->d_v,
+                       });
+    ops->round(pool, &(phx_round_args){
+                         .x = exec->buf.heads,
+                         .x_stride = n_heads * d->d_v,
+                         .n_rows = exec->n_tokens,
+                         .n_cols = n_heads * d->d_v,
+                         .out = phx_exec_act_out(exec, exec->buf.heads_act, n_heads * d->d_v),
+                     });
+}
+
+static phx_code project_out(phx_exec *exec, const phx_layer_weights *w, phx_error *err)
+{
+    const phx_dims *d = exec->dims;
+    const int64_t width = phx_range_n(exec->rank->heads) * d->d_v;
+    exec->parts.ops->leaf_sum(exec->parts.pool, &(phx_leaf_sum_args){
+                                                    .n_tokens = exec->n_tokens,
+                                                    .n_out = d->d_hidden,
+                                                    .n_leaves = exec->n_leaves,
+                                                    .fixed = &w->o,
+                                                    .h_fixed = phx_exec_act(exec, exec->buf.heads_act, width),
+                                                    .fixed_bounds = w->o_bounds,
+                                                    .out = exec->buf.partial,
+                                                });
+    const int64_t n = exec->n_tokens * d->d_hidden;
+    const phx_code rc = phx_exchange(exec->parts.comm, exec->buf.partial, (size_t)n, err);
+    if (rc == PHX_OK)
+        exec->parts.ops->add(exec->parts.pool, &(phx_add_args){exec->buf.hidden, exec->buf.partial, n});
+    return rc;
+}
+
+/* Expanded attention (models.md 2.2) is cheaper for dense prefill but another arithmetic: only with
+ * deterministic off, for a step that is one prompt chunk whose whole context fits the buffer. */
+static bool may_expand(const phx_exec *exec, bool selected)
+{
+    const int64_t last = exec->n_tokens - 1;
+    return !exec->numerics.deterministic && !selected && exec->plan->n_rows == 1 && exec->n_tokens >= 16 &&
+           exec->buf.n_keys[last] <= (int64_t)exec->parts.plan->request.n_step_tokens;
+}
+
+static void attend_expanded(phx_exec *exec, int64_t layer)
+{
+    const phx_ops *ops = exec->parts.ops;
+    phx_pool *pool = exec->parts.pool;
+    const phx_dims *d = exec->dims;
+    const phx_layer_weights *w = &exec->parts.weights->layers[layer];
+    const phx_cache *cache = phx_kv_pool_latent(exec->parts.kv, layer);
+    const int64_t n_heads = phx_range_n(exec->rank->heads), width = cache->width;
+    const int64_t n_keys = exec->buf.n_keys[exec->n_tokens - 1], head_kv = d->d_nope + d->d_v;
+    const int32_t *blocks = exec->buf.blocks[0];
+    const size_t entry_bytes = (size_t)width * phx_dtype_bytes(cache->dtype);
+    phx_matrix entry = {
+        .n_rows = 1, .n_cols = width, .format = cache->dtype == PHX_BF16 ? PHX_FORMAT_BF16 : PHX_FORMAT_F32};
+    for (int64_t p = 0; p < n_keys; p++) {
+        const int64_t at = (int64_t)blocks[p / PHX_BLOCK_TOKENS] * PHX_BLOCK_TOKENS + p % PHX_BLOCK_TOKENS;
+        float *key = exec->buf.expanded_key + p * width;
+        entry.data = (const uint8_t *)cache->data + (size_t)at * entry_bytes;
+        for (int64_t c = 0; c < width; c++)
+            key[c] = phx_matrix_at(&entry, 0, c);
+    }
+    ops->product(pool, &(phx_product_args){
+                           .x = {exec->buf.expanded_key, width, PHX_F32},
+                           .w = &w->kv_b,
+                           .n_groups = 1,
+                           .n_out = n_heads * head_kv,
+                           .n_rows = n_keys,
+                           .out = exec->buf.expanded,
+                           .out_stride = n_heads * head_kv,
+                       });
+    /* The rotary keys, packed to the front of the entries' buffer in place. */
+    for (int64_t p = 0; p < n_keys; p++)
+        memmove(exec->buf.expanded_key + p * d->d_rope, exec->buf.expanded_key + p * width + d->kv_lora,
+                (size_t)d->d_rope * sizeof(float));
+    ops->attention_expanded(pool, &(phx_attention_expanded_args){
+                                      .q = exec->buf.q,
+                                      .kv = exec->buf.expanded,
+                                      .k_rope = exec->buf.expanded_key,
+                                      .n_keys = exec->buf.n_keys,
+                                      .n_rows = exec->n_tokens,
+                                      .n_heads = n_heads,
+                                      .d_nope = d->d_nope,
+                                      .d_rope = d->d_rope,
+                                      .d_v = d->d_v,
+                                      .scale = exec->softmax_scale,
+                                      .out = phx_exec_act_out(exec, exec->buf.heads_act, n_heads * d->d_v),
+                                  });
+}
+
+void phx_exec_attend_both(phx_exec *exec, float *heads)
+{
+    const size_t n = (size_t)(exec->n_tokens * phx_range_n(exec->rank->heads) * exec->dims->d_v);
+    make_queries(exec, &exec->parts.weights->layers[0]);
+    make_entries(exec, 0);
+    absorb_queries(exec, &exec->parts.weights->layers[0]);
+    attend(exec, 0, false);
+    memcpy(heads, exec->buf.heads, n * sizeof(float));
+    attend_expanded(exec, 0);
+}

@@ -1,0 +1,71 @@
+/* worker/exec/capture.c - hands captured rows of step buffers to the sink (verify and logits). */
+#include "worker/exec/state.h"
+
+#include <stdio.h>
+
+static bool wanted(const phx_exec *exec, const phx_capture_view *view)
+{
+    return (exec->plan->capture & view->mask_bit) && exec->rank->tp_rank == 0 && exec->parts.sink;
+}
+
+static void name_of(const phx_capture_view *view, char *name, size_t n_bytes)
+{
+    if (view->layer < 0)
+        (void)snprintf(name, n_bytes, "%s", view->name);
+    else
+        (void)snprintf(name, n_bytes, "%s.%lld", view->name, (long long)view->layer);
+}
+
+phx_code phx_exec_capture(phx_exec *exec, const phx_capture_view *view, phx_error *err)
+{
+    char name[48];
+    if (!wanted(exec, view))
+        return PHX_OK;
+    name_of(view, name, sizeof(name));
+    int64_t t = 0;
+    for (uint32_t i = 0; i < exec->plan->n_rows; i++) {
+        const phx_step_row *row = &exec->plan->rows[i];
+        const phx_capture_piece piece = {
+            .name = name,
+            .dtype = view->dtype,
+            .request_id = phx_slots_at(exec->slots, row->slot)->request_id,
+            .row_first = (uint32_t)exec->buf.positions[t],
+            .n_rows = row->n_tokens,
+            .n_cols = (uint32_t)view->n_cols,
+            .stride = view->stride,
+            .data = (const uint8_t *)view->data + (size_t)(t * view->stride) * phx_dtype_bytes(view->dtype),
+        };
+        t += row->n_tokens;
+        if (!(row->flags & PHX_ROW_CAPTURE))
+            continue;
+        const phx_code rc = exec->parts.sink(exec->parts.sink_user, &piece, err);
+        if (rc != PHX_OK)
+            return rc;
+    }
+    return PHX_OK;
+}
+
+phx_code phx_exec_capture_row(phx_exec *exec, const phx_capture_view *view, int64_t token, phx_error *err)
+{
+    char name[48];
+    if (!wanted(exec, view))
+        return PHX_OK;
+    int64_t t = 0;
+    uint32_t i = 0;
+    while (t + exec->plan->rows[i].n_tokens <= token)
+        t += exec->plan->rows[i++].n_tokens;
+    if (!(exec->plan->rows[i].flags & PHX_ROW_CAPTURE))
+        return PHX_OK;
+    name_of(view, name, sizeof(name));
+    const phx_capture_piece piece = {
+        .name = name,
+        .dtype = view->dtype,
+        .request_id = phx_slots_at(exec->slots, exec->plan->rows[i].slot)->request_id,
+        .row_first = (uint32_t)exec->buf.positions[token],
+        .n_rows = 1,
+        .n_cols = (uint32_t)view->n_cols,
+        .stride = view->stride,
+        .data = view->data,
+    };
+    return exec->parts.sink(exec->parts.sink_user, &piece, err);
+}

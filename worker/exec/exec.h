@@ -1,0 +1,58 @@
+/* worker/exec/exec.h - one rank's share of a forward pass: the only engine there is (DESIGN 5.6).
+ * Owns: the walk over the layers, the step buffers, the slots. verify, logits, bench and serve all come
+ * through phx_exec_step. Reading order: step.c, attention.c, indexer.c, ffn.c, sample.c. Not here: the
+ * arithmetic (kernels/ops.h), moving bytes (worker/comm), weights and cache memory. */
+#ifndef PHX_WORKER_EXEC_EXEC_H
+#define PHX_WORKER_EXEC_EXEC_H
+
+#include "kernels/ops.h"
+#include "proto/step_plan.h"
+#include "worker/comm/comm.h"
+#include "worker/kv/kv_pool.h"
+#include "worker/weights.h"
+
+typedef struct phx_exec phx_exec;
+
+/* A captured piece of a tensor: n_rows rows of n_cols numbers, stride elements apart, at prompt position
+ * row_first. */
+typedef struct phx_capture_piece {
+    const char *name; /* as in golden files: "logits", "hidden.3", ... */
+    phx_dtype dtype;  /* PHX_F32 or PHX_I32 */
+    uint64_t request_id;
+    uint32_t row_first;
+    uint32_t n_rows;
+    uint32_t n_cols;
+    uint32_t col_first;
+    int64_t stride;
+    const void *data; /* valid during the call */
+} phx_capture_piece;
+
+/* Takes a piece; may wait for credit. */
+typedef phx_code phx_capture_sink(void *user, const phx_capture_piece *piece, phx_error *err);
+
+typedef struct phx_exec_parts { /* all borrowed, outliving the exec */
+    const phx_plan *plan;
+    uint32_t rank;
+    const phx_weights *weights;
+    const phx_kv_pool *kv;
+    phx_comm *comm;
+    phx_pool *pool;
+    const phx_ops *ops;
+    phx_capture_sink *sink; /* may be NULL when nothing captures */
+    void *sink_user;
+} phx_exec_parts;
+
+phx_code phx_exec_create(const phx_exec_parts *parts, phx_exec **ret_exec, phx_error *err);
+void phx_exec_destroy(phx_exec *exec);         /* accepts NULL */
+uint64_t phx_exec_bytes(const phx_exec *exec); /* step buffers and rotary table, as accounted by the plan */
+
+/* Runs one step. ret_result->rows point into the exec until the next step; n_rows is 0 except on the last
+ * stage. Any failure means the group is lost. */
+phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_result *ret_result,
+                       phx_error *err);
+
+/* Before ready (DESIGN 1.1): collectives on known patterns, the first layer's sharded o_proj against the same
+ * product on one rank bit for bit, absorbed attention against expanded. Every rank of the group calls it. */
+phx_code phx_exec_self_check(phx_exec *exec, phx_error *err);
+
+#endif

@@ -1,0 +1,206 @@
+/* worker/exec/self_check.c - what a rank group proves to itself before it reports ready (DESIGN 1.1).
+ * It says *consistent*; only golden data says *correct*. */
+#include "worker/exec/state.h"
+
+#include <math.h>
+
+#include "base/alloc.h"
+#include "base/rng.h"
+
+static phx_code check_collectives(phx_exec *exec, phx_error *err);
+static phx_code check_sharded_product(phx_exec *exec, phx_error *err);
+static phx_code check_absorbed(phx_exec *exec, phx_error *err);
+
+phx_code phx_exec_self_check(phx_exec *exec, phx_error *err)
+{
+    phx_code rc = phx_comm_barrier(exec->parts.comm, err);
+    if (rc == PHX_OK)
+        rc = check_collectives(exec, err);
+    if (rc == PHX_OK)
+        rc = check_sharded_product(exec, err);
+    if (rc == PHX_OK)
+        rc = check_absorbed(exec, err);
+    return rc == PHX_OK ? phx_comm_barrier(exec->parts.comm, err) : rc;
+}
+
+/* Small integers sum exactly in any order, so the expected bits are known. */
+static phx_code check_collectives(phx_exec *exec, phx_error *err)
+{
+    const uint32_t tp = exec->parts.plan->request.layout.tp;
+    const size_t n_max = (size_t)exec->parts.plan->request.n_step_tokens * (size_t)exec->dims->d_hidden;
+    for (size_t n = 1; n <= n_max; n = n * 7 + 1) {
+        for (size_t i = 0; i < n; i++)
+            exec->buf.partial[i] = (float)((i * 31 + exec->rank->tp_rank * 5) % 1024);
+        const phx_code rc = phx_exchange(exec->parts.comm, exec->buf.partial, n, err);
+        if (rc != PHX_OK)
+            return rc;
+        for (size_t i = 0; i < n; i++) {
+            float expected = 0;
+            for (uint32_t r = 0; r < tp; r++)
+                expected += (float)((i * 31 + r * 5) % 1024);
+            if (exec->buf.partial[i] != expected)
+                return PHX_FAIL(err, PHX_ERR_NUMERIC, "exchange of %zu values: element %zu is %g, expected %g", n, i,
+                                (double)exec->buf.partial[i], (double)expected);
+        }
+    }
+    return PHX_OK;
+}
+
+/* A pseudo-random activation row of the given width, the same on every rank. */
+static void fill_row(const phx_exec *exec, void *row, int64_t width, uint64_t seed)
+{
+    for (int64_t c = 0; c < width; c++) {
+        const float value = phx_rng_unit(phx_rng_key(seed, (uint64_t)c, 0, 0)) - 0.5f;
+        if (exec->numerics.act == PHX_BF16)
+            ((uint16_t *)row)[c] = phx_f32_to_bf16(value);
+        else
+            ((float *)row)[c] = value;
+    }
+}
+
+/* Loads the whole of a plain or block matrix of the checkpoint; freed by the caller with phx_free(*ret_memory). */
+static phx_code load_whole(const phx_ck_tensor *tensor, phx_matrix *ret_matrix, void **ret_memory, phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    const size_t data_bytes = (size_t)tensor->data->n_bytes;
+    const size_t scale_at = (data_bytes + 63) & ~(size_t)63;
+    const size_t scale_bytes = tensor->scales ? (size_t)tensor->scales->n_bytes : 0;
+    const size_t n_scales = tensor->scales ? scale_bytes / phx_dtype_bytes(tensor->scales->dtype) : 0;
+    uint8_t *memory = phx_alloc(scale_at + n_scales * sizeof(float) + scale_bytes, 1);
+    if (!memory) {
+        rc = PHX_FAIL(err, PHX_ERR_NOMEM, "self-check of %zu bytes", data_bytes);
+        goto out;
+    }
+    float *scales = (float *)(void *)(memory + scale_at);
+    rc = phx_st_read(tensor->file, tensor->data, 0, memory, data_bytes, err);
+    if (rc == PHX_OK && n_scales) {
+        uint8_t *raw = memory + scale_at + n_scales * sizeof(float);
+        rc = phx_st_read(tensor->scale_file, tensor->scales, 0, raw, scale_bytes, err);
+        for (size_t i = 0; i < n_scales && rc == PHX_OK; i++) {
+            if (tensor->scales->dtype == PHX_F8_E8M0)
+                scales[i] = phx_e8m0_to_f32(raw[i]);
+            else
+                memcpy(&scales[i], raw + i * sizeof(float), sizeof(float));
+        }
+    }
+    if (rc != PHX_OK)
+        goto out;
+    const int64_t block = phx_format_block(tensor->format);
+    *ret_matrix = (phx_matrix){
+        .data = memory,
+        .scales = n_scales ? scales : NULL,
+        .n_rows = tensor->n_rows,
+        .n_cols = tensor->n_cols,
+        .scale_stride = block ? (tensor->n_cols + block - 1) / block : 0,
+        .format = tensor->format,
+    };
+    *ret_memory = memory;
+    memory = NULL;
+out:
+    phx_free(memory);
+    return rc;
+}
+
+/* The stage's first o_proj: this rank's leaves plus the exchange against all eight leaves on tp rank 0, bit for bit. */
+static phx_code check_sharded_product(phx_exec *exec, phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    const phx_dims *d = exec->dims;
+    const phx_layer_weights *w = &exec->parts.weights->layers[0];
+    const int64_t width = d->n_heads * d->d_v;
+    const size_t n = (size_t)d->d_hidden;
+    void *whole_memory = NULL;
+    float *whole_out = NULL;
+    uint8_t *x = phx_alloc((size_t)width, exec->act_bytes);
+    if (!x) {
+        rc = PHX_FAIL(err, PHX_ERR_NOMEM, "self-check row");
+        goto out;
+    }
+    fill_row(exec, x, width, 20260101);
+    phx_leaf_sum_args args = {
+        .n_tokens = 1,
+        .n_out = d->d_hidden,
+        .n_leaves = exec->n_leaves,
+        .fixed = &w->o,
+        .h_fixed = phx_exec_act(exec, x + (size_t)(exec->rank->heads.first * d->d_v) * exec->act_bytes, width),
+        .fixed_bounds = w->o_bounds,
+        .out = exec->buf.partial,
+    };
+    exec->parts.ops->leaf_sum(exec->parts.pool, &args);
+    rc = phx_exchange(exec->parts.comm, exec->buf.partial, n, err);
+    if (rc != PHX_OK || exec->rank->tp_rank != 0)
+        goto out;
+    phx_matrix whole;
+    int64_t bounds[PHX_LEAVES + 1] = {0};
+    const phx_ck_tensor *tensor = phx_checkpoint_find(exec->parts.plan->checkpoint, PHX_ROLE_O,
+                                                      (int32_t)exec->rank->layers.first, -1);
+    rc = load_whole(tensor, &whole, &whole_memory, err);
+    if (rc != PHX_OK)
+        goto out;
+    whole_out = phx_alloc(n, sizeof(float));
+    if (!whole_out) {
+        rc = PHX_FAIL(err, PHX_ERR_NOMEM, "self-check output");
+        goto out;
+    }
+    for (uint32_t leaf = 0; leaf < PHX_LEAVES; leaf++)
+        bounds[leaf + 1] = phx_leaf_bounds(d->n_heads, leaf).end * d->d_v;
+    args.n_leaves = PHX_LEAVES;
+    args.fixed = &whole;
+    args.h_fixed = phx_exec_act(exec, x, width);
+    args.fixed_bounds = bounds;
+    args.out = whole_out;
+    exec->parts.ops->leaf_sum(exec->parts.pool, &args);
+    for (size_t i = 0; i < n && rc == PHX_OK; i++) {
+        if (phx_bits_of_f32(whole_out[i]) != phx_bits_of_f32(exec->buf.partial[i]))
+            rc = PHX_FAIL(err, PHX_ERR_NUMERIC, "layer %lld o_proj: output %zu is %.9g sharded and %.9g on one rank",
+                          (long long)exec->rank->layers.first, i, (double)exec->buf.partial[i], (double)whole_out[i]);
+    }
+out:
+    phx_free(x);
+    phx_free(whole_memory);
+    phx_free(whole_out);
+    return rc;
+}
+
+/* Absorbed attention of the stage's first layer against the expanded form, on a few random tokens: two roads to the same
+ * numbers, so they agree to rounding. Uses cache block 0, which nothing holds before ready. */
+static phx_code check_absorbed(phx_exec *exec, phx_error *err)
+{
+    enum { N = 16 };
+    phx_code rc = PHX_OK;
+    const phx_dims *d = exec->dims;
+    const int64_t width = phx_range_n(exec->rank->heads) * d->d_v;
+    const int32_t block = 0;
+    const phx_step_plan plan = {.n_rows = 1};
+    float *absorbed = phx_alloc((size_t)(N * width) + 1, sizeof(float));
+    if (!absorbed)
+        return PHX_FAIL(err, PHX_ERR_NOMEM, "self-check heads");
+    exec->plan = &plan;
+    exec->n_tokens = N < exec->parts.plan->request.n_step_tokens ? N : exec->parts.plan->request.n_step_tokens;
+    for (int64_t t = 0; t < exec->n_tokens; t++) {
+        exec->buf.positions[t] = (int32_t)t;
+        exec->buf.n_keys[t] = (int32_t)t + 1;
+        exec->buf.entries[t] = t;
+        exec->buf.blocks[t] = &block;
+        fill_row(exec, exec->buf.norm_act + (size_t)(t * d->d_hidden) * exec->act_bytes, d->d_hidden, (uint64_t)t + 1);
+    }
+    phx_exec_attend_both(exec, absorbed);
+    double worst = 0, largest = 0;
+    for (int64_t i = 0; i < exec->n_tokens * width; i++) {
+        const uint8_t *at = exec->buf.heads_act + (size_t)i * exec->act_bytes;
+        float expanded;
+        if (exec->numerics.act == PHX_BF16)
+            expanded = phx_bf16_to_f32(*(const uint16_t *)(const void *)at);
+        else
+            memcpy(&expanded, at, sizeof(expanded));
+        worst = fmax(worst, fabs((double)expanded - (double)absorbed[i]));
+        largest = fmax(largest, fabs((double)absorbed[i]));
+    }
+    /* bf16 keeps 8 bits at four places of the absorbed path (query, latent twice, output); f32 keeps 24. */
+    const double limit = (exec->numerics.act == PHX_BF16 ? 0.05 : 1e-4) * largest + 1e-6;
+    if (!(worst <= limit))
+        rc = PHX_FAIL(err, PHX_ERR_NUMERIC, "layer %lld: absorbed and expanded attention differ by %g (largest %g)",
+                      (long long)exec->rank->layers.first, worst, largest);
+    phx_free(absorbed);
+    return rc;
+}

@@ -1,0 +1,92 @@
+/* worker/exec/state.h - what the files of worker/exec share. Not for others: use exec.h. */
+#ifndef PHX_WORKER_EXEC_STATE_H
+#define PHX_WORKER_EXEC_STATE_H
+
+#include "model/step_buf.h"
+#include "worker/exec/exec.h"
+#include "worker/slots.h"
+
+typedef struct phx_pending_step { /* sampled on the last stage, not yet received on the first */
+    uint64_t step;
+    uint32_t n_rows;
+} phx_pending_step;
+
+struct phx_exec {
+    phx_exec_parts parts;
+    const phx_dims *dims;
+    const phx_rank_plan *rank;
+    phx_numerics numerics;
+    phx_step_buf buf;
+    phx_arena *arena;
+    phx_arena *rope_arena;
+    float *rope; /* [n_context][d_rope / 2][cos, sin] */
+    phx_slots *slots;
+    phx_row_result *results; /* [n_slots] */
+    uint32_t *sample_rows;   /* [n_slots] plan rows that sample, in order */
+    /* steps whose samples the first stage still has to receive, oldest first (pp > 1) */
+    phx_pending_step pending[PHX_PP_MAX + 2];
+    uint32_t n_pending;
+    uint32_t *pending_slots; /* [PHX_PP_MAX + 2][n_slots] */
+    bool first_stage;
+    bool last_stage;
+    float softmax_scale;
+    float latent_eps;
+    size_t act_bytes;
+    uint32_t n_leaves;
+    /* this step */
+    const phx_step_plan *plan;
+    int64_t n_tokens;
+};
+
+/* An activation view of a step buffer [n_tokens][width]. */
+static inline phx_activation phx_exec_act(const phx_exec *exec, const void *data, int64_t width)
+{
+    return (phx_activation){data, width, exec->numerics.act};
+}
+
+static inline phx_activation_out phx_exec_act_out(const phx_exec *exec, void *data, int64_t width)
+{
+    return (phx_activation_out){data, width, exec->numerics.act};
+}
+
+/* layer counts from 0 within the stage. Each adds its output to buf.hidden. */
+phx_code phx_exec_attention(phx_exec *exec, int64_t layer, phx_error *err);
+phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err);
+
+/* Writes the index keys of the step and chooses positions. *ret_selected: false when every row attends to all
+ * of its keys (then buf.selected is not filled). */
+phx_code phx_exec_select(phx_exec *exec, int64_t layer, bool *ret_selected, phx_error *err);
+
+/* Logits of the rows that want them: captured, sampled or both. Last stage. */
+phx_code phx_exec_logits(phx_exec *exec, phx_error *err);
+
+/* Chooses the next token of n rows whose local logits lie in buf.logits [n][vocab slice], penalties not yet
+ * applied. plan_rows[i] is the plan row of logits row i; results go to exec->results[result_first + i]. */
+phx_code phx_exec_sample(phx_exec *exec, const uint32_t *plan_rows, uint32_t n, uint32_t result_first,
+                         phx_error *err);
+
+/* For the self-check: attention of the stage's first layer over the n_tokens rows in buf.norm_act, absorbed into heads
+ * [n_tokens][heads of the rank * d_v], then expanded into buf.heads_act. */
+void phx_exec_attend_both(phx_exec *exec, float *heads);
+
+/* Where a plan row's first token stands among the step's tokens. */
+int64_t phx_exec_row_start(const phx_exec *exec, uint32_t plan_row);
+
+typedef struct phx_capture_view {
+    uint32_t mask_bit;
+    const char *name;
+    int64_t layer; /* global, appended to the name; -1: none */
+    phx_dtype dtype;
+    const void *data; /* [n_tokens][stride] */
+    int64_t stride;
+    int64_t n_cols;
+} phx_capture_view;
+
+/* Hands the capturing rows of a view to the sink; tp rank 0 of the stage only. No-op when nothing captures.
+ */
+phx_code phx_exec_capture(phx_exec *exec, const phx_capture_view *view, phx_error *err);
+
+/* The same for the single token t, whose row is view->data itself. */
+phx_code phx_exec_capture_row(phx_exec *exec, const phx_capture_view *view, int64_t token, phx_error *err);
+
+#endif
