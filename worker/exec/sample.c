@@ -26,7 +26,7 @@ typedef struct offers {
 /* A walk over tokens in order, from the gathered offers or from a whole row of logits. */
 typedef struct walk {
     const phx_exec *exec;
-    uint32_t row;                  /* of the n rows that were offered */
+    uint32_t row; /* of the n rows that were offered */
     uint32_t n;
     uint32_t at[PHX_LEAVES]; /* next offer of each leaf */
     const float *whole;      /* [n_vocab], when gathered */

@@ -39,7 +39,8 @@ static phx_code check_collectives(phx_exec *exec, phx_error *err)
             for (uint32_t r = 0; r < tp; r++)
                 expected += (float)((i * 31 + r * 5) % 1024);
             if (exec->buf.partial[i] != expected)
-                return PHX_FAIL(err, PHX_ERR_NUMERIC, "exchange of %zu values: element %zu is %g, expected %g", n, i,
+                return PHX_FAIL(err, PHX_ERR_NUMERIC,
+                                "exchange of %zu values: element %zu is %g, expected %g", n, i,
                                 (double)exec->buf.partial[i], (double)expected);
         }
     }
@@ -58,8 +59,10 @@ static void fill_row(const phx_exec *exec, void *row, int64_t width, uint64_t se
     }
 }
 
-/* Loads the whole of a plain or block matrix of the checkpoint; freed by the caller with phx_free(*ret_memory). */
-static phx_code load_whole(const phx_ck_tensor *tensor, phx_matrix *ret_matrix, void **ret_memory, phx_error *err)
+/* Loads the whole of a plain or block matrix of the checkpoint; freed by the caller with
+ * phx_free(*ret_memory). */
+static phx_code load_whole(const phx_ck_tensor *tensor, phx_matrix *ret_matrix, void **ret_memory,
+                           phx_error *err)
 {
     phx_code rc = PHX_OK;
     const size_t data_bytes = (size_t)tensor->data->n_bytes;
@@ -101,7 +104,8 @@ out:
     return rc;
 }
 
-/* The stage's first o_proj: this rank's leaves plus the exchange against all eight leaves on tp rank 0, bit for bit. */
+/* The stage's first o_proj: this rank's leaves plus the exchange against all eight leaves on tp rank 0, bit
+ * for bit. */
 static phx_code check_sharded_product(phx_exec *exec, phx_error *err)
 {
     phx_code rc = PHX_OK;
@@ -122,7 +126,8 @@ static phx_code check_sharded_product(phx_exec *exec, phx_error *err)
         .n_out = d->d_hidden,
         .n_leaves = exec->n_leaves,
         .fixed = &w->o,
-        .h_fixed = phx_exec_act(exec, x + (size_t)(exec->rank->heads.first * d->d_v) * exec->act_bytes, width),
+        .h_fixed =
+            phx_exec_act(exec, x + (size_t)(exec->rank->heads.first * d->d_v) * exec->act_bytes, width),
         .fixed_bounds = w->o_bounds,
         .out = exec->buf.partial,
     };
@@ -132,8 +137,8 @@ static phx_code check_sharded_product(phx_exec *exec, phx_error *err)
         goto out;
     phx_matrix whole;
     int64_t bounds[PHX_LEAVES + 1] = {0};
-    const phx_ck_tensor *tensor = phx_checkpoint_find(exec->parts.plan->checkpoint, PHX_ROLE_O,
-                                                      (int32_t)exec->rank->layers.first, -1);
+    const phx_ck_tensor *tensor =
+        phx_checkpoint_find(exec->parts.plan->checkpoint, PHX_ROLE_O, (int32_t)exec->rank->layers.first, -1);
     rc = load_whole(tensor, &whole, &whole_memory, err);
     if (rc != PHX_OK)
         goto out;
@@ -152,8 +157,9 @@ static phx_code check_sharded_product(phx_exec *exec, phx_error *err)
     exec->parts.ops->leaf_sum(exec->parts.pool, &args);
     for (size_t i = 0; i < n && rc == PHX_OK; i++) {
         if (phx_bits_of_f32(whole_out[i]) != phx_bits_of_f32(exec->buf.partial[i]))
-            rc = PHX_FAIL(err, PHX_ERR_NUMERIC, "layer %lld o_proj: output %zu is %.9g sharded and %.9g on one rank",
-                          (long long)exec->rank->layers.first, i, (double)exec->buf.partial[i], (double)whole_out[i]);
+            rc = PHX_FAIL(
+                err, PHX_ERR_NUMERIC, "layer %lld o_proj: output %zu is %.9g sharded and %.9g on one rank",
+                (long long)exec->rank->layers.first, i, (double)exec->buf.partial[i], (double)whole_out[i]);
     }
 out:
     phx_free(x);
@@ -162,8 +168,8 @@ out:
     return rc;
 }
 
-/* Absorbed attention of the stage's first layer against the expanded form, on a few random tokens: two roads to the same
- * numbers, so they agree to rounding. Uses cache block 0, which nothing holds before ready. */
+/* Absorbed attention of the stage's first layer against the expanded form, on a few random tokens: two roads
+ * to the same numbers, so they agree to rounding. Uses cache block 0, which nothing holds before ready. */
 static phx_code check_absorbed(phx_exec *exec, phx_error *err)
 {
     enum { N = 16 };
@@ -176,13 +182,15 @@ static phx_code check_absorbed(phx_exec *exec, phx_error *err)
     if (!absorbed)
         return PHX_FAIL(err, PHX_ERR_NOMEM, "self-check heads");
     exec->plan = &plan;
-    exec->n_tokens = N < exec->parts.plan->request.n_step_tokens ? N : exec->parts.plan->request.n_step_tokens;
+    exec->n_tokens =
+        N < exec->parts.plan->request.n_step_tokens ? N : exec->parts.plan->request.n_step_tokens;
     for (int64_t t = 0; t < exec->n_tokens; t++) {
         exec->buf.positions[t] = (int32_t)t;
         exec->buf.n_keys[t] = (int32_t)t + 1;
         exec->buf.entries[t] = t;
         exec->buf.blocks[t] = &block;
-        fill_row(exec, exec->buf.norm_act + (size_t)(t * d->d_hidden) * exec->act_bytes, d->d_hidden, (uint64_t)t + 1);
+        fill_row(exec, exec->buf.norm_act + (size_t)(t * d->d_hidden) * exec->act_bytes, d->d_hidden,
+                 (uint64_t)t + 1);
     }
     phx_exec_attend_both(exec, absorbed);
     double worst = 0, largest = 0;
@@ -199,7 +207,8 @@ static phx_code check_absorbed(phx_exec *exec, phx_error *err)
     /* bf16 keeps 8 bits at four places of the absorbed path (query, latent twice, output); f32 keeps 24. */
     const double limit = (exec->numerics.act == PHX_BF16 ? 0.05 : 1e-4) * largest + 1e-6;
     if (!(worst <= limit))
-        rc = PHX_FAIL(err, PHX_ERR_NUMERIC, "layer %lld: absorbed and expanded attention differ by %g (largest %g)",
+        rc = PHX_FAIL(err, PHX_ERR_NUMERIC,
+                      "layer %lld: absorbed and expanded attention differ by %g (largest %g)",
                       (long long)exec->rank->layers.first, worst, largest);
     phx_free(absorbed);
     return rc;

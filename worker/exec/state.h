@@ -65,8 +65,8 @@ phx_code phx_exec_logits(phx_exec *exec, phx_error *err);
 phx_code phx_exec_sample(phx_exec *exec, const uint32_t *plan_rows, uint32_t n, uint32_t result_first,
                          phx_error *err);
 
-/* For the self-check: attention of the stage's first layer over the n_tokens rows in buf.norm_act, absorbed into heads
- * [n_tokens][heads of the rank * d_v], then expanded into buf.heads_act. */
+/* For the self-check: attention of the stage's first layer over the n_tokens rows in buf.norm_act, absorbed
+ * into heads [n_tokens][heads of the rank * d_v], then expanded into buf.heads_act. */
 void phx_exec_attend_both(phx_exec *exec, float *heads);
 
 /* Where a plan row's first token stands among the step's tokens. */

@@ -1,0 +1,336 @@
+/* worker/rank_loop.c - the compute thread of a rank: take the assignment, make everything ready, then run
+ * steps. Reading order: phx_rank_serve, prepare, run_steps; then worker/exec/step.c. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "proto/codec.h"
+#include "worker/exec/exec.h"
+#include "worker/rank.h"
+
+/* Everything that a rank builds from its assignment, in the order of building. */
+typedef struct engine {
+    phx_rank *rank;
+    phx_buf frame; /* the message in work */
+    phx_buf wire;  /* the message being made */
+    phx_checkpoint *checkpoint;
+    phx_plan *plan;
+    phx_pool *pool;
+    phx_ops ops;
+    phx_comm_hub *hub;
+    phx_comm *comm;
+    phx_weights *weights;
+    phx_kv_pool *kv;
+    phx_exec *exec;
+    phx_step_limits limits;
+    phx_step_storage *storage;
+} engine;
+
+static phx_code take_assignment(engine *e, Phalanx__RankFrame **ret_frame, phx_error *err);
+static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err);
+static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *err);
+static phx_code make_comm(engine *e, const Phalanx__Assign *assign, phx_error *err);
+static phx_code announce_ready(engine *e, phx_error *err);
+static phx_code run_steps(engine *e, phx_error *err);
+static phx_code run_one(engine *e, phx_error *err);
+static phx_code capture(void *user, const phx_capture_piece *piece, phx_error *err);
+static void report_failure(engine *e, const phx_error *cause);
+static void dismantle(engine *e);
+
+phx_code phx_rank_serve(phx_rank *rank, phx_error *err)
+{
+    engine e = {.rank = rank};
+    Phalanx__RankFrame *assignment = NULL;
+    phx_buf_init(&e.frame, 16u << 20);
+    phx_buf_init(&e.wire, 16u << 20);
+    phx_code rc = take_assignment(&e, &assignment, err);
+    if (rc == PHX_OK)
+        rc = prepare(&e, assignment->assign, err);
+    if (rc == PHX_OK)
+        rc = announce_ready(&e, err);
+    if (rc == PHX_OK)
+        rc = run_steps(&e, err);
+    if (rc != PHX_OK && rc != PHX_ERR_CANCELLED)
+        report_failure(&e, err);
+    phx_rank_frame_free(assignment);
+    dismantle(&e);
+    return rc == PHX_ERR_CANCELLED ? PHX_OK : rc;
+}
+
+static phx_code take_assignment(engine *e, Phalanx__RankFrame **ret_frame, phx_error *err)
+{
+    const phx_code rc = phx_mailbox_pop(e->rank->inbox, -1, &e->frame, err);
+    if (rc != PHX_OK)
+        return rc;
+    Phalanx__RankFrame *frame = NULL;
+    const phx_code decoded =
+        phx_rank_frame_decode((phx_bytes){(const uint8_t *)e->frame.ptr, e->frame.n}, &frame, err);
+    if (decoded != PHX_OK)
+        return decoded;
+    if (frame->body_case != PHALANX__RANK_FRAME__BODY_ASSIGN) {
+        phx_rank_frame_free(frame);
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "the first message of the coordinator must be an assignment");
+    }
+    *ret_frame = frame;
+    return PHX_OK;
+}
+
+static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err)
+{
+    phx_rank *rank = e->rank;
+    int cpus[PHX_THREADS_MAX];
+    atomic_store(&rank->phase, PHX_RANK_LOADING);
+    phx_code rc = make_plan(e, assign, err);
+    if (rc != PHX_OK)
+        return rc;
+    for (size_t i = 0; i < assign->n_cpus && i < PHX_THREADS_MAX; i++)
+        cpus[i] = (int)assign->cpus[i];
+    rc = phx_pool_create(assign->n_threads, assign->n_cpus >= assign->n_threads ? cpus : NULL, &e->pool, err);
+    if (rc == PHX_OK)
+        rc = make_comm(e, assign, err);
+    if (rc == PHX_OK)
+        rc = phx_weights_load(e->plan, rank->options.rank, e->pool, &rank->load, &e->weights, err);
+    if (rc == PHX_OK)
+        rc = phx_kv_pool_create(e->plan, rank->options.rank, &e->kv, err);
+    if (rc != PHX_OK)
+        return rc;
+    const phx_exec_parts parts = {
+        .plan = e->plan,
+        .rank = rank->options.rank,
+        .weights = e->weights,
+        .kv = e->kv,
+        .comm = e->comm,
+        .pool = e->pool,
+        .ops = &e->ops,
+        .sink = capture,
+        .sink_user = e,
+    };
+    rc = phx_exec_create(&parts, &e->exec, err);
+    if (rc != PHX_OK)
+        return rc;
+    atomic_store(&rank->resident_bytes, e->weights->resident_bytes + phx_kv_pool_bytes(e->kv) +
+                                            phx_exec_bytes(e->exec) +
+                                            (uint64_t)phx_pool_n_threads(e->pool) * PHX_SCRATCH_BYTES +
+                                            e->plan->ranks[rank->options.rank].collectives_bytes);
+    atomic_store(&rank->phase, PHX_RANK_CHECKING);
+    return assign->self_check ? phx_exec_self_check(e->exec, err) : PHX_OK;
+}
+
+static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *err)
+{
+    phx_plan_request request = {
+        .layout = {.tp = assign->tp, .pp = assign->pp},
+        .memory_bytes = assign->memory_bytes,
+        .n_threads = assign->n_threads,
+        .n_context = assign->n_context,
+        .n_batch = assign->n_batch,
+        .n_step_tokens = assign->n_step_tokens,
+        .n_cache_tokens = assign->n_cache_tokens,
+        .mtp = assign->mtp,
+    };
+    if (assign->n_layer_first != assign->pp + 1 || assign->pp > PHX_PP_MAX)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "assignment of %u stages with %zu cuts", assign->pp,
+                        assign->n_layer_first);
+    for (uint32_t i = 0; i <= assign->pp; i++)
+        request.layout.layer_first[i] = (int32_t)assign->layer_first[i];
+    phx_code rc = phx_numerics_parse(phx_str_of(assign->numerics), &request.numerics, err);
+    if (rc != PHX_OK)
+        return rc;
+    request.layout.experts = request.numerics.experts;
+    phx_level level;
+    if (!phx_level_parse(phx_str_of(request.numerics.level), &level) || level > phx_level_of_machine())
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "kernel level '%s' is not available on this machine",
+                        request.numerics.level);
+    phx_ops_choose(level, &e->ops);
+    rc = phx_checkpoint_open(assign->model_dir, &e->checkpoint, err);
+    if (rc == PHX_OK)
+        rc = phx_plan_build(e->checkpoint, &request, &e->plan, err);
+    if (rc != PHX_OK)
+        return rc;
+    if (assign->plan_hash.len != PHX_HASH_BYTES ||
+        memcmp(assign->plan_hash.data, e->plan->hash.bytes, PHX_HASH_BYTES) != 0)
+        return PHX_FAIL(err, PHX_ERR_MISMATCH,
+                        "rank %u computes another plan than the coordinator: '%s' differs between hosts",
+                        e->rank->options.rank, assign->model_dir);
+    e->limits = (phx_step_limits){
+        .n_slots = e->plan->request.n_batch,
+        .n_step_tokens = e->plan->request.n_step_tokens,
+        .n_blocks = e->plan->n_blocks,
+        .n_context = e->plan->n_context,
+        .n_vocab = (uint32_t)phx_checkpoint_dims(e->checkpoint)->n_vocab,
+    };
+    return phx_step_storage_create(&e->limits, &e->storage, err);
+}
+
+static phx_code make_comm(engine *e, const Phalanx__Assign *assign, phx_error *err)
+{
+    phx_comm_shape shape;
+    phx_plan_comm_shape(e->plan, e->rank->options.rank, &shape.exchange_bytes, &shape.stage_bytes);
+    shape.rank = e->rank->options.rank;
+    shape.tp = assign->tp;
+    shape.pp = assign->pp;
+    shape.timeout_ms = assign->timeout_ms;
+    phx_code rc;
+    if (strcmp(assign->comm, "loop") == 0) {
+        rc = phx_comm_hub_create(1, &e->hub, err);
+        if (rc == PHX_OK)
+            rc = phx_comm_loop_create(e->hub, &shape, &e->comm, err);
+    } else if (strcmp(assign->comm, "shm") == 0) {
+        rc = phx_comm_shm_create(assign->segment, &shape, &e->comm, err);
+    } else if (strcmp(assign->comm, "mpi") == 0) {
+#ifdef PHX_WITH_MPI
+        rc = phx_comm_mpi_create(&shape, &e->comm, err);
+#else
+        rc = PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
+                      "this build has no MPI: configure with -DPHX_MPI=ON for several hosts");
+#endif
+    } else {
+        rc = PHX_FAIL(err, PHX_ERR_CORRUPT, "unknown data plane '%s'", assign->comm);
+    }
+    if (rc == PHX_OK)
+        atomic_store(&e->rank->comm, e->comm);
+    return rc;
+}
+
+static phx_code post(engine *e, const ProtobufCMessage *message, phx_error *err)
+{
+    phx_buf_clear(&e->wire);
+    const phx_code rc = phx_message_encode(message, &e->wire, err);
+    if (rc != PHX_OK)
+        return rc;
+    return phx_mailbox_push(e->rank->outbox, (phx_bytes){(const uint8_t *)e->wire.ptr, e->wire.n}, err);
+}
+
+static phx_code announce_ready(engine *e, phx_error *err)
+{
+    phx_buf kernels;
+    phx_hash numerics = phx_numerics_hash(&e->plan->request.numerics);
+    Phalanx__RankFrame frame = PHALANX__RANK_FRAME__INIT;
+    Phalanx__Ready ready = PHALANX__READY__INIT;
+    phx_buf_init(&kernels, 4096);
+    phx_ops_print(&e->ops, &kernels);
+    ready.kernels = kernels.ptr;
+    ready.plan_hash = (ProtobufCBinaryData){PHX_HASH_BYTES, e->plan->hash.bytes};
+    ready.numerics_hash = (ProtobufCBinaryData){PHX_HASH_BYTES, numerics.bytes};
+    ready.resident_bytes = atomic_load(&e->rank->resident_bytes);
+    frame.epoch = e->rank->options.epoch;
+    frame.body_case = PHALANX__RANK_FRAME__BODY_READY;
+    frame.ready = &ready;
+    atomic_store(&e->rank->phase, PHX_RANK_READY);
+    const phx_code rc = post(e, &frame.base, err);
+    phx_buf_done(&kernels);
+    return rc;
+}
+
+static phx_code run_steps(engine *e, phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    while (rc == PHX_OK) {
+        rc = phx_mailbox_pop(e->rank->inbox, -1, &e->frame, err);
+        if (rc == PHX_OK)
+            rc = run_one(e, err);
+    }
+    return rc;
+}
+
+static phx_code run_one(engine *e, phx_error *err)
+{
+    phx_step_plan plan;
+    phx_step_result result;
+    Phalanx__RankFrame *frame = NULL;
+    phx_code rc = phx_rank_frame_decode((phx_bytes){(const uint8_t *)e->frame.ptr, e->frame.n}, &frame, err);
+    if (rc == PHX_OK)
+        rc = phx_step_plan_from_frame(frame, &e->limits, e->storage, &plan, err);
+    phx_rank_frame_free(frame);
+    if (rc != PHX_OK)
+        return rc;
+    atomic_store(&e->rank->step, plan.step);
+    rc = phx_exec_step(e->exec, &plan, &result, err);
+    if (rc != PHX_OK)
+        return rc;
+    atomic_store(&e->rank->step, 0);
+    atomic_fetch_add(&e->rank->n_steps, 1);
+    atomic_store(&e->rank->exchange_bytes, e->comm->traffic.exchange_bytes);
+    atomic_store(&e->rank->n_verbs, e->comm->traffic.n_verbs);
+    const phx_rank_plan *mine = &e->plan->ranks[e->rank->options.rank];
+    if (mine->stage != e->plan->request.layout.pp - 1 || mine->tp_rank != 0)
+        return PHX_OK;
+    phx_buf_clear(&e->wire);
+    rc = phx_step_result_encode(&result, &e->wire, err);
+    if (rc != PHX_OK)
+        return rc;
+    return phx_mailbox_push(e->rank->outbox, (phx_bytes){(const uint8_t *)e->wire.ptr, e->wire.n}, err);
+}
+
+/* Cuts a captured piece into parts of at most 1 MiB and sends each when the coordinator has granted credit
+ * for it. */
+static phx_code capture(void *user, const phx_capture_piece *piece, phx_error *err)
+{
+    engine *e = user;
+    const size_t element = phx_dtype_bytes(piece->dtype), row_bytes = piece->n_cols * element;
+    const uint32_t n_rows_max =
+        row_bytes >= (1u << 20) ? 1 : (uint32_t)((1u << 20) / (row_bytes ? row_bytes : 1));
+    uint8_t *packed = phx_alloc(n_rows_max * (row_bytes ? row_bytes : 1), 1);
+    phx_code rc = packed ? PHX_OK : PHX_FAIL(err, PHX_ERR_NOMEM, "capture part");
+    for (uint32_t r = 0; r < piece->n_rows && rc == PHX_OK; r += n_rows_max) {
+        const uint32_t n = piece->n_rows - r < n_rows_max ? piece->n_rows - r : n_rows_max;
+        for (uint32_t i = 0; i < n; i++)
+            memcpy(packed + i * row_bytes,
+                   (const uint8_t *)piece->data + (size_t)((int64_t)(r + i) * piece->stride) * element,
+                   row_bytes);
+        Phalanx__RankFrame frame = PHALANX__RANK_FRAME__INIT;
+        Phalanx__CapturePart part = PHALANX__CAPTURE_PART__INIT;
+        part.name = (char *)(uintptr_t)piece->name;
+        part.dtype = (char *)(uintptr_t)phx_dtype_name(piece->dtype);
+        part.request_id = piece->request_id;
+        part.row_first = piece->row_first + r;
+        part.n_rows = n;
+        part.n_cols = piece->n_cols;
+        part.col_first = piece->col_first;
+        part.data = (ProtobufCBinaryData){n * row_bytes, packed};
+        frame.epoch = e->rank->options.epoch;
+        frame.body_case = PHALANX__RANK_FRAME__BODY_CAPTURE;
+        frame.capture = &part;
+        while (atomic_load(&e->rank->capture_credit) <= 0 && !atomic_load(&e->rank->stop))
+            (void)usleep(200);
+        if (atomic_load(&e->rank->stop)) {
+            rc = PHX_FAIL(err, PHX_ERR_CANCELLED, "stopped while capturing");
+            break;
+        }
+        atomic_fetch_sub(&e->rank->capture_credit, 1);
+        rc = post(e, &frame.base, err);
+    }
+    phx_free(packed);
+    return rc;
+}
+
+static void report_failure(engine *e, const phx_error *cause)
+{
+    phx_error ignored = {0};
+    Phalanx__RankFrame frame = PHALANX__RANK_FRAME__INIT;
+    Phalanx__Failure failure = PHALANX__FAILURE__INIT;
+    failure.code = (uint32_t)cause->code;
+    failure.place = (char *)(uintptr_t)cause->place;
+    failure.text = (char *)(uintptr_t)cause->text;
+    failure.step = atomic_load(&e->rank->step);
+    frame.epoch = e->rank->options.epoch;
+    frame.body_case = PHALANX__RANK_FRAME__BODY_FAILURE;
+    frame.failure = &failure;
+    (void)post(e, &frame.base, &ignored);
+}
+
+static void dismantle(engine *e)
+{
+    atomic_store(&e->rank->comm, NULL);
+    phx_exec_destroy(e->exec);
+    phx_kv_pool_destroy(e->kv);
+    phx_weights_destroy(e->weights);
+    phx_comm_destroy(e->comm);
+    phx_comm_hub_destroy(e->hub);
+    phx_pool_destroy(e->pool);
+    phx_step_storage_destroy(e->storage);
+    phx_plan_destroy(e->plan);
+    phx_checkpoint_close(e->checkpoint);
+    phx_buf_done(&e->frame);
+    phx_buf_done(&e->wire);
+}
