@@ -169,3 +169,32 @@ phx_hash phx_numerics_hash(const phx_numerics *numerics)
     phx_hasher_add_text(&hasher, numerics->level);
     return phx_hasher_final(&hasher);
 }
+
+phx_code phx_numerics_parse(phx_str text, phx_numerics *ret_numerics, phx_error *err)
+{
+    static const char profile_key[] = "profile=";
+    phx_numerics numerics;
+    phx_numerics_preset(PHX_PROFILE_SERVING, &numerics);
+    for (size_t at = 0; at < text.n;) {
+        size_t end = at;
+        while (end < text.n && text.ptr[end] != ' ')
+            end++;
+        const phx_str word = {text.ptr + at, end - at};
+        phx_profile profile;
+        phx_code rc = PHX_OK;
+        if (phx_str_starts(word, phx_str_of(profile_key))) {
+            const phx_str name = {word.ptr + strlen(profile_key), word.n - strlen(profile_key)};
+            if (phx_profile_parse(name, &profile))
+                phx_numerics_preset(profile, &numerics);
+            else
+                rc = PHX_FAIL(err, PHX_ERR_INVALID, "unknown profile '%.*s'", PHX_STR_ARG(name));
+        } else if (word.n) {
+            rc = phx_numerics_set(&numerics, word, err);
+        }
+        if (rc != PHX_OK)
+            return rc;
+        at = end + 1;
+    }
+    *ret_numerics = numerics;
+    return PHX_OK;
+}

@@ -34,6 +34,9 @@ phx_code phx_numerics_set(phx_numerics *numerics, phx_str assignment, phx_error 
 
 /* "profile=serving act=bf16 ...": every knob, fixed order; hashed into plan and canary. */
 void phx_numerics_print(const phx_numerics *numerics, phx_buf *buf);
+/* Reads back what phx_numerics_print writes: words key=value separated by blanks; starts from the named
+ * profile. */
+phx_code phx_numerics_parse(phx_str text, phx_numerics *ret_numerics, phx_error *err);
 phx_hash phx_numerics_hash(const phx_numerics *numerics);
 
 #endif

@@ -46,7 +46,10 @@ typedef struct phx_rank {
 /* Body of the control thread; returns when the rank stops. user is the phx_rank. */
 void *phx_rank_control(void *user);
 
-/* Body of the compute thread (the process's first): serves until told to stop. */
-phx_code phx_rank_serve(phx_rank *rank, phx_error *err);
+/* Body of the compute thread (the process's first): serves until told to stop. The engine outlives it,
+ * because the control thread may still abort its collectives; destroy it once that thread has ended. */
+typedef struct phx_rank_engine phx_rank_engine;
+phx_code phx_rank_serve(phx_rank *rank, phx_rank_engine **ret_engine, phx_error *err);
+void phx_rank_engine_destroy(phx_rank_engine *engine); /* accepts NULL */
 
 #endif

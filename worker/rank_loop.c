@@ -4,12 +4,13 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "model/step_buf.h"
 #include "proto/codec.h"
 #include "worker/exec/exec.h"
 #include "worker/rank.h"
 
 /* Everything that a rank builds from its assignment, in the order of building. */
-typedef struct engine {
+struct phx_rank_engine {
     phx_rank *rank;
     phx_buf frame; /* the message in work */
     phx_buf wire;  /* the message being made */
@@ -24,7 +25,8 @@ typedef struct engine {
     phx_exec *exec;
     phx_step_limits limits;
     phx_step_storage *storage;
-} engine;
+};
+typedef phx_rank_engine engine;
 
 static phx_code take_assignment(engine *e, Phalanx__RankFrame **ret_frame, phx_error *err);
 static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err);
@@ -35,25 +37,27 @@ static phx_code run_steps(engine *e, phx_error *err);
 static phx_code run_one(engine *e, phx_error *err);
 static phx_code capture(void *user, const phx_capture_piece *piece, phx_error *err);
 static void report_failure(engine *e, const phx_error *cause);
-static void dismantle(engine *e);
 
-phx_code phx_rank_serve(phx_rank *rank, phx_error *err)
+phx_code phx_rank_serve(phx_rank *rank, phx_rank_engine **ret_engine, phx_error *err)
 {
-    engine e = {.rank = rank};
     Phalanx__RankFrame *assignment = NULL;
-    phx_buf_init(&e.frame, 16u << 20);
-    phx_buf_init(&e.wire, 16u << 20);
-    phx_code rc = take_assignment(&e, &assignment, err);
+    engine *e = phx_alloc(1, sizeof(*e));
+    if (!e)
+        return PHX_FAIL(err, PHX_ERR_NOMEM, "engine");
+    *ret_engine = e;
+    e->rank = rank;
+    phx_buf_init(&e->frame, 16u << 20);
+    phx_buf_init(&e->wire, 16u << 20);
+    phx_code rc = take_assignment(e, &assignment, err);
     if (rc == PHX_OK)
-        rc = prepare(&e, assignment->assign, err);
+        rc = prepare(e, assignment->assign, err);
     if (rc == PHX_OK)
-        rc = announce_ready(&e, err);
+        rc = announce_ready(e, err);
     if (rc == PHX_OK)
-        rc = run_steps(&e, err);
+        rc = run_steps(e, err);
     if (rc != PHX_OK && rc != PHX_ERR_CANCELLED)
-        report_failure(&e, err);
+        report_failure(e, err);
     phx_rank_frame_free(assignment);
-    dismantle(&e);
     return rc == PHX_ERR_CANCELLED ? PHX_OK : rc;
 }
 
@@ -164,12 +168,17 @@ static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *e
 
 static phx_code make_comm(engine *e, const Phalanx__Assign *assign, phx_error *err)
 {
-    phx_comm_shape shape;
-    phx_plan_comm_shape(e->plan, e->rank->options.rank, &shape.exchange_bytes, &shape.stage_bytes);
-    shape.rank = e->rank->options.rank;
-    shape.tp = assign->tp;
-    shape.pp = assign->pp;
-    shape.timeout_ms = assign->timeout_ms;
+    const uint32_t rank = e->rank->options.rank;
+    const phx_step_bytes bytes = phx_step_buf_bytes(phx_checkpoint_dims(e->checkpoint), &e->plan->request,
+                                                    &e->plan->ranks[rank], 0, 0);
+    const phx_comm_shape shape = {
+        .rank = rank,
+        .tp = assign->tp,
+        .pp = assign->pp,
+        .exchange_bytes = bytes.exchange,
+        .stage_bytes = bytes.stage,
+        .timeout_ms = assign->timeout_ms,
+    };
     phx_code rc;
     if (strcmp(assign->comm, "loop") == 0) {
         rc = phx_comm_hub_create(1, &e->hub, err);
@@ -319,9 +328,10 @@ static void report_failure(engine *e, const phx_error *cause)
     (void)post(e, &frame.base, &ignored);
 }
 
-static void dismantle(engine *e)
+void phx_rank_engine_destroy(phx_rank_engine *e)
 {
-    atomic_store(&e->rank->comm, NULL);
+    if (!e)
+        return;
     phx_exec_destroy(e->exec);
     phx_kv_pool_destroy(e->kv);
     phx_weights_destroy(e->weights);
@@ -333,4 +343,5 @@ static void dismantle(engine *e)
     phx_checkpoint_close(e->checkpoint);
     phx_buf_done(&e->frame);
     phx_buf_done(&e->wire);
+    phx_free(e);
 }
