@@ -1,0 +1,235 @@
+/* tests/worker/ranks.c - a group of ranks as threads of one process. */
+#include "tests/worker/ranks.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "worker/exec/exec.h"
+
+enum { TENSORS_MAX = 256, ROWS_MAX = 1024 };
+
+typedef struct tensor {
+    char name[48];
+    uint32_t n_rows, n_cols, stride;
+    uint32_t *data; /* [ROWS_MAX][stride] */
+} tensor;
+
+typedef struct member {
+    struct ranks *group;
+    uint32_t rank;
+    pthread_t thread;
+    phx_pool *pool;
+    phx_comm *comm;
+    phx_weights *weights;
+    phx_kv_pool *kv;
+    phx_exec *exec;
+    phx_code rc;
+    phx_error err;
+    bool check;
+    phx_step_result result;
+} member;
+
+struct ranks {
+    phx_checkpoint *checkpoint;
+    phx_plan *plan;
+    phx_ops ops;
+    phx_comm_hub *hub;
+    uint32_t n;
+    member members[PHX_RANKS_MAX];
+    const phx_step_plan *step;
+    pthread_mutex_t lock;
+    tensor tensors[TENSORS_MAX];
+    uint32_t n_tensors;
+};
+
+static phx_code collect(void *user, const phx_capture_piece *piece, phx_error *err)
+{
+    ranks *group = user;
+    phx_code rc = PHX_OK;
+    (void)pthread_mutex_lock(&group->lock);
+    tensor *t = NULL;
+    for (uint32_t i = 0; i < group->n_tensors && !t; i++)
+        t = strcmp(group->tensors[i].name, piece->name) == 0 ? &group->tensors[i] : NULL;
+    if (!t) {
+        t = &group->tensors[group->n_tensors++];
+        (void)snprintf(t->name, sizeof(t->name), "%s", piece->name);
+        t->stride = strcmp(piece->name, "logits") == 0 ? (uint32_t)phx_checkpoint_dims(group->checkpoint)->n_vocab
+                    : strncmp(piece->name, "index_scores", 12) == 0 ? group->plan->n_context
+                                                                      : piece->n_cols;
+        t->data = phx_alloc((size_t)ROWS_MAX * t->stride, 4);
+        t->n_rows = t->n_cols = 0;
+    }
+    if (!t->data || piece->row_first + piece->n_rows > ROWS_MAX || piece->col_first + piece->n_cols > t->stride) {
+        rc = PHX_FAIL(err, PHX_ERR_INTERNAL, "capture of %s does not fit the test", piece->name);
+    } else {
+        for (uint32_t r = 0; r < piece->n_rows; r++)
+            memcpy(t->data + (size_t)(piece->row_first + r) * t->stride + piece->col_first,
+                   (const uint32_t *)piece->data + (int64_t)r * piece->stride, 4 * (size_t)piece->n_cols);
+        if (piece->row_first + piece->n_rows > t->n_rows)
+            t->n_rows = piece->row_first + piece->n_rows;
+        if (piece->col_first + piece->n_cols > t->n_cols)
+            t->n_cols = piece->col_first + piece->n_cols;
+    }
+    (void)pthread_mutex_unlock(&group->lock);
+    return rc;
+}
+
+static void *start_member(void *user)
+{
+    member *m = user;
+    ranks *group = m->group;
+    phx_load_progress progress = {0};
+    const phx_step_bytes bytes = phx_step_buf_bytes(phx_checkpoint_dims(group->checkpoint), &group->plan->request,
+                                                    &group->plan->ranks[m->rank], 0, 0);
+    const phx_comm_shape shape = {m->rank, group->plan->request.layout.tp, group->plan->request.layout.pp,
+                                  bytes.exchange, bytes.stage, 60000};
+    m->rc = phx_pool_create(group->plan->request.n_threads, NULL, &m->pool, &m->err);
+    if (m->rc == PHX_OK)
+        m->rc = phx_comm_loop_create(group->hub, &shape, &m->comm, &m->err);
+    if (m->rc == PHX_OK)
+        m->rc = phx_weights_load(group->plan, m->rank, m->pool, &progress, &m->weights, &m->err);
+    if (m->rc == PHX_OK)
+        m->rc = phx_kv_pool_create(group->plan, m->rank, &m->kv, &m->err);
+    const phx_exec_parts parts = {group->plan, m->rank, m->weights, m->kv, m->comm, m->pool, &group->ops, collect, group};
+    if (m->rc == PHX_OK)
+        m->rc = phx_exec_create(&parts, &m->exec, &m->err);
+    return NULL;
+}
+
+static phx_code run_all(ranks *group, void *(*body)(void *), phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    for (uint32_t i = 0; i < group->n; i++)
+        (void)pthread_create(&group->members[i].thread, NULL, body, &group->members[i]);
+    for (uint32_t i = 0; i < group->n; i++)
+        (void)pthread_join(group->members[i].thread, NULL);
+    for (uint32_t i = 0; i < group->n && rc == PHX_OK; i++) {
+        if (group->members[i].rc != PHX_OK)
+            rc = PHX_FAIL(err, group->members[i].rc, "rank %u: %s (%s)", i, group->members[i].err.text,
+                          group->members[i].err.place);
+    }
+    return rc;
+}
+
+phx_code ranks_start(const ranks_setup *setup, ranks **ret_ranks, phx_error *err)
+{
+    phx_level level;
+    phx_plan_request request;
+    ranks *group = phx_alloc(1, sizeof(*group));
+    (void)pthread_mutex_init(&group->lock, NULL);
+    phx_plan_request_default(&request);
+    request.layout.tp = setup->tp;
+    request.n_threads = setup->n_threads;
+    request.n_context = setup->n_context;
+    request.n_step_tokens = setup->n_step_tokens;
+    request.n_batch = setup->n_batch;
+    request.n_cache_tokens = setup->n_context * setup->n_batch;
+    request.memory_bytes = (uint64_t)4 << 30;
+    phx_code rc = phx_checkpoint_open(setup->model_dir, &group->checkpoint, err);
+    if (rc == PHX_OK)
+        rc = phx_numerics_parse(phx_str_of(setup->numerics), &request.numerics, err);
+    if (rc == PHX_OK)
+        rc = phx_layout_parse_pp(phx_str_of(setup->pp), phx_checkpoint_dims(group->checkpoint), &request.layout, err);
+    request.layout.experts = request.numerics.experts;
+    if (rc == PHX_OK)
+        rc = phx_plan_build(group->checkpoint, &request, &group->plan, err);
+    if (rc == PHX_OK && !phx_level_parse(phx_str_of(request.numerics.level), &level))
+        rc = PHX_FAIL(err, PHX_ERR_INVALID, "level '%s'", request.numerics.level);
+    if (rc == PHX_OK) {
+        phx_ops_choose(level, &group->ops);
+        group->n = group->plan->n_ranks;
+        rc = phx_comm_hub_create(group->n, &group->hub, err);
+    }
+    for (uint32_t i = 0; i < group->n; i++)
+        group->members[i] = (member){.group = group, .rank = i};
+    if (rc == PHX_OK)
+        rc = run_all(group, start_member, err);
+    if (rc != PHX_OK) {
+        ranks_stop(group);
+        return rc;
+    }
+    *ret_ranks = group;
+    return PHX_OK;
+}
+
+void ranks_stop(ranks *group)
+{
+    for (uint32_t i = 0; i < group->n; i++) {
+        member *m = &group->members[i];
+        phx_exec_destroy(m->exec);
+        phx_kv_pool_destroy(m->kv);
+        phx_weights_destroy(m->weights);
+        phx_comm_destroy(m->comm);
+        phx_pool_destroy(m->pool);
+    }
+    phx_comm_hub_destroy(group->hub);
+    ranks_clear(group);
+    phx_plan_destroy(group->plan);
+    phx_checkpoint_close(group->checkpoint);
+    (void)pthread_mutex_destroy(&group->lock);
+    phx_free(group);
+}
+
+static void *step_member(void *user)
+{
+    member *m = user;
+    m->err = (phx_error){0};
+    m->rc = m->check ? phx_exec_self_check(m->exec, &m->err)
+                     : phx_exec_step(m->exec, m->group->step, &m->result, &m->err);
+    if (m->rc != PHX_OK)
+        phx_comm_abort(m->comm);
+    return NULL;
+}
+
+phx_code ranks_step(ranks *group, const phx_step_plan *plan, phx_row_result *results, uint32_t *ret_n, phx_error *err)
+{
+    group->step = plan;
+    for (uint32_t i = 0; i < group->n; i++)
+        group->members[i].check = false;
+    const phx_code rc = run_all(group, step_member, err);
+    if (rc != PHX_OK)
+        return rc;
+    const phx_step_result *last = &group->members[group->n - group->plan->request.layout.tp].result;
+    if (last->n_rows)
+        memcpy(results, last->rows, last->n_rows * sizeof(*results));
+    *ret_n = last->n_rows;
+    return PHX_OK;
+}
+
+phx_code ranks_self_check(ranks *group, phx_error *err)
+{
+    for (uint32_t i = 0; i < group->n; i++)
+        group->members[i].check = true;
+    return run_all(group, step_member, err);
+}
+
+const void *ranks_tensor(ranks *group, const char *name, uint32_t *ret_n_rows, uint32_t *ret_n_cols)
+{
+    for (uint32_t i = 0; i < group->n_tensors; i++) {
+        tensor *t = &group->tensors[i];
+        if (strcmp(t->name, name) != 0)
+            continue;
+        /* Pack rows of scores, which were collected with the context's stride. */
+        for (uint32_t r = 0; r < t->n_rows && t->stride != t->n_cols; r++)
+            memmove(t->data + (size_t)r * t->n_cols, t->data + (size_t)r * t->stride, 4 * (size_t)t->n_cols);
+        t->stride = t->n_cols;
+        *ret_n_rows = t->n_rows;
+        *ret_n_cols = t->n_cols;
+        return t->data;
+    }
+    return NULL;
+}
+
+void ranks_clear(ranks *group)
+{
+    for (uint32_t i = 0; i < group->n_tensors; i++)
+        phx_free(group->tensors[i].data);
+    group->n_tensors = 0;
+}
+
+const phx_plan *ranks_plan(const ranks *group)
+{
+    return group->plan;
+}
