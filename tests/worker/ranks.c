@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "model/step_buf.h"
 #include "worker/exec/exec.h"
 
 enum { TENSORS_MAX = 256, ROWS_MAX = 1024 };
