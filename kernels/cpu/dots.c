@@ -1,0 +1,357 @@
+/* kernels/cpu/dots.c - blocks of dot products, direct and with widened panels. See dots.h for the arithmetic.
+ */
+#include "kernels/cpu/dots.h"
+
+#include <assert.h>
+
+/* A register tile is ROWS activations by 4 weight rows: as many accumulators as the register file holds
+ * beside one vector of weights and one per activation. A single activation takes 8 weight rows. */
+#if PHX_CPU_FORM == 2
+#define ROWS_MAX 3
+#else
+#define ROWS_MAX 6
+#endif
+#define OUTS     4
+#define OUTS_ONE 8
+
+/* Widened weights that stay in the first-level cache while rows of activations pass. */
+#define PANEL_BYTES (24 << 10)
+
+static void run_direct(const phx_dots *job);
+static void run_panels(const phx_dots *job);
+
+void phx_dots_run(const phx_dots *job)
+{
+    assert(job->n_out >= 1 && job->n_out <= PHX_DOTS_OUT);
+    assert(job->n_rows >= 1 && job->n_rows <= PHX_DOTS_ROWS);
+    assert(job->n_ranges >= 1 && job->n_ranges <= PHX_DOTS_RANGES);
+    const int64_t x_bytes = phx_i64_up(job->w->n_cols, PHX_LANES) * job->n_rows * (int64_t)sizeof(float);
+    if (job->n_rows <= PHX_DOTS_FEW && x_bytes <= (int64_t)PHX_DOTS_X_BYTES)
+        run_direct(job);
+    else
+        run_panels(job);
+}
+
+static const void *x_row(const phx_dots *job, int64_t row, int64_t col)
+{
+    const int64_t i = (job->x_rows ? job->x_rows[row] : row) * job->x_stride + col;
+    return (const uint8_t *)job->x + i * (job->x_dtype == PHX_BF16 ? 2 : 4);
+}
+
+/* Where the chain that holds column k ends: at the scale block's end or at the range's. */
+static int64_t chain_end(const phx_matrix *w, int64_t k, int64_t end)
+{
+    if (w->format != PHX_FORMAT_FP8_BLOCK)
+        return end;
+    return phx_i64_min(end, (k + w->col_shift) / 128 * 128 + 128 - w->col_shift);
+}
+
+/* ---- direct: few rows, weights in their stored format ---- */
+
+typedef struct tile { /* n_m activations by n_n weight rows of a job */
+    const phx_dots *job;
+    const float *x; /* widened, [n_m][x_stride] */
+    int64_t x_stride;
+    int64_t first_m;
+    int64_t first_n;
+    const uint8_t *w[OUTS_ONE];    /* the weight rows; past the job's last output that one is repeated */
+    const float *scales[OUTS_ONE]; /* their rows of scales */
+} tile;
+
+/* acc[m][n] += x[m][k] * w[n][k] over [k, end), the last step filled with zeros. format, n_m and n_n are
+ * constants at every call, so the loops over them unroll and acc lives in registers. */
+PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t, int64_t k, int64_t end,
+                             phx_vf *acc)
+{
+    const int64_t bytes = phx_format_bytes(format);
+    for (; k + 2 * PHX_LANES <= end; k += 2 * PHX_LANES) {
+#pragma GCC unroll 8
+        for (int n = 0; n < n_n; n++) {
+            phx_vf v[2];
+            phx_vf_load2_format(format, t->w[n] + k * bytes, v);
+#pragma GCC unroll 8
+            for (int m = 0; m < n_m; m++) {
+                const float *x = t->x + m * t->x_stride + k;
+                acc[m * n_n + n] = phx_vf_fma(v[0], phx_vf_load(x), acc[m * n_n + n]);
+                acc[m * n_n + n] = phx_vf_fma(v[1], phx_vf_load(x + PHX_LANES), acc[m * n_n + n]);
+            }
+        }
+    }
+    for (; k < end; k += PHX_LANES) {
+        const int64_t left = phx_i64_min(end - k, PHX_LANES);
+        for (int m = 0; m < n_m; m++) {
+            const float *x = t->x + m * t->x_stride + k;
+            const phx_vf xv = left < PHX_LANES ? phx_vf_load_n(x, left) : phx_vf_load(x);
+            for (int n = 0; n < n_n; n++) {
+                const uint8_t *w = t->w[n] + k * bytes;
+                const phx_vf wv =
+                    left < PHX_LANES ? phx_vf_load_format_n(format, w, left) : phx_vf_load_format(format, w);
+                acc[m * n_n + n] = phx_vf_fma(wv, xv, acc[m * n_n + n]);
+            }
+        }
+    }
+}
+
+PHX_ALWAYS void zero(phx_vf *acc, int n)
+{
+#pragma GCC unroll 24
+    for (int i = 0; i < n; i++)
+        acc[i] = phx_vf_zero();
+}
+
+PHX_ALWAYS void direct_tile(phx_format format, int n_m, int n_n, const tile *t)
+{
+    const phx_dots *job = t->job;
+    for (int64_t range = 0; range < job->n_ranges; range++) {
+        phx_vf sum[ROWS_MAX * OUTS];
+        zero(sum, n_m * n_n);
+        const int64_t end = job->bounds[range + 1];
+        for (int64_t k = job->bounds[range]; k < end;) {
+            const int64_t stop = chain_end(job->w, k, end);
+            if (format == PHX_FORMAT_FP8_BLOCK) {
+                phx_vf part[ROWS_MAX * OUTS];
+                zero(part, n_m * n_n);
+                direct_steps(format, n_m, n_n, t, k, stop, part);
+                const int64_t s = (k + job->w->col_shift) / 128;
+#pragma GCC unroll 8
+                for (int n = 0; n < n_n; n++) {
+                    const phx_vf scale = phx_vf_set(t->scales[n][s] * PHX_FP8_FACTOR);
+#pragma GCC unroll 8
+                    for (int m = 0; m < n_m; m++)
+                        sum[m * n_n + n] = phx_vf_fma(part[m * n_n + n], scale, sum[m * n_n + n]);
+                }
+            } else {
+                direct_steps(format, n_m, n_n, t, k, stop, sum);
+            }
+            k = stop;
+        }
+        float *dots = job->dots + (range * job->n_rows + t->first_m) * PHX_DOTS_OUT + t->first_n;
+        for (int m = 0; m < n_m; m++) {
+            for (int n = 0; n < n_n; n += OUTS)
+                phx_vf_sum4(&sum[m * n_n + n], dots + m * PHX_DOTS_OUT + n);
+        }
+    }
+}
+
+PHX_ALWAYS void direct_tile_as(phx_format format, int64_t n_m, const tile *t)
+{
+    if (n_m == 1)
+        direct_tile(format, 1, OUTS_ONE, t);
+    else if (n_m == 2)
+        direct_tile(format, 2, OUTS, t);
+    else
+        direct_tile(format, 3, OUTS, t);
+}
+
+static void direct_tile_any(int64_t n_m, const tile *t)
+{
+    switch (t->job->w->format) {
+    case PHX_FORMAT_F32:
+        direct_tile_as(PHX_FORMAT_F32, n_m, t);
+        break;
+    case PHX_FORMAT_BF16:
+        direct_tile_as(PHX_FORMAT_BF16, n_m, t);
+        break;
+    case PHX_FORMAT_F16:
+        direct_tile_as(PHX_FORMAT_F16, n_m, t);
+        break;
+    case PHX_FORMAT_FP8_BLOCK:
+        direct_tile_as(PHX_FORMAT_FP8_BLOCK, n_m, t);
+        break;
+    case PHX_FORMAT_COUNT:
+        break;
+    }
+}
+
+static const void *w_row(const phx_dots *job, int64_t n, int64_t col)
+{
+    const int64_t row = job->first_row + phx_i64_min(n, job->n_out - 1);
+    return (const uint8_t *)job->w->data + (row * job->w->n_cols + col) * phx_format_bytes(job->w->format);
+}
+
+static const float *w_scales(const phx_dots *job, int64_t n)
+{
+    const int64_t row = job->first_row + phx_i64_min(n, job->n_out - 1);
+    return job->w->scales ? job->w->scales + (row + job->w->row_shift) / 128 * job->w->scale_stride : NULL;
+}
+
+static void run_direct(const phx_dots *job)
+{
+    float *x = job->scratch;
+    const int64_t x_stride = phx_i64_up(job->w->n_cols, PHX_LANES);
+    for (int64_t m = 0; m < job->n_rows; m++)
+        phx_vf_widen(phx_format_of_activation(job->x_dtype), x_row(job, m, 0), job->w->n_cols,
+                     x + m * x_stride);
+    const int64_t n_n = job->n_rows == 1 ? OUTS_ONE : OUTS;
+    for (int64_t n = 0; n < job->n_out; n += n_n) {
+        tile t = {.job = job, .x_stride = x_stride, .first_n = n};
+        for (int64_t i = 0; i < n_n; i++) {
+            t.w[i] = w_row(job, n + i, 0);
+            t.scales[i] = w_scales(job, n + i);
+        }
+        for (int64_t m = 0; m < job->n_rows;) {
+            const int64_t left = job->n_rows - m;
+            const int64_t n_m = left == 4 ? 2 : phx_i64_min(left, 3); /* never leaves one of several */
+            t.first_m = m;
+            t.x = x + m * x_stride;
+            direct_tile_any(n_m, &t);
+            m += n_m;
+        }
+    }
+}
+
+/* ---- panels: many rows, weights and activations widened block by block ---- */
+
+typedef struct block { /* one stretch of columns of a job, and how it stands in its range */
+    const phx_dots *job;
+    float *x;    /* [n_rows][n_k] */
+    float *w;    /* [n_out up to OUTS][n_k] */
+    phx_vf *acc; /* [n_rows][PHX_DOTS_OUT] running vectors */
+    float *dots; /* of the range */
+    int64_t k;   /* first column */
+    int64_t n_k; /* padded with zeros to PHX_LANES */
+    bool first;  /* nothing is in acc yet */
+    bool last;   /* the range ends here */
+    bool scaled; /* fp8 */
+    float scale[PHX_DOTS_OUT];
+} block;
+
+PHX_ALWAYS void panel_steps(int n_m, const float *x, const float *w, int64_t n_k, phx_vf *acc)
+{
+    for (int64_t k = 0; k < n_k; k += PHX_LANES) {
+        phx_vf xv[ROWS_MAX];
+#pragma GCC unroll 6
+        for (int m = 0; m < n_m; m++)
+            xv[m] = phx_vf_load(x + m * n_k + k);
+#pragma GCC unroll 4
+        for (int n = 0; n < OUTS; n++) {
+            const phx_vf wv = phx_vf_load(w + n * n_k + k);
+#pragma GCC unroll 6
+            for (int m = 0; m < n_m; m++)
+                acc[m * OUTS + n] = phx_vf_fma(wv, xv[m], acc[m * OUTS + n]);
+        }
+    }
+}
+
+PHX_ALWAYS void panel_tile(int n_m, const block *b, int64_t m, int64_t n)
+{
+    phx_vf acc[ROWS_MAX * OUTS];
+    phx_vf *kept = b->acc + m * PHX_DOTS_OUT + n;
+    if (b->first || b->scaled) {
+        zero(acc, n_m * OUTS);
+    } else {
+#pragma GCC unroll 24
+        for (int i = 0; i < n_m * OUTS; i++)
+            acc[i] = kept[i / OUTS * PHX_DOTS_OUT + i % OUTS];
+    }
+    panel_steps(n_m, b->x + m * b->n_k, b->w + n * b->n_k, b->n_k, acc);
+    if (b->scaled) {
+#pragma GCC unroll 24
+        for (int i = 0; i < n_m * OUTS; i++) {
+            const phx_vf sum = b->first ? phx_vf_zero() : kept[i / OUTS * PHX_DOTS_OUT + i % OUTS];
+            acc[i] = phx_vf_fma(acc[i], phx_vf_set(b->scale[n + i % OUTS]), sum);
+        }
+    }
+    if (b->last) {
+#pragma GCC unroll 6
+        for (int i = 0; i < n_m; i++)
+            phx_vf_sum4(&acc[i * OUTS], b->dots + (m + i) * PHX_DOTS_OUT + n);
+    } else {
+#pragma GCC unroll 24
+        for (int i = 0; i < n_m * OUTS; i++)
+            kept[i / OUTS * PHX_DOTS_OUT + i % OUTS] = acc[i];
+    }
+}
+
+static void panel_tile_rest(int64_t n_m, const block *b, int64_t m, int64_t n)
+{
+    switch (n_m) {
+    case 1:
+        panel_tile(1, b, m, n);
+        break;
+    case 2:
+        panel_tile(2, b, m, n);
+        break;
+#if ROWS_MAX > 3
+    case 3:
+        panel_tile(3, b, m, n);
+        break;
+    case 4:
+        panel_tile(4, b, m, n);
+        break;
+    case 5:
+        panel_tile(5, b, m, n);
+        break;
+#endif
+    default:
+        break;
+    }
+}
+
+static void pad_row(float *row, int64_t n, int64_t stride)
+{
+    for (; n < stride; n++)
+        row[n] = 0.0f;
+}
+
+static void widen_block(block *b, int64_t n_k)
+{
+    const phx_dots *job = b->job;
+    for (int64_t m = 0; m < job->n_rows; m++) {
+        float *row = b->x + m * b->n_k;
+        phx_vf_widen(phx_format_of_activation(job->x_dtype), x_row(job, m, b->k), n_k, row);
+        pad_row(row, n_k, b->n_k);
+    }
+    for (int64_t n = 0; n < phx_i64_up(job->n_out, OUTS); n++) {
+        float *row = b->w + n * b->n_k;
+        phx_vf_widen(job->w->format, w_row(job, n, b->k), n_k, row);
+        pad_row(row, n_k, b->n_k);
+        if (b->scaled)
+            b->scale[n] = w_scales(job, n)[(b->k + job->w->col_shift) / 128] * PHX_FP8_FACTOR;
+    }
+}
+
+static void run_block(const block *b)
+{
+    const int64_t n_out = phx_i64_up(b->job->n_out, OUTS);
+    const int64_t n_rows = b->job->n_rows;
+    const int64_t panel = PANEL_BYTES / 4 / b->n_k / OUTS * OUTS;
+    for (int64_t first = 0; first < n_out; first += panel) {
+        const int64_t end = phx_i64_min(first + panel, n_out);
+        int64_t m = 0;
+        for (; m + ROWS_MAX <= n_rows; m += ROWS_MAX) {
+            for (int64_t n = first; n < end; n += OUTS)
+                panel_tile(ROWS_MAX, b, m, n);
+        }
+        for (int64_t n = first; m < n_rows && n < end; n += OUTS)
+            panel_tile_rest(n_rows - m, b, m, n);
+    }
+}
+
+static void run_panels(const phx_dots *job)
+{
+    uint8_t *scratch = job->scratch;
+    for (int64_t range = 0; range < job->n_ranges; range++) {
+        const int64_t begin = job->bounds[range];
+        const int64_t end = job->bounds[range + 1];
+        float *dots = job->dots + range * PHX_DOTS_RESULT(job->n_rows);
+        if (begin == end)
+            memset(dots, 0, (size_t)PHX_DOTS_RESULT(job->n_rows) * sizeof(float));
+        for (int64_t k = begin; k < end;) {
+            const int64_t stop = phx_i64_min(chain_end(job->w, k, end), k + PHX_DOTS_BLOCK);
+            block b = {.job = job,
+                       .x = (float *)(void *)scratch,
+                       .w = (float *)(void *)(scratch + PHX_DOTS_X_BYTES),
+                       .acc = (phx_vf *)(void *)(scratch + PHX_DOTS_X_BYTES + PHX_DOTS_W_BYTES),
+                       .dots = dots,
+                       .k = k,
+                       .n_k = phx_i64_up(stop - k, PHX_LANES),
+                       .first = k == begin,
+                       .last = stop == end,
+                       .scaled = job->w->format == PHX_FORMAT_FP8_BLOCK};
+            widen_block(&b, stop - k);
+            run_block(&b);
+            k = stop;
+        }
+    }
+}

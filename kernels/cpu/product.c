@@ -1,0 +1,54 @@
+/* kernels/cpu/product.c - the column-parallel product. An item is a tile of outputs of one group by a tile of
+ * rows. */
+#include "kernels/cpu/dots.h"
+
+#include <assert.h>
+
+#define phx_product PHX_CPU(phx_product)
+
+typedef struct product_work {
+    phx_product_args a;
+    int64_t tile_out;
+    int64_t tile_rows;
+    int64_t n_tiles_out;
+    int64_t n_tiles_rows;
+} product_work;
+
+static void product_tile(void *user, int64_t item, void *scratch)
+{
+    const product_work *p = user;
+    const phx_product_args *a = &p->a;
+    const int64_t m = item % p->n_tiles_rows * p->tile_rows;
+    const int64_t n = item / p->n_tiles_rows % p->n_tiles_out * p->tile_out;
+    const int64_t g = item / p->n_tiles_rows / p->n_tiles_out;
+    const int64_t x_bytes = a->x.dtype == PHX_BF16 ? 2 : 4;
+    const int64_t bounds[2] = {0, a->w->n_cols};
+    float *dots = (float *)(void *)((uint8_t *)scratch + PHX_DOTS_SCRATCH_BYTES);
+    const phx_dots job = {.w = a->w,
+                          .first_row = a->first_row + g * a->group_rows + n,
+                          .n_out = phx_i64_min(p->tile_out, a->n_out - n),
+                          .x = (const uint8_t *)a->x.data +
+                               (m * a->x.stride + g * a->x_group_stride) * x_bytes,
+                          .x_stride = a->x.stride,
+                          .x_dtype = a->x.dtype,
+                          .n_rows = phx_i64_min(p->tile_rows, a->n_rows - m),
+                          .bounds = bounds,
+                          .n_ranges = 1,
+                          .dots = dots,
+                          .scratch = scratch};
+    phx_dots_run(&job);
+    for (int64_t r = 0; r < job.n_rows; r++)
+        memcpy(a->out + (m + r) * a->out_stride + g * a->out_group_stride + n, dots + r * PHX_DOTS_OUT,
+               (size_t)job.n_out * sizeof(float));
+}
+
+void phx_product(phx_pool *pool, const phx_product_args *args)
+{
+    static_assert(PHX_DOTS_SCRATCH_BYTES + PHX_DOTS_ROWS * PHX_DOTS_OUT * 4 <= PHX_SCRATCH_BYTES, "scratch");
+    product_work p = {.a = *args,
+                      .tile_out = phx_dots_tile_out(args->n_out, args->n_rows),
+                      .tile_rows = phx_dots_tile_rows(args->n_rows)};
+    p.n_tiles_out = (args->n_out + p.tile_out - 1) / p.tile_out;
+    p.n_tiles_rows = (args->n_rows + p.tile_rows - 1) / p.tile_rows;
+    phx_pool_run(pool, args->n_groups * p.n_tiles_out * p.n_tiles_rows, product_tile, &p);
+}
