@@ -1,0 +1,32 @@
+/* model/synth_fill.h - the numbers of one synthetic tensor; used by model/synth.c only. */
+#ifndef PHX_MODEL_SYNTH_FILL_H
+#define PHX_MODEL_SYNTH_FILL_H
+
+#include "model/family.h"
+#include "model/synth.h"
+
+#define PHX_SYNTH_BITS 16 /* one draw: an index into the tables */
+
+/* Tables over the quantiles of the normal distribution. */
+typedef struct phx_synth_tables {
+    float normal[1 << PHX_SYNTH_BITS];
+    uint8_t e4m3[1 << PHX_SYNTH_BITS]; /* normal, scaled so that the extremes come near 448 */
+} phx_synth_tables;
+
+void phx_synth_tables_init(phx_synth_tables *tables);
+
+/* One tensor: element i depends on key and i alone. */
+typedef struct phx_synth_source {
+    uint64_t key;
+    phx_role role;
+    phx_dtype dtype;
+    float sd;      /* standard deviation of a matrix; 0 for vectors, which go by role */
+    bool is_scale; /* block scales of an fp8 matrix */
+    bool powers_of_two;
+} phx_synth_source;
+
+/* Elements [first, first + n) into to. first: a multiple of 4. */
+void phx_synth_fill(const phx_synth_tables *tables, const phx_synth_source *source, uint64_t first, size_t n,
+                    void *to);
+
+#endif
