@@ -16,6 +16,7 @@ typedef struct shape {
     int64_t d_rope;
     int32_t n_positions; /* of row 0; the others draw below it */
     bool sparse;         /* a list of positions, every second or so */
+    bool peaked;         /* a later split has scores so large that the earlier ones vanish, or the reverse */
 } shape;
 
 static void attention_case(check *c, const shape *s);
@@ -28,20 +29,21 @@ void check_attention(check *c)
         for (int fill = 0; fill < CHECK_FILL_COUNT; fill++) {
             if (fill == CHECK_BIG) /* scores of 2^40 say nothing about a softmax */
                 continue;
-            attention_case(c, &(shape){dtype, PHX_F32, (check_fill)fill, 2, 3, 64, 16, 600, false});
-            attention_case(c, &(shape){dtype, out, (check_fill)fill, 3, 2, 32, 8, 300, true});
+            attention_case(c, &(shape){dtype, PHX_F32, (check_fill)fill, 2, 3, 64, 16, 600, false, false});
+            attention_case(c, &(shape){dtype, out, (check_fill)fill, 3, 2, 32, 8, 300, true, false});
         }
         static const int32_t lengths[] = {1, 2, 15, 16, 17, 63, 64, 65, 255, 256, 257, 511, 512, 513, 800};
         for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
             attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 1 + (int64_t)i % 4, 32, 16,
-                                       lengths[i], (i & 1) != 0});
-        attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 0, 2, 32, 16, 5, false});
-        attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 7, 2, 32, 16, 40, false});
-        attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 64, 1, 16, 8, 40, true});
-        attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 1, 9, 512, 64, 300, false});
+                                       lengths[i], (i & 1) != 0, false});
+        attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 4, 3, 64, 16, 600, false, true});
+        attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 0, 2, 32, 16, 5, false, false});
+        attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 7, 2, 32, 16, 40, false, false});
+        attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 64, 1, 16, 8, 40, true, false});
+        attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 1, 9, 512, 64, 300, false, false});
         for (int64_t latent = 1; latent <= 70; latent += 3)
-            attention_case(c,
-                           &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 3, latent, 2 * (latent % 5), 20, false});
+            attention_case(
+                c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 3, latent, 2 * (latent % 5), 20, false, false});
     }
 }
 
@@ -56,6 +58,18 @@ static int64_t entry_of(const phx_attention_args *a, int64_t r, int64_t i)
 {
     const int64_t position = a->positions ? a->positions[r * a->positions_stride + i] : i;
     return ((int64_t)a->blocks[r][position / 64] * 64 + position % 64) * a->cache->width;
+}
+
+/* Makes the entries of block 7 large: of the second split for row 0, of the first for others. */
+static void make_peak(phx_activation *entries, int64_t width)
+{
+    for (int64_t i = 7 * 64 * width; i < 8 * 64 * width; i++) {
+        const float x = 100.0f * (float)check_load(entries->data, entries->dtype, i);
+        if (entries->dtype == PHX_BF16)
+            ((uint16_t *)(uintptr_t)entries->data)[i] = phx_f32_to_bf16(x);
+        else
+            ((float *)(uintptr_t)entries->data)[i] = x;
+    }
 }
 
 /* Softmax in double with libm, without splits. */
@@ -166,12 +180,14 @@ static void draw_positions(check *c, const shape *s, phx_attention_args *a)
 
 static void attention_case(check *c, const shape *s)
 {
-    check_case(c, "%s to %s fill %d n_rows %lld n_heads %lld width %lld + %lld positions %d%s",
+    check_case(c, "%s to %s fill %d n_rows %lld n_heads %lld width %lld + %lld positions %d%s%s",
                phx_dtype_name(s->dtype), phx_dtype_name(s->out_dtype), (int)s->fill, (long long)s->n_rows,
                (long long)s->n_heads, (long long)s->d_latent, (long long)s->d_rope, s->n_positions,
-               s->sparse ? " listed" : "");
+               s->sparse ? " listed" : "", s->peaked ? " peaked" : "");
     const int64_t width = s->d_latent + s->d_rope;
     phx_activation entries = check_activation(c, 1, N_MAX * width, s->dtype, s->fill);
+    if (s->peaked)
+        make_peak(&entries, width);
     const phx_cache cache = {(void *)(uintptr_t)entries.data, width, s->dtype};
     phx_attention_args a = {.n_rows = s->n_rows,
                             .n_heads = s->n_heads,

@@ -20,6 +20,7 @@ typedef struct shape {
     int64_t n_out;
     int64_t k_routed;
     int64_t k_fixed;
+    bool exact; /* bf16, one column per leaf: exact dots, so all levels have equal bits */
 } shape;
 
 /* What a case owns beside the arguments; bounds are those of the 8 leaves. */
@@ -58,14 +59,27 @@ void check_leaf_sum(check *c)
         for (int64_t k = 1; k <= 130; k += 2)
             leaf_sum_case(c, &(shape){(phx_format)f, (k & 2) != 0 ? PHX_F32 : PHX_BF16, CHECK_RANDOM,
                                       (check_routing_kind)(k % CHECK_ROUTING_COUNT), true, true, k % 4 == 1,
-                                      3, 1 + k % 9, k, 131 - k});
+                                      3, 1 + k % 9, k, 131 - k, false});
     }
+    for (int i = 0; i < 6; i++)
+        leaf_sum_case(c, &(shape){.format = PHX_FORMAT_BF16,
+                                  .dtype = PHX_BF16,
+                                  .fill = CHECK_RANDOM,
+                                  .kind = CHECK_ROUTING_MIXED,
+                                  .has_routed = true,
+                                  .has_fixed = i != 2,
+                                  .ep = (i & 1) != 0,
+                                  .exact = true,
+                                  .n_tokens = 1 + 3 * i,
+                                  .n_out = 20,
+                                  .k_routed = (i & 1) != 0 ? 1 : LEAVES,
+                                  .k_fixed = LEAVES});
 }
 
 /* Even shares, or random cuts with empty leaves. */
-static void draw_bounds(check *c, int64_t n, int64_t *bounds)
+static void draw_bounds(check *c, int64_t n, bool even, int64_t *bounds)
 {
-    if (phx_rng_below(&c->rng, 2) == 0) {
+    if (even || phx_rng_below(&c->rng, 2) == 0) {
         for (int64_t i = 0; i <= LEAVES; i++)
             bounds[i] = i * n / LEAVES;
         return;
@@ -84,8 +98,8 @@ static void build(check *c, const shape *s, leaf_case *k)
 {
     phx_leaf_sum_args *a = &k->args;
     *a = (phx_leaf_sum_args){.n_tokens = s->n_tokens, .n_out = s->n_out, .n_leaves = LEAVES};
-    draw_bounds(c, s->k_routed, k->routed_bounds);
-    draw_bounds(c, s->k_fixed, k->fixed_bounds);
+    draw_bounds(c, s->k_routed, s->exact, k->routed_bounds);
+    draw_bounds(c, s->k_fixed, s->exact, k->fixed_bounds);
     static const int32_t skewed[LEAVES] = {0, 0, 1, 2, 2, 5, 7, 7};
     for (int32_t e = 0; e < LEAVES; e++)
         k->expert_leaf[e] = phx_rng_below(&c->rng, 2) == 0 ? e : skewed[e];
@@ -299,7 +313,8 @@ static void leaf_sum_case(check *c, const shape *s)
     k.args.out = got;
     c->ops->leaf_sum(c->pools[0], &k.args);
     formula(c, &k, limit, want);
-    check_compare(c, &(check_result){want, got, PHX_F32, s->n_tokens, s->n_out, s->n_out, limit});
+    check_compare(c, &(check_result){want, got, PHX_F32, s->n_tokens, s->n_out, s->n_out,
+                                     s->exact && !c->is_ref ? NULL : limit});
     tree_promise(c, &k, got);
     thread_and_token_promises(c, &k, got);
     check_end(c);

@@ -231,7 +231,12 @@ static void index_round_case(check *c, int64_t n_vectors, int64_t d, check_fill 
     check_case(c, "n_vectors %lld d %lld fill %d%s%s", (long long)n_vectors, (long long)d, (int)fill,
                (mode & 1) != 0 ? " hadamard" : "", (mode & 2) != 0 ? " fp8" : "");
     const int64_t n = n_vectors * d;
-    const float *x = check_floats(c, n, fill);
+    float *x = check_floats(c, n, fill);
+    for (int64_t v = 0; fill == CHECK_EQUAL && d > 1 && v < n_vectors; v++) {
+        const int exponent = (int)(v % 5) - 2;
+        x[v * d] = ldexpf(448.0f, exponent);       /* the scale is exact: a power of two needs no step up */
+        x[v * d + 1] = ldexpf(1.0f, exponent - 9); /* kept at this scale, 0 at the next */
+    }
     phx_index_round_args a = {
         .n_vectors = n_vectors, .d = d, .hadamard = (mode & 1) != 0, .fp8 = (mode & 2) != 0};
     float *want = check_copy(c, x, n, sizeof(float));
