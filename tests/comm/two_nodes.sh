@@ -1,6 +1,6 @@
 #!/bin/sh
-# tests/comm/two_nodes.sh MPIRUN TEST_COMM - the MPI checks over two simulated hosts: two network namespaces with
-# their own host name and /dev/shm, joined by a virtual cable. Exit 77 (skipped) where that is not permitted.
+# tests/comm/two_nodes.sh MPIRUN TEST_COMM - the MPI checks over two simulated hosts: two network namespaces
+# with their own host name and /dev/shm, joined by a virtual cable. Exit 77 (skipped) where that is not permitted.
 set -eu
 mpirun=$1
 program=$2
@@ -26,7 +26,8 @@ done
 [ "$(id -u)" = 0 ] || skip "network namespaces need root"
 ip netns add "$a" 2>/dev/null || skip "network namespaces are not permitted here"
 ip netns add "$b"
-ip link add "v$$a" netns "$a" type veth peer name "v$$b" netns "$b" 2>/dev/null || skip "no virtual cable here"
+ip link add "v$$a" netns "$a" type veth peer name "v$$b" netns "$b" 2>/dev/null ||
+    skip "no virtual cable here"
 ip -n "$a" addr add 10.211.7.1/24 dev "v$$a"
 ip -n "$b" addr add 10.211.7.2/24 dev "v$$b"
 for ns in "$a" "$b"; do ip -n "$ns" link set lo up; done
@@ -46,7 +47,7 @@ chmod +x "$dir/enter"
 "$dir/enter" "$a" true 2>/dev/null || skip "cannot enter a namespace here"
 
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 TMPDIR="$dir"
-# on N COMMAND...: N ranks, two to a node at most by turns.
+# on N COMMAND...: N ranks, alternately on the two nodes.
 on() {
     n=$1
     shift

@@ -98,11 +98,14 @@ phx_code phx_comm_loop_create(phx_comm_hub *hub, const phx_comm_shape *shape, ph
  * all attached or deadline. */
 phx_code phx_comm_shm_create(const char *segment_name, const phx_comm_shape *shape, phx_comm **ret_comm,
                              phx_error *err);
-/* Bytes of shared memory that one rank accounts for (its slots), for the plan. */
+/* Bytes of shared memory that one rank accounts for (its slots), for the plan: 2 exchange_bytes, 2
+ * stage_bytes and some pages. The loop backend takes as much per rank, the MPI backend no more. */
 size_t phx_comm_shm_bytes(const phx_comm_shape *shape);
 
-/* Ranks over MPI_COMM_WORLD (worker/main.c has called MPI_Init_thread; all verbs from one thread). Built with
- * PHX_MPI. */
+/* Ranks over MPI_COMM_WORLD (worker/main.c has called MPI_Init_thread; all verbs, create and destroy from
+ * that one thread). MPI does not tell when a peer dies: its verbs then end by timeout_ms or abort. After a
+ * failed verb requests stay open: the process must end soon, best without MPI_Finalize. Built with PHX_MPI.
+ */
 phx_code phx_comm_mpi_create(const phx_comm_shape *shape, phx_comm **ret_comm, phx_error *err);
 
 #endif

@@ -21,9 +21,11 @@
 #define LAYOUT_VERSION 1u
 
 /* Measured: with a free core per rank the peer arrives within a few microseconds and a sleep costs more than
- * the wait; with more ranks than cores spinning keeps the peer from running, so only yields. */
-#define N_SPINS  1000u
-#define N_YIELDS 32u
+ * the wait. The yields between are for ranks that the kernel has put on one core, where each microsecond of
+ * spinning is one that the peer does not run; with more ranks than cores that is always so. */
+#define N_LOOKS_WITH_CORES 32u /* between two yields */
+#define N_LOOKS_CROWDED    1u
+#define N_YIELDS           32u
 
 #define SLEEP_US_MAX 100000u
 #define CHECK_US     200000u /* between two looks at the processes of the others */
@@ -71,7 +73,7 @@ void phx_seg_init(phx_seg *seg, const phx_comm_ops *ops, const phx_comm_shape *s
     seg->section_bytes = phx_seg_bytes(shape);
     seg->n_ranks = phx_comm_n_ranks(shape);
     const long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
-    seg->n_spins = n_cores > 0 && seg->n_ranks <= (uint64_t)n_cores ? N_SPINS : 0;
+    seg->n_looks = n_cores > 0 && seg->n_ranks <= (uint64_t)n_cores ? N_LOOKS_WITH_CORES : N_LOOKS_CROWDED;
     seg->self = phx_peer_self();
 }
 
@@ -213,15 +215,13 @@ static phx_code sleep_once(phx_seg *seg, const phx_seg_wait *wait, uint64_t dead
 
 phx_code phx_seg_await(phx_seg *seg, const phx_seg_wait *wait, phx_error *err)
 {
-    for (uint32_t i = 0; i <= seg->n_spins; i++) {
-        if (phx_seg_reached(seg, wait))
-            return PHX_OK;
-        pause_cpu();
-    }
     for (uint32_t i = 0; i < N_YIELDS; i++) {
+        for (uint32_t look = 0; look < seg->n_looks; look++) {
+            if (phx_seg_reached(seg, wait))
+                return PHX_OK;
+            pause_cpu();
+        }
         (void)sched_yield();
-        if (phx_seg_reached(seg, wait))
-            return PHX_OK;
     }
     phx_seg_rank *own = phx_seg_rank_of(seg, seg->base.shape.rank);
     const uint32_t timeout_ms = seg->base.shape.timeout_ms;

@@ -57,7 +57,7 @@ typedef struct phx_seg { /* one rank's view */
     uint8_t *memory;
     size_t section_bytes;
     uint32_t n_ranks;
-    uint32_t n_spins; /* 0 when ranks outnumber cores */
+    uint32_t n_looks; /* at the counters between two yields of a wait */
     phx_peer self;
     uint64_t n_arrived_stage, n_arrived_group, n_slot_uses, n_sent, n_taken;
     _Atomic uint32_t aborted;
