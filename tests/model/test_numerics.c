@@ -1,0 +1,77 @@
+/* tests/model/test_numerics.c - presets, overrides, text and hash of the numerics profile. */
+#include "tests/model/testing.h"
+
+#include <string.h>
+
+#include "model/numerics.h"
+
+static const char *print(const phx_numerics *numerics)
+{
+    static char text[512];
+    phx_buf buf;
+    phx_buf_init(&buf, sizeof(text));
+    phx_numerics_print(numerics, &buf);
+    assert_true(phx_str_copy(text, sizeof(text), phx_buf_view(&buf)));
+    phx_buf_done(&buf);
+    return text;
+}
+
+static void test_presets(void **state)
+{
+    (void)state;
+    phx_numerics n;
+    phx_numerics_preset(PHX_PROFILE_SERVING, &n);
+    assert_string_equal(print(&n), "profile=serving act=bf16 cache=bf16 latent_eps=config index_hadamard=off "
+                                   "index_fp8=off deterministic=on experts=tp level=ref");
+    phx_numerics_preset(PHX_PROFILE_ORACLE, &n);
+    assert_string_equal(print(&n), "profile=oracle act=f32 cache=f32 latent_eps=1e-6 index_hadamard=off "
+                                   "index_fp8=off deterministic=on experts=tp level=ref");
+    phx_numerics_preset(PHX_PROFILE_OFFICIAL, &n);
+    assert_true(n.index_hadamard && n.index_fp8);
+    phx_profile profile;
+    assert_true(phx_profile_parse(phx_str_of("official"), &profile));
+    assert_int_equal(profile, PHX_PROFILE_OFFICIAL);
+    assert_false(phx_profile_parse(phx_str_of("offic"), &profile));
+}
+
+static void test_set(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"act=f32",           "cache=f32",    "latent_eps=1e-6",
+                                       "index_hadamard=on", "index_fp8=on", "deterministic=off",
+                                       "experts=ep",        "level=avx512"};
+    static const char *const bad[] = {"",
+                                      "act",
+                                      "act=",
+                                      "act=f16",
+                                      "act=F32",
+                                      "nothing=on",
+                                      "=on",
+                                      "level=",
+                                      "level=A B",
+                                      "level=averylonglevelname",
+                                      "index_fp8=true"};
+    phx_numerics n;
+    phx_numerics_preset(PHX_PROFILE_SERVING, &n);
+    phx_hash before = phx_numerics_hash(&n);
+    for (size_t i = 0; i < N_OF(good); i++) {
+        phx_error err = {0};
+        must(phx_numerics_set(&n, phx_str_of(good[i]), &err), &err);
+        const phx_hash after = phx_numerics_hash(&n);
+        assert_false(phx_hash_eq(&before, &after)); /* each knob counts */
+        assert_non_null(strstr(print(&n), good[i]));
+        before = after;
+    }
+    for (size_t i = 0; i < N_OF(bad); i++) {
+        phx_error err = {0};
+        assert_int_equal(phx_numerics_set(&n, phx_str_of(bad[i]), &err), PHX_ERR_INVALID);
+        const phx_hash after = phx_numerics_hash(&n);
+        assert_true(phx_hash_eq(&before, &after));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_presets), cmocka_unit_test(test_set)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
