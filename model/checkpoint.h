@@ -23,7 +23,8 @@ typedef struct phx_checkpoint phx_checkpoint;
 
 /* Opens config.json, the index and every shard named there (or the single model.safetensors), then matches
  * them against the family's table: a missing tensor, a wrong shape or dtype is an error naming it; extras are
- * counted. */
+ * counted. Files without one tensor of the MTP layers that the config promises are a model without MTP: its
+ * dims then say n_layers_mtp 0. */
 phx_code phx_checkpoint_open(const char *model_dir, phx_checkpoint **ret_checkpoint, phx_error *err);
 /* As open, but missing tensors are listed instead of being an error (inspect). */
 phx_code phx_checkpoint_open_lenient(const char *model_dir, phx_checkpoint **ret_checkpoint, phx_error *err);

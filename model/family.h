@@ -110,8 +110,9 @@ typedef struct phx_tensor_id {
     int32_t expert; /* -1 when not a routed expert */
 } phx_tensor_id;
 
-/* Calls visit for every tensor the family expects, in a fixed order (layers ascending, rules in table order,
- * experts ascending); stops at the first code other than PHX_OK and returns it. */
+/* Calls visit for every tensor the family expects, in a fixed order: the first stage's own, then layers
+ * ascending (MTP layers last) with rules in table order and experts ascending within a rule, then the last
+ * stage's own. Stops at the first code other than PHX_OK and returns it. */
 typedef phx_code phx_tensor_visit(void *user, const phx_tensor_id *id, phx_error *err);
 phx_code phx_family_each(const phx_family *family, const phx_dims *dims, phx_tensor_visit *visit, void *user,
                          phx_error *err);

@@ -10,7 +10,8 @@
 
 #define PHX_BLOCK_TOKENS          64u
 #define PHX_PLAN_SCRATCH_BYTES    (4u << 20) /* per compute thread: PHX_SCRATCH_BYTES of kernels/pool.h */
-#define PHX_PLAN_COMM_WORDS_BYTES 12288u     /* counters of one rank in the shared segment, rounded up */
+#define PHX_PLAN_COMM_WORDS_BYTES 10496u /* words of one rank in the shared segment (worker/comm/segment.h) \
+                                          */
 
 /* What the person asked for. */
 typedef struct phx_plan_request {
@@ -52,19 +53,21 @@ typedef struct phx_rank_plan {
     uint32_t rank;
     uint32_t stage;
     uint32_t tp_rank;
-    phx_range layers;       /* of this stage; MTP layers belong to the last */
-    phx_range heads;        /* of this rank */
-    phx_range vocab;        /* rows of embed and head */
-    phx_range experts;      /* ep mode: whole experts of this rank; tp mode: all */
-    phx_plan_slice *slices; /* [n_slices] in phx_family_each order */
+    phx_range layers;  /* of this stage; with request.mtp the last one's range ends after the MTP layers */
+    phx_range heads;   /* of this rank */
+    phx_range vocab;   /* rows of embed and head */
+    phx_range experts; /* ep mode: whole experts of this rank; tp mode: all */
+    phx_plan_slice
+        *slices; /* [n_slices] in phx_family_each order; the embedding on the first stage and, for
+                    MTP, on the last; the MTP layers' own copies of embedding and head are not held */
     size_t n_slices;
 #define X(field, text) uint64_t field##_bytes;
     PHX_ACCOUNT(X)
 #undef X
     uint64_t total_bytes;
-    uint64_t
-        exchange_bytes_per_token; /* sent + received by this rank's tensor-parallel exchanges per step row */
-    uint64_t stage_bytes_per_token; /* sent to the next stage per step row */
+    uint64_t exchange_bytes_per_token; /* per step row, as comm.h counts traffic: two exchanges of d_hidden
+                                          floats a layer, one per embedding */
+    uint64_t stage_bytes_per_token;    /* sent to the next stage per step row */
 } phx_rank_plan;
 
 typedef struct phx_plan {
@@ -74,7 +77,7 @@ typedef struct phx_plan {
     uint32_t n_blocks;    /* KV blocks in the pool, the same on every rank */
     uint32_t n_context;   /* longest request */
     phx_rank_plan *ranks; /* [n_ranks] */
-    phx_hash hash;        /* of everything above and the checkpoint hash */
+    phx_hash hash; /* layout, numerics, slices, buffers, context, blocks, checkpoint; not memory_bytes */
 } phx_plan;
 
 /* Refuses with the reason and what would fit (smaller context, more ranks). Destroy with phx_plan_destroy.

@@ -319,6 +319,11 @@ static void test_extras_and_options(void **state)
     phx_checkpoint_close(ck);
     folder_drop(&f);
 
+    ck = open_edited(&f, &(edit){.retype = Q_A "_scale_inv", .dtype = PHX_F8_E8M0});
+    assert_int_equal(phx_checkpoint_find(ck, PHX_ROLE_Q_A, 0, -1)->scales->dtype, PHX_F8_E8M0);
+    phx_checkpoint_close(ck);
+    folder_drop(&f);
+
     ck = open_edited(&f, &(edit){.drop = ".shared_head.head.weight"});
     assert_int_equal(phx_checkpoint_dims(ck)->n_layers_mtp, 1);
     assert_null(phx_checkpoint_find(ck, PHX_ROLE_MTP_HEAD, 2, -1));
