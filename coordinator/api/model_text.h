@@ -20,6 +20,8 @@ typedef struct phx_model_text {
     uint32_t n_context; /* of the group's plan */
     uint32_t n_vocab;   /* of the model */
     int64_t created_s;  /* wall time of the start, for `created` of /v1/models */
+    float temperature;  /* of generation_config.json, else 1: what HTTP requests without one get */
+    float top_p;        /* likewise */
 } phx_model_text;
 
 /* A checkpoint without tokenizer is not a failure (see the fields); a damaged tokenizer is. */
