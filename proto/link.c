@@ -37,7 +37,7 @@ struct phx_link {
 static phx_code open_link(const char *address, bool is_router, phx_link **ret_link, phx_error *err);
 static phx_code set_options(phx_link *link, const char *address, const phx_link_keys *keys, phx_error *err);
 static phx_code start_monitor(phx_link *link, phx_error *err);
-static phx_code await_peer(phx_link *link, const char *address, phx_error *err);
+static phx_code await_peer(phx_link *link, const char *address, const phx_link_keys *keys, phx_error *err);
 static void drain_monitor(phx_link *link);
 
 /* ---------------------------------------------------------------- opening and closing */
@@ -117,7 +117,7 @@ phx_code phx_link_connect(const char *address, const phx_link_keys *keys, const 
     if (rc == PHX_OK && zmq_connect(link->socket, address) != 0)
         rc = PHX_FAIL(err, PHX_ERR_INVALID, "cannot connect to '%s': %s", address, zmq_strerror(zmq_errno()));
     if (rc == PHX_OK)
-        rc = await_peer(link, address, err);
+        rc = await_peer(link, address, keys, err);
     if (rc != PHX_OK)
         goto out;
     *ret_link = link;
@@ -266,7 +266,7 @@ static void drain_monitor(phx_link *link)
 }
 
 /* With IMMEDIATE a DEALER can be written to exactly when the handshake is over. */
-static phx_code await_peer(phx_link *link, const char *address, phx_error *err)
+static phx_code await_peer(phx_link *link, const char *address, const phx_link_keys *keys, phx_error *err)
 {
     const uint64_t end_us = phx_clock_us() + PHX_LINK_CONNECT_MS * 1000u;
     for (;;) {
@@ -286,10 +286,13 @@ static phx_code await_peer(phx_link *link, const char *address, phx_error *err)
         if (link->broken_event == ZMQ_EVENT_CLOSED)
             return PHX_FAIL(err, PHX_ERR_UNAVAILABLE, "nobody serves '%s'; is the coordinator running?",
                             address);
-        return PHX_FAIL(err, PHX_ERR_DENIED,
-                        "'%s' refused the connection during the handshake: wrong key file, or "
-                        "not a Phalanx coordinator",
-                        address);
+        if (link->broken_event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH ||
+            link->broken_event == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
+            return PHX_FAIL(err, PHX_ERR_DENIED,
+                            "'%s' refuses us: wrong key file, or not a Phalanx coordinator", address);
+        return PHX_FAIL(err, PHX_ERR_UNAVAILABLE,
+                        "'%s' closed the connection during the handshake: it is stopping%s", address,
+                        keys ? ", or the key file is that of another coordinator" : "");
     }
 }
 

@@ -1,6 +1,7 @@
 /* tests/proto/fake_server.c - see fake_server.h. Any surprise ends the process with a number of its own. */
 #include "fake_server.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,7 +205,7 @@ static bool go_on(server *s)
     return busy;
 }
 
-static void serve(server *s)
+static _Noreturn void serve(server *s)
 {
     bool busy = false;
     for (;;) {
@@ -223,30 +224,46 @@ static void serve(server *s)
     }
 }
 
+/* Keys come through stdin (none: nothing), the bound address goes out through stdout. */
+int fake_server_main(const char *address)
+{
+    static server s;
+    phx_link_keys keys;
+    (void)alarm(60); /* never outlives a failed test for long */
+    phx_buf_init(&s.in, PHX_LINK_MESSAGE_MAX);
+    phx_buf_init(&s.out, PHX_LINK_MESSAGE_MAX);
+    const ssize_t n = read(0, &keys, sizeof(keys));
+    expect(n == 0 || n == (ssize_t)sizeof(keys), 15);
+    expect(phx_link_bind(address, n ? &keys : NULL, &s.link, NULL) == PHX_OK, 16);
+    char text[256] = {0};
+    (void)snprintf(text, sizeof(text), "%s", phx_link_address(s.link));
+    expect(write(1, text, sizeof(text)) == (ssize_t)sizeof(text), 17);
+    serve(&s);
+}
+
 pid_t fake_server_start(const char *address, const phx_link_keys *keys, char ret_address[256])
 {
-    int fds[2];
-    if (pipe(fds) != 0)
+    int in[2], out[2];
+    if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0)
         abort();
     const pid_t child = fork();
     if (child < 0)
         abort();
     if (child == 0) {
-        static server s;
-        (void)alarm(60); /* never outlives a failed test for long */
-        phx_buf_init(&s.in, PHX_LINK_MESSAGE_MAX);
-        phx_buf_init(&s.out, PHX_LINK_MESSAGE_MAX);
-        expect(phx_link_bind(address, keys, &s.link, NULL) == PHX_OK, 15);
-        char text[256] = {0};
-        (void)snprintf(text, sizeof(text), "%s", phx_link_address(s.link));
-        expect(write(fds[1], text, sizeof(text)) == (ssize_t)sizeof(text), 16);
-        serve(&s);
-        _exit(0);
+        const char *const argv[] = {"/proc/self/exe", "--fake-server", address, NULL};
+        (void)dup2(in[0], 0);
+        (void)dup2(out[1], 1);
+        (void)execv(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(127);
     }
-    (void)close(fds[1]);
-    if (read(fds[0], ret_address, 256) != 256)
+    (void)close(in[0]);
+    (void)close(out[1]);
+    if (keys && write(in[1], keys, sizeof(*keys)) != (ssize_t)sizeof(*keys))
         abort();
-    (void)close(fds[0]);
+    (void)close(in[1]);
+    if (read(out[0], ret_address, 256) != 256)
+        abort();
+    (void)close(out[0]);
     return child;
 }
 
