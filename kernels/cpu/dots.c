@@ -4,18 +4,13 @@
 
 #include <assert.h>
 
-/* A register tile is ROWS activations by 4 weight rows: as many accumulators as the register file holds
- * beside one vector of weights and one per activation. A single activation takes 8 weight rows. */
-#if PHX_CPU_FORM == 2
-#define ROWS_MAX 3
-#else
-#define ROWS_MAX 6
-#endif
-#define OUTS     4
+#include "kernels/cpu/tiles.h"
+
+/* A single activation takes 8 weight rows at once, to hide the latency of one chain each. */
 #define OUTS_ONE 8
 
 /* Widened weights that stay in the first-level cache while rows of activations pass. */
-#define PANEL_BYTES (24 << 10)
+#define PANEL_BYTES (16 << 10)
 
 static void run_direct(const phx_dots *job);
 static void run_panels(const phx_dots *job);
@@ -65,11 +60,11 @@ PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t,
 {
     const int64_t bytes = phx_format_bytes(format);
     for (; k + 2 * PHX_LANES <= end; k += 2 * PHX_LANES) {
-#pragma GCC unroll 8
+        PHX_UNROLL(8)
         for (int n = 0; n < n_n; n++) {
             phx_vf v[2];
             phx_vf_load2_format(format, t->w[n] + k * bytes, v);
-#pragma GCC unroll 8
+            PHX_UNROLL(8)
             for (int m = 0; m < n_m; m++) {
                 const float *x = t->x + m * t->x_stride + k;
                 acc[m * n_n + n] = phx_vf_fma(v[0], phx_vf_load(x), acc[m * n_n + n]);
@@ -92,31 +87,24 @@ PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t,
     }
 }
 
-PHX_ALWAYS void zero(phx_vf *acc, int n)
-{
-#pragma GCC unroll 24
-    for (int i = 0; i < n; i++)
-        acc[i] = phx_vf_zero();
-}
-
 PHX_ALWAYS void direct_tile(phx_format format, int n_m, int n_n, const tile *t)
 {
     const phx_dots *job = t->job;
     for (int64_t range = 0; range < job->n_ranges; range++) {
-        phx_vf sum[ROWS_MAX * OUTS];
-        zero(sum, n_m * n_n);
+        phx_vf sum[PHX_TILE_ACCS];
+        phx_tile_zero(sum, n_m * n_n);
         const int64_t end = job->bounds[range + 1];
         for (int64_t k = job->bounds[range]; k < end;) {
             const int64_t stop = chain_end(job->w, k, end);
             if (format == PHX_FORMAT_FP8_BLOCK) {
-                phx_vf part[ROWS_MAX * OUTS];
-                zero(part, n_m * n_n);
+                phx_vf part[PHX_TILE_ACCS];
+                phx_tile_zero(part, n_m * n_n);
                 direct_steps(format, n_m, n_n, t, k, stop, part);
                 const int64_t s = (k + job->w->col_shift) / 128;
-#pragma GCC unroll 8
+                PHX_UNROLL(8)
                 for (int n = 0; n < n_n; n++) {
                     const phx_vf scale = phx_vf_set(t->scales[n][s] * PHX_FP8_FACTOR);
-#pragma GCC unroll 8
+                    PHX_UNROLL(8)
                     for (int m = 0; m < n_m; m++)
                         sum[m * n_n + n] = phx_vf_fma(part[m * n_n + n], scale, sum[m * n_n + n]);
                 }
@@ -127,7 +115,7 @@ PHX_ALWAYS void direct_tile(phx_format format, int n_m, int n_n, const tile *t)
         }
         float *dots = job->dots + (range * job->n_rows + t->first_m) * PHX_DOTS_OUT + t->first_n;
         for (int m = 0; m < n_m; m++) {
-            for (int n = 0; n < n_n; n += OUTS)
+            for (int n = 0; n < n_n; n += PHX_TILE_OUTS)
                 phx_vf_sum4(&sum[m * n_n + n], dots + m * PHX_DOTS_OUT + n);
         }
     }
@@ -138,9 +126,9 @@ PHX_ALWAYS void direct_tile_as(phx_format format, int64_t n_m, const tile *t)
     if (n_m == 1)
         direct_tile(format, 1, OUTS_ONE, t);
     else if (n_m == 2)
-        direct_tile(format, 2, OUTS, t);
+        direct_tile(format, 2, PHX_TILE_OUTS, t);
     else
-        direct_tile(format, 3, OUTS, t);
+        direct_tile(format, 3, PHX_TILE_OUTS, t);
 }
 
 static void direct_tile_any(int64_t n_m, const tile *t)
@@ -182,7 +170,7 @@ static void run_direct(const phx_dots *job)
     for (int64_t m = 0; m < job->n_rows; m++)
         phx_vf_widen(phx_format_of_activation(job->x_dtype), x_row(job, m, 0), job->w->n_cols,
                      x + m * x_stride);
-    const int64_t n_n = job->n_rows == 1 ? OUTS_ONE : OUTS;
+    const int64_t n_n = job->n_rows == 1 ? OUTS_ONE : PHX_TILE_OUTS;
     for (int64_t n = 0; n < job->n_out; n += n_n) {
         tile t = {.job = job, .x_stride = x_stride, .first_n = n};
         for (int64_t i = 0; i < n_n; i++) {
@@ -205,7 +193,7 @@ static void run_direct(const phx_dots *job)
 typedef struct block { /* one stretch of columns of a job, and how it stands in its range */
     const phx_dots *job;
     float *x;    /* [n_rows][n_k] */
-    float *w;    /* [n_out up to OUTS][n_k] */
+    float *w;    /* [n_out up to PHX_TILE_OUTS][n_k] */
     phx_vf *acc; /* [n_rows][PHX_DOTS_OUT] running vectors */
     float *dots; /* of the range */
     int64_t k;   /* first column */
@@ -216,75 +204,34 @@ typedef struct block { /* one stretch of columns of a job, and how it stands in 
     float scale[PHX_DOTS_OUT];
 } block;
 
-PHX_ALWAYS void panel_steps(int n_m, const float *x, const float *w, int64_t n_k, phx_vf *acc)
-{
-    for (int64_t k = 0; k < n_k; k += PHX_LANES) {
-        phx_vf xv[ROWS_MAX];
-#pragma GCC unroll 6
-        for (int m = 0; m < n_m; m++)
-            xv[m] = phx_vf_load(x + m * n_k + k);
-#pragma GCC unroll 4
-        for (int n = 0; n < OUTS; n++) {
-            const phx_vf wv = phx_vf_load(w + n * n_k + k);
-#pragma GCC unroll 6
-            for (int m = 0; m < n_m; m++)
-                acc[m * OUTS + n] = phx_vf_fma(wv, xv[m], acc[m * OUTS + n]);
-        }
-    }
-}
-
 PHX_ALWAYS void panel_tile(int n_m, const block *b, int64_t m, int64_t n)
 {
-    phx_vf acc[ROWS_MAX * OUTS];
+    phx_vf acc[PHX_TILE_ACCS];
     phx_vf *kept = b->acc + m * PHX_DOTS_OUT + n;
     if (b->first || b->scaled) {
-        zero(acc, n_m * OUTS);
+        phx_tile_zero(acc, n_m * PHX_TILE_OUTS);
     } else {
-#pragma GCC unroll 24
-        for (int i = 0; i < n_m * OUTS; i++)
-            acc[i] = kept[i / OUTS * PHX_DOTS_OUT + i % OUTS];
+        PHX_UNROLL(24)
+        for (int i = 0; i < n_m * PHX_TILE_OUTS; i++)
+            acc[i] = kept[i / PHX_TILE_OUTS * PHX_DOTS_OUT + i % PHX_TILE_OUTS];
     }
-    panel_steps(n_m, b->x + m * b->n_k, b->w + n * b->n_k, b->n_k, acc);
+    phx_tile_rows(n_m, b->x + m * b->n_k, b->n_k, b->w + n * b->n_k, b->n_k, b->n_k, acc);
     if (b->scaled) {
-#pragma GCC unroll 24
-        for (int i = 0; i < n_m * OUTS; i++) {
-            const phx_vf sum = b->first ? phx_vf_zero() : kept[i / OUTS * PHX_DOTS_OUT + i % OUTS];
-            acc[i] = phx_vf_fma(acc[i], phx_vf_set(b->scale[n + i % OUTS]), sum);
+        PHX_UNROLL(24)
+        for (int i = 0; i < n_m * PHX_TILE_OUTS; i++) {
+            const phx_vf sum =
+                b->first ? phx_vf_zero() : kept[i / PHX_TILE_OUTS * PHX_DOTS_OUT + i % PHX_TILE_OUTS];
+            acc[i] = phx_vf_fma(acc[i], phx_vf_set(b->scale[n + i % PHX_TILE_OUTS]), sum);
         }
     }
     if (b->last) {
-#pragma GCC unroll 6
+        PHX_UNROLL(6)
         for (int i = 0; i < n_m; i++)
-            phx_vf_sum4(&acc[i * OUTS], b->dots + (m + i) * PHX_DOTS_OUT + n);
+            phx_vf_sum4(&acc[i * PHX_TILE_OUTS], b->dots + (m + i) * PHX_DOTS_OUT + n);
     } else {
-#pragma GCC unroll 24
-        for (int i = 0; i < n_m * OUTS; i++)
-            kept[i / OUTS * PHX_DOTS_OUT + i % OUTS] = acc[i];
-    }
-}
-
-static void panel_tile_rest(int64_t n_m, const block *b, int64_t m, int64_t n)
-{
-    switch (n_m) {
-    case 1:
-        panel_tile(1, b, m, n);
-        break;
-    case 2:
-        panel_tile(2, b, m, n);
-        break;
-#if ROWS_MAX > 3
-    case 3:
-        panel_tile(3, b, m, n);
-        break;
-    case 4:
-        panel_tile(4, b, m, n);
-        break;
-    case 5:
-        panel_tile(5, b, m, n);
-        break;
-#endif
-    default:
-        break;
+        PHX_UNROLL(24)
+        for (int i = 0; i < n_m * PHX_TILE_OUTS; i++)
+            kept[i / PHX_TILE_OUTS * PHX_DOTS_OUT + i % PHX_TILE_OUTS] = acc[i];
     }
 }
 
@@ -302,7 +249,7 @@ static void widen_block(block *b, int64_t n_k)
         phx_vf_widen(phx_format_of_activation(job->x_dtype), x_row(job, m, b->k), n_k, row);
         pad_row(row, n_k, b->n_k);
     }
-    for (int64_t n = 0; n < phx_i64_up(job->n_out, OUTS); n++) {
+    for (int64_t n = 0; n < phx_i64_up(job->n_out, PHX_TILE_OUTS); n++) {
         float *row = b->w + n * b->n_k;
         phx_vf_widen(job->w->format, w_row(job, n, b->k), n_k, row);
         pad_row(row, n_k, b->n_k);
@@ -313,18 +260,15 @@ static void widen_block(block *b, int64_t n_k)
 
 static void run_block(const block *b)
 {
-    const int64_t n_out = phx_i64_up(b->job->n_out, OUTS);
+    const int64_t n_out = phx_i64_up(b->job->n_out, PHX_TILE_OUTS);
     const int64_t n_rows = b->job->n_rows;
-    const int64_t panel = PANEL_BYTES / 4 / b->n_k / OUTS * OUTS;
+    const int64_t panel = PANEL_BYTES / 4 / b->n_k / PHX_TILE_OUTS * PHX_TILE_OUTS;
     for (int64_t first = 0; first < n_out; first += panel) {
         const int64_t end = phx_i64_min(first + panel, n_out);
-        int64_t m = 0;
-        for (; m + ROWS_MAX <= n_rows; m += ROWS_MAX) {
-            for (int64_t n = first; n < end; n += OUTS)
-                panel_tile(ROWS_MAX, b, m, n);
+        for (int64_t m = 0; m < n_rows; m += PHX_TILE_ROWS) {
+            for (int64_t n = first; n < end; n += PHX_TILE_OUTS)
+                PHX_TILE_SWITCH(n_rows - m, panel_tile, b, m, n);
         }
-        for (int64_t n = first; m < n_rows && n < end; n += OUTS)
-            panel_tile_rest(n_rows - m, b, m, n);
     }
 }
 

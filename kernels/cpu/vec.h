@@ -16,7 +16,16 @@
 #include "kernels/math.h"
 #include "model/dtype.h"
 
-#define PHX_ALWAYS static inline __attribute__((always_inline))
+/* PHX_ALWAYS: functions whose constant arguments must reach their loops. PHX_UNROLL before such a loop keeps
+ * its array of vectors in registers. The C form gains nothing from either but minutes of compilation. */
+#if PHX_CPU_FORM == 0
+#define PHX_ALWAYS static inline
+#define PHX_UNROLL(n)
+#else
+#define PHX_ALWAYS    static inline __attribute__((always_inline))
+#define PHX_PRAGMA(x) _Pragma(#x)
+#define PHX_UNROLL(n) PHX_PRAGMA(GCC unroll n)
+#endif
 
 /* e4m3 comes out of phx_vf_load_fp8 times 2^-8, exactly (the bits are shifted into an f16); the scale of its
  * block is multiplied by this instead, exactly too. Codes that mean NaN come out as +-480. */
