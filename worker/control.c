@@ -10,8 +10,9 @@
 #include "proto/link.h"
 #include "worker/rank.h"
 
-#define PHX_PROGRESS_US   200000u  /* between reports */
-#define PHX_STOP_GRACE_US 1000000u /* from being told to stop to aborting a running collective */
+#define PHX_PROGRESS_US   200000u   /* between reports */
+#define PHX_CONNECT_US    30000000u /* how long a rank tries to reach its coordinator */
+#define PHX_STOP_GRACE_US 1000000u  /* from being told to stop to aborting a running collective */
 
 typedef struct control {
     phx_rank *rank;
@@ -19,14 +20,15 @@ typedef struct control {
     phx_buf message;
     phx_buf wire;
     uint64_t reported_us;
-    uint64_t stopping_us; /* 0: not asked to stop */
-    bool failed;          /* the compute thread has reported why it ended */
+    uint64_t stopping_us; /* when the coordinator said to stop; 0: it has not */
+    uint64_t drained_us;  /* when the compute thread had ended and its last message was sent; 0: not yet */
 } control;
 
 static phx_code connect_and_greet(control *c, phx_error *err);
 static phx_code take_messages(control *c, phx_error *err);
 static phx_code send_messages(control *c, phx_error *err);
 static phx_code report_progress(control *c, phx_error *err);
+static bool may_leave(const control *c);
 static void stop(control *c);
 
 void *phx_rank_control(void *user)
@@ -43,8 +45,7 @@ void *phx_rank_control(void *user)
             rc = send_messages(&c, &err);
         if (rc == PHX_OK)
             rc = report_progress(&c, &err);
-        const phx_comm *comm = atomic_load(&c.rank->comm);
-        if (rc == PHX_OK && c.stopping_us && (!comm || phx_clock_us() - c.stopping_us > PHX_STOP_GRACE_US))
+        if (rc == PHX_OK && may_leave(&c))
             break;
     }
     if (rc != PHX_OK && rc != PHX_ERR_CANCELLED)
@@ -83,9 +84,16 @@ static phx_code connect_and_greet(control *c, phx_error *err)
             return rc;
     }
     (void)snprintf(identity, sizeof(identity), "e%llur%u", (unsigned long long)o->epoch, o->rank);
-    phx_code rc = phx_link_connect(o->coordinator, o->key_file ? &keys : NULL, identity, &c->link, err);
-    if (rc != PHX_OK)
-        return rc;
+    phx_code rc = PHX_ERR_UNAVAILABLE;
+    const uint64_t until =
+        phx_clock_us() + PHX_CONNECT_US; /* ranks may be started before their coordinator */
+    for (phx_error again = {0}; rc == PHX_ERR_UNAVAILABLE; again = (phx_error){0}) {
+        rc = phx_link_connect(o->coordinator, o->key_file ? &keys : NULL, identity, &c->link, &again);
+        if (rc != PHX_OK && (rc != PHX_ERR_UNAVAILABLE || phx_clock_us() > until))
+            return PHX_FAIL(err, rc, "cannot reach the coordinator: %s", again.text);
+        if (rc != PHX_OK)
+            (void)usleep(200000);
+    }
     (void)gethostname(host, sizeof(host) - 1);
     Phalanx__RankFrame frame = PHALANX__RANK_FRAME__INIT;
     Phalanx__Hello hello = PHALANX__HELLO__INIT;
@@ -100,17 +108,7 @@ static phx_code connect_and_greet(control *c, phx_error *err)
     hello.n_ranks_on_host = o->n_ranks_on_host;
     frame.body_case = PHALANX__RANK_FRAME__BODY_HELLO;
     frame.hello = &hello;
-    /* The link may still be connecting: the send is retried until it is up or the coordinator is known to be
-     * gone. */
-    for (unsigned tries = 0;; tries++) {
-        phx_error again = {0};
-        rc = send_frame(c, &frame, &again);
-        if (rc != PHX_ERR_UNAVAILABLE || tries == 200)
-            return rc == PHX_OK ? rc
-                                : PHX_FAIL(err, rc, "cannot reach the coordinator at '%s': %s",
-                                           o->coordinator, again.text);
-        (void)usleep(50000);
-    }
+    return send_frame(c, &frame, err);
 }
 
 /* Only what the control thread itself obeys is decoded here; the rest goes to the compute thread as it came.
@@ -150,6 +148,8 @@ static phx_code take_messages(control *c, phx_error *err)
         rc = phx_rank_frame_decode(wire, &frame, err);
         if (rc != PHX_OK)
             return rc;
+        if (c->rank->options.epoch == 0) /* started by hand: the assignment says which epoch this is */
+            c->rank->options.epoch = frame->epoch;
         const bool mine = frame->epoch == c->rank->options.epoch;
         rc = mine ? obey(c, frame, &forward) : PHX_OK; /* another epoch: dropped */
         phx_rank_frame_free(frame);
@@ -167,8 +167,8 @@ static phx_code send_messages(control *c, phx_error *err)
     for (;;) {
         phx_code rc = phx_mailbox_pop(c->rank->outbox, 0, &c->message, err);
         if (rc == PHX_ERR_NOT_FOUND || rc == PHX_ERR_CANCELLED) {
-            if (rc == PHX_ERR_CANCELLED && !c->stopping_us)
-                c->stopping_us = 1; /* the compute thread has ended: leave at once */
+            if (rc == PHX_ERR_CANCELLED && !c->drained_us)
+                c->drained_us = phx_clock_us();
             return PHX_OK;
         }
         if (rc == PHX_OK)
@@ -200,6 +200,16 @@ static phx_code report_progress(control *c, phx_error *err)
     frame.body_case = PHALANX__RANK_FRAME__BODY_PROGRESS;
     frame.progress = &progress;
     return send_frame(c, &frame, err);
+}
+
+/* The link does not linger when it closes, so a rank that failed waits until its last words have been heard:
+ * the answer to them is the order to stop, or the coordinator's end. */
+static bool may_leave(const control *c)
+{
+    const uint64_t now = phx_clock_us();
+    if (c->drained_us)
+        return c->stopping_us || now - c->drained_us > PHX_STOP_GRACE_US;
+    return c->stopping_us && now - c->stopping_us > PHX_STOP_GRACE_US;
 }
 
 /* Makes the compute thread end wherever it is: waiting for work, loading, waiting for credit or inside a

@@ -9,6 +9,10 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#ifdef PHX_WITH_MPI
+#include <mpi.h>
+#endif
+
 #include "base/log.h"
 #include "proto/codec.h"
 #include "worker/rank.h"
@@ -30,12 +34,14 @@ static const char usage[] =
 static bool parse_options(int argc, char **argv, phx_rank_options *ret_options);
 static void rank_from_launcher(phx_rank_options *options);
 static phx_code run(const phx_rank_options *options, phx_error *err);
+static phx_code enter_mpi(phx_error *err);
+static void leave_mpi(void);
 
 int main(int argc, char **argv)
 {
     char name[32];
     phx_error err = {0};
-    phx_rank_options options = {.n_ranks = 1, .n_ranks_on_host = 1};
+    phx_rank_options options = {.n_ranks = 1, .n_ranks_on_host = 1, .enter_mpi = enter_mpi};
     rank_from_launcher(&options);
     if (!parse_options(argc, argv, &options))
         return EXIT_USAGE;
@@ -45,8 +51,10 @@ int main(int argc, char **argv)
     (void)signal(SIGINT, SIG_IGN); /* Ctrl-C belongs to the coordinator, which ends its ranks in order */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     const phx_code rc = run(&options, &err);
-    if (rc == PHX_OK)
+    if (rc == PHX_OK) {
+        leave_mpi(); /* after a failure the process just ends: MPI would wait for ranks that are gone */
         return EXIT_FINE;
+    }
     phx_log_error("rank failed", &err);
     return phx_code_scope(rc) == PHX_SCOPE_GROUP ? EXIT_GROUP_FAILED : EXIT_RANK_FAILED;
 }
@@ -156,3 +164,32 @@ out:
     phx_mailbox_destroy(rank.outbox);
     return rc;
 }
+
+#ifdef PHX_WITH_MPI
+static phx_code enter_mpi(phx_error *err)
+{
+    int provided = 0;
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS ||
+        provided < MPI_THREAD_FUNNELED)
+        return PHX_FAIL(err, PHX_ERR_COMM,
+                        "MPI cannot be entered: start ranks of several hosts with mpirun or srun");
+    return PHX_OK;
+}
+
+static void leave_mpi(void)
+{
+    int entered = 0;
+    if (MPI_Initialized(&entered) == MPI_SUCCESS && entered)
+        (void)MPI_Finalize();
+}
+#else
+static phx_code enter_mpi(phx_error *err)
+{
+    return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
+                    "ranks span hosts, and this build has no MPI: configure with -DPHX_MPI=ON");
+}
+
+static void leave_mpi(void)
+{
+}
+#endif

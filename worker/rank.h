@@ -24,7 +24,8 @@ typedef struct phx_rank_options {
     uint32_t rank;
     uint32_t n_ranks;
     uint32_t n_ranks_on_host;
-    uint32_t host_rank; /* among the ranks of this host */
+    uint32_t host_rank;                    /* among the ranks of this host */
+    phx_code (*enter_mpi)(phx_error *err); /* called by the compute thread when ranks span hosts */
 } phx_rank_options;
 
 typedef struct phx_rank {

@@ -187,11 +187,10 @@ static phx_code make_comm(engine *e, const Phalanx__Assign *assign, phx_error *e
     } else if (strcmp(assign->comm, "shm") == 0) {
         rc = phx_comm_shm_create(assign->segment, &shape, &e->comm, err);
     } else if (strcmp(assign->comm, "mpi") == 0) {
+        rc = e->rank->options.enter_mpi(err);
 #ifdef PHX_WITH_MPI
-        rc = phx_comm_mpi_create(&shape, &e->comm, err);
-#else
-        rc = PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
-                      "this build has no MPI: configure with -DPHX_MPI=ON for several hosts");
+        if (rc == PHX_OK)
+            rc = phx_comm_mpi_create(&shape, &e->comm, err);
 #endif
     } else {
         rc = PHX_FAIL(err, PHX_ERR_CORRUPT, "unknown data plane '%s'", assign->comm);

@@ -322,7 +322,9 @@ static void file_expert(phx_weights *weights, phx_layer_weights *layer, const ph
         mine[DOWN] = matrix;
         layer->expert_down[e] = &mine[DOWN];
         ff_bounds(weights, slice->tensor, layer->routed_bounds);
-        weights->routed_width = matrix.n_cols;
+        layer->routed_width = matrix.n_cols;
+        if (matrix.n_cols > weights->routed_width_max)
+            weights->routed_width_max = matrix.n_cols;
         break;
     }
 }

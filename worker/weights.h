@@ -35,6 +35,7 @@ typedef struct phx_layer_weights {
     const phx_matrix **expert_gate; /* [n_experts] pointers for the kernels; NULL where not held */
     const phx_matrix **expert_up;
     const phx_matrix **expert_down;
+    int64_t routed_width;                  /* columns of an expert's down projection on this rank */
     int64_t fixed_bounds[PHX_LEAVES + 1];  /* leaves of `down`, local columns; [n_leaves + 1] used */
     int64_t routed_bounds[PHX_LEAVES + 1]; /* leaves of expert down projections (tp mode) */
     int64_t o_bounds[PHX_LEAVES + 1];      /* leaves of `o` */
@@ -50,7 +51,7 @@ typedef struct phx_weights {
     int64_t n_layers;
     int32_t *expert_leaf;                 /* [n_experts] local leaf of each expert in ep mode, else NULL */
     int64_t vocab_bounds[PHX_LEAVES + 1]; /* leaves of the head, local rows */
-    int64_t routed_width;                 /* columns of an expert's down projection on this rank */
+    int64_t routed_width_max;             /* the widest expert down projection on this rank */
     int64_t fixed_width_max;              /* the widest dense or shared down projection on this rank */
     uint64_t resident_bytes;              /* taken for slices: equals the plan's weights line */
     uint64_t file_bytes;                  /* read: equals the sum of the slices' file_bytes */

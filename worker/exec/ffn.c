@@ -39,7 +39,7 @@ phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err)
         const bool ep = exec->parts.weights->expert_leaf != NULL;
         sum.routed = (phx_expert_rows){d->n_experts, exec->buf.expert_first, exec->buf.entry_token,
                                        exec->buf.entry_weight};
-        sum.h_routed = phx_exec_act(exec, exec->buf.routed_act, exec->parts.weights->routed_width);
+        sum.h_routed = phx_exec_act(exec, exec->buf.routed_act, w->routed_width);
         sum.down = w->expert_down;
         sum.routed_bounds = ep ? NULL : w->routed_bounds;
         sum.expert_leaf = exec->parts.weights->expert_leaf;
@@ -133,7 +133,7 @@ static void list_entries(phx_exec *exec)
 
 static void run_routed(phx_exec *exec, const phx_layer_weights *w)
 {
-    const int64_t width = exec->parts.weights->routed_width;
+    const int64_t width = w->routed_width;
     exec->parts.ops->ffn_in(
         exec->parts.pool,
         &(phx_ffn_in_args){

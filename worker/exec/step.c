@@ -35,7 +35,7 @@ phx_code phx_exec_create(const phx_exec_parts *parts, phx_exec **ret_exec, phx_e
     exec->latent_eps = exec->numerics.latent_eps == PHX_LATENT_EPS_1E6 ? 1e-6f : (float)exec->dims->rms_eps;
     exec->act_bytes = phx_dtype_bytes(exec->numerics.act);
     exec->n_leaves = PHX_LEAVES / request->layout.tp;
-    rc = phx_step_buf_create(exec->dims, request, exec->rank, parts->weights->routed_width,
+    rc = phx_step_buf_create(exec->dims, request, exec->rank, parts->weights->routed_width_max,
                              parts->weights->fixed_width_max, &exec->buf, &exec->arena, err);
     if (rc != PHX_OK)
         goto out;
