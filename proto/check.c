@@ -299,8 +299,9 @@ static phx_code rules_of_assign(const ProtobufCMessage *message, phx_error *err)
     for (uint32_t i = 0; i < assign->pp; i++)
         if (assign->layer_first[i] >= assign->layer_first[i + 1])
             return PHX_FAIL(err, PHX_ERR_INVALID, "Assign.layer_first does not ascend at stage %u", i);
-    if (!assign->comm || (strcmp(assign->comm, "shm") != 0 && strcmp(assign->comm, "mpi") != 0))
-        return PHX_FAIL(err, PHX_ERR_INVALID, "Assign.comm must be shm or mpi");
+    if (!assign->comm || (strcmp(assign->comm, "loop") != 0 && strcmp(assign->comm, "shm") != 0 &&
+                          strcmp(assign->comm, "mpi") != 0))
+        return PHX_FAIL(err, PHX_ERR_INVALID, "Assign.comm must be loop, shm or mpi");
     return PHX_OK;
 }
 

@@ -1,0 +1,107 @@
+/* coordinator/canary.c - a short generation at every start, compared with the first one under the same
+ * checkpoint and numerics profile. It says that this group is *consistent* with earlier ones, not that it is
+ * correct (DESIGN 1.1). */
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "coordinator/engine_private.h"
+
+enum { PROMPT = 24 };
+
+static void on_event(void *user, const phx_sched_event *event, const phx_error *why);
+static phx_code settle(phx_engine *engine, phx_error *err);
+
+/* The layout is left out of the name on purpose: in deterministic mode every layout must give the same bits.
+ */
+static void name_file(phx_engine *engine)
+{
+    char checkpoint[33], numerics[17];
+    const phx_hash a = phx_checkpoint_hash(engine->plan->checkpoint);
+    const phx_hash b = phx_numerics_hash(&engine->plan->request.numerics);
+    if (!engine->options.state_dir || !engine->plan->request.numerics.deterministic)
+        return;
+    phx_hash_hex(&a, 32, checkpoint);
+    phx_hash_hex(&b, 16, numerics);
+    (void)snprintf(engine->canary.path, sizeof(engine->canary.path), "%s/canary-%s-%s",
+                   engine->options.state_dir, checkpoint, numerics);
+}
+
+phx_code phx_canary_start(phx_engine *engine, phx_error *err)
+{
+    uint32_t prompt[PROMPT];
+    const uint32_t n_vocab = (uint32_t)phx_checkpoint_dims(engine->plan->checkpoint)->n_vocab;
+    const uint32_t n_room =
+        engine->plan->n_context > PHX_CANARY_TOKENS ? engine->plan->n_context - PHX_CANARY_TOKENS : 1;
+    for (uint32_t i = 0; i < PROMPT; i++)
+        prompt[i] = (uint32_t)(phx_rng_key(1, i, 0, 0) % n_vocab);
+    const phx_sched_request request = {
+        .prompt = prompt,
+        .n_prompt = n_room < PROMPT ? n_room : PROMPT,
+        .n_output_max = PHX_CANARY_TOKENS,
+        .sampling = {.top_p = 1, .repetition_penalty = 1, .logprobs = true, .n_top_logprobs = 8},
+        .ignore_eos = true,
+        .cache_salt = UINT64_MAX, /* shared with nobody */
+        .no_reuse = true,
+    };
+    const phx_engine_sink sink = {.event = on_event, .user = engine};
+    name_file(engine);
+    phx_hasher_init(&engine->canary.hasher);
+    return phx_engine_submit_now(engine, &request, &sink, &engine->canary.id, err);
+}
+
+static void on_event(void *user, const phx_sched_event *event, const phx_error *why)
+{
+    phx_engine *engine = user;
+    phx_error err = {0};
+    if (event->kind == PHX_EVENT_TOKEN) {
+        phx_hasher_add_u64(&engine->canary.hasher, event->token);
+        phx_hasher_add_u64(&engine->canary.hasher, phx_bits_of_f32(event->logprob));
+        for (uint32_t i = 0; i < event->n_top; i++) {
+            phx_hasher_add_u64(&engine->canary.hasher, event->top[i].id);
+            phx_hasher_add_u64(&engine->canary.hasher, phx_bits_of_f32(event->top[i].logprob));
+        }
+        return;
+    }
+    if (why || engine->group_lost) /* the group failed meanwhile, and has said why */
+        return;
+    if (settle(engine, &err) == PHX_OK)
+        phx_engine_now_ready(engine);
+    else
+        phx_fleet_fail(engine->fleet, &err);
+}
+
+/* A canary that cannot be filed is a warning; one that differs is a failure. */
+static phx_code settle(phx_engine *engine, phx_error *err)
+{
+    char now[65];
+    phx_buf before;
+    phx_error io = {0};
+    const phx_hash hash = phx_hasher_final(&engine->canary.hasher);
+    phx_hash_hex(&hash, 64, now);
+    if (!engine->canary.path[0])
+        return PHX_OK;
+    phx_buf_init(&before, 64);
+    phx_code rc = phx_file_read(engine->canary.path, &before, &io);
+    if (rc == PHX_OK && !phx_str_is(phx_buf_view(&before), now)) {
+        rc = PHX_FAIL(err, PHX_ERR_NUMERIC,
+                      "canary %.12s differs from the one recorded at the first start: the same model and "
+                      "profile give other "
+                      "numbers now; check the hardware, or remove '%s' after a change that explains it",
+                      now, engine->canary.path);
+    } else if (rc == PHX_OK) {
+        phx_log(PHX_LOG_INFO, "canary %.12s: consistent with the first start", now);
+    } else {
+        io = (phx_error){0};
+        rc = phx_file_write(engine->canary.path, (phx_bytes){(const uint8_t *)now, 64}, 0600, &io);
+        if (rc != PHX_OK)
+            phx_log(PHX_LOG_WARN, "canary not recorded: %s", io.text);
+        else
+            phx_log(PHX_LOG_INFO, "canary %.12s recorded at this first start", now);
+        rc = PHX_OK;
+    }
+    phx_buf_done(&before);
+    return rc;
+}
