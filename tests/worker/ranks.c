@@ -56,13 +56,15 @@ static phx_code collect(void *user, const phx_capture_piece *piece, phx_error *e
     if (!t) {
         t = &group->tensors[group->n_tensors++];
         (void)snprintf(t->name, sizeof(t->name), "%s", piece->name);
-        t->stride = strcmp(piece->name, "logits") == 0 ? (uint32_t)phx_checkpoint_dims(group->checkpoint)->n_vocab
+        t->stride = strcmp(piece->name, "logits") == 0
+                        ? (uint32_t)phx_checkpoint_dims(group->checkpoint)->n_vocab
                     : strncmp(piece->name, "index_scores", 12) == 0 ? group->plan->n_context
-                                                                      : piece->n_cols;
+                                                                    : piece->n_cols;
         t->data = phx_alloc((size_t)ROWS_MAX * t->stride, 4);
         t->n_rows = t->n_cols = 0;
     }
-    if (!t->data || piece->row_first + piece->n_rows > ROWS_MAX || piece->col_first + piece->n_cols > t->stride) {
+    if (!t->data || piece->row_first + piece->n_rows > ROWS_MAX ||
+        piece->col_first + piece->n_cols > t->stride) {
         rc = PHX_FAIL(err, PHX_ERR_INTERNAL, "capture of %s does not fit the test", piece->name);
     } else {
         for (uint32_t r = 0; r < piece->n_rows; r++)
@@ -82,10 +84,11 @@ static void *start_member(void *user)
     member *m = user;
     ranks *group = m->group;
     phx_load_progress progress = {0};
-    const phx_step_bytes bytes = phx_step_buf_bytes(phx_checkpoint_dims(group->checkpoint), &group->plan->request,
-                                                    &group->plan->ranks[m->rank], 0, 0);
-    const phx_comm_shape shape = {m->rank, group->plan->request.layout.tp, group->plan->request.layout.pp,
-                                  bytes.exchange, bytes.stage, 60000};
+    const phx_step_bytes bytes = phx_step_buf_bytes(
+        phx_checkpoint_dims(group->checkpoint), &group->plan->request, &group->plan->ranks[m->rank], 0, 0);
+    const phx_comm_shape shape = {
+        m->rank, group->plan->request.layout.tp, group->plan->request.layout.pp, bytes.exchange, bytes.stage,
+        60000};
     m->rc = phx_pool_create(group->plan->request.n_threads, NULL, &m->pool, &m->err);
     if (m->rc == PHX_OK)
         m->rc = phx_comm_loop_create(group->hub, &shape, &m->comm, &m->err);
@@ -93,7 +96,8 @@ static void *start_member(void *user)
         m->rc = phx_weights_load(group->plan, m->rank, m->pool, &progress, &m->weights, &m->err);
     if (m->rc == PHX_OK)
         m->rc = phx_kv_pool_create(group->plan, m->rank, &m->kv, &m->err);
-    const phx_exec_parts parts = {group->plan, m->rank, m->weights, m->kv, m->comm, m->pool, &group->ops, collect, group};
+    const phx_exec_parts parts = {group->plan, m->rank,     m->weights, m->kv, m->comm,
+                                  m->pool,     &group->ops, collect,    group};
     if (m->rc == PHX_OK)
         m->rc = phx_exec_create(&parts, &m->exec, &m->err);
     return NULL;
@@ -132,7 +136,8 @@ phx_code ranks_start(const ranks_setup *setup, ranks **ret_ranks, phx_error *err
     if (rc == PHX_OK)
         rc = phx_numerics_parse(phx_str_of(setup->numerics), &request.numerics, err);
     if (rc == PHX_OK)
-        rc = phx_layout_parse_pp(phx_str_of(setup->pp), phx_checkpoint_dims(group->checkpoint), &request.layout, err);
+        rc = phx_layout_parse_pp(phx_str_of(setup->pp), phx_checkpoint_dims(group->checkpoint),
+                                 &request.layout, err);
     request.layout.experts = request.numerics.experts;
     if (rc == PHX_OK)
         rc = phx_plan_build(group->checkpoint, &request, &group->plan, err);
@@ -184,7 +189,8 @@ static void *step_member(void *user)
     return NULL;
 }
 
-phx_code ranks_step(ranks *group, const phx_step_plan *plan, phx_row_result *results, uint32_t *ret_n, phx_error *err)
+phx_code ranks_step(ranks *group, const phx_step_plan *plan, phx_row_result *results, uint32_t *ret_n,
+                    phx_error *err)
 {
     group->step = plan;
     for (uint32_t i = 0; i < group->n; i++)

@@ -11,7 +11,7 @@ typedef struct ranks ranks;
 typedef struct ranks_setup {
     const char *model_dir;
     uint32_t tp;
-    const char *pp; /* as --pp: "2" or "2:0,1" */
+    const char *pp;       /* as --pp: "2" or "2:0,1" */
     const char *numerics; /* words, e.g. "profile=oracle level=avx2" */
     uint32_t n_threads;
     uint32_t n_context;
@@ -23,7 +23,8 @@ phx_code ranks_start(const ranks_setup *setup, ranks **ret_ranks, phx_error *err
 void ranks_stop(ranks *group);
 
 /* Runs one step on every rank and copies the last stage's results. */
-phx_code ranks_step(ranks *group, const phx_step_plan *plan, phx_row_result *results, uint32_t *ret_n, phx_error *err);
+phx_code ranks_step(ranks *group, const phx_step_plan *plan, phx_row_result *results, uint32_t *ret_n,
+                    phx_error *err);
 
 /* Self-check of the whole group. */
 phx_code ranks_self_check(ranks *group, phx_error *err);
