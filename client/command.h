@@ -25,6 +25,10 @@ typedef struct phx_env {
 
 typedef phx_exit phx_command_fn(const phx_env *env, int argc, char *const *argv);
 
+phx_command_fn phx_command_serve;
+phx_command_fn phx_command_run;
+phx_command_fn phx_command_chat;
+phx_command_fn phx_command_status;
 phx_command_fn phx_command_inspect;
 phx_command_fn phx_command_plan;
 phx_command_fn phx_command_synth;

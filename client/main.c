@@ -14,6 +14,10 @@ typedef struct command {
 } command;
 
 static const command commands[] = {
+    {"serve", phx_command_serve, "serve a model over HTTP"},
+    {"run", phx_command_run, "start, answer one prompt, stop"},
+    {"chat", phx_command_chat, "a conversation in the terminal"},
+    {"status", phx_command_status, "ranks, queue and speed of a running server"},
     {"plan", phx_command_plan, "bytes per rank and the context that fits; loads nothing"},
     {"inspect", phx_command_inspect, "what a checkpoint holds, and what it lacks"},
     {"synth", phx_command_synth, "write a random checkpoint in the layout of the hub"},
