@@ -8,7 +8,7 @@
 #include "coordinator/loop.h"
 #include "coordinator/sched/sched.h"
 #include "model/plan.h"
-#include "proto/control.pb-c.h"
+#include "proto/codec.h"
 
 typedef struct phx_engine phx_engine;
 

@@ -8,10 +8,11 @@
 #include "model/checkpoint.h"
 #include "model/layout.h"
 
-#define PHX_BLOCK_TOKENS          64u
-#define PHX_PLAN_SCRATCH_BYTES    (4u << 20) /* per compute thread: PHX_SCRATCH_BYTES of kernels/pool.h */
-#define PHX_PLAN_COMM_WORDS_BYTES 10496u /* words of one rank in the shared segment (worker/comm/segment.h) \
-                                          */
+#define PHX_BLOCK_TOKENS       64u
+#define PHX_PLAN_SCRATCH_BYTES (4u << 20) /* per compute thread: PHX_SCRATCH_BYTES of kernels/pool.h */
+#define PHX_PLAN_COMM_WORDS_BYTES                                             \
+    10496u /* words of one rank in the shared segment (worker/comm/segment.h) \
+            */
 
 /* What the person asked for. */
 typedef struct phx_plan_request {

@@ -34,7 +34,7 @@ typedef struct phx_fleet_options {
     const char *key_file;        /* written for tcp links; NULL: inside the run folder */
     bool no_launch;              /* wait for ranks that somebody else starts */
     bool self_check;
-    uint64_t epoch;                /* of this group: from 1, one more at each relaunch */
+    uint64_t epoch;           /* of this group: from 1, one more at each relaunch */
     uint32_t step_timeout_ms; /* a step that takes longer has hung */
 } phx_fleet_options;
 

@@ -1,5 +1,5 @@
-/* tests/coordinator/test_engine.c - real worker processes under the engine: the reference's greedy answers, token for token,
- * alone and together, in several layouts; and what is left behind afterwards. */
+/* tests/coordinator/test_engine.c - real worker processes under the engine: the reference's greedy answers,
+ * token for token, alone and together, in several layouts; and what is left behind afterwards. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -99,8 +99,11 @@ static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile)
     (void)snprintf(worker, sizeof(worker), "%s/phalanx-worker", build ? build : "build");
     (void)snprintf(path, sizeof(path), "%s/expected_greedy.json", demo_dir(dir, sizeof(dir)));
     read_cases(f, path);
-    phx_engine_options options = {.n_queue_max = 256, .n_queue_tokens_max = 1u << 20, .on_state = on_state,
-                                  .on_ended = on_ended, .user = f};
+    phx_engine_options options = {.n_queue_max = 256,
+                                  .n_queue_tokens_max = 1u << 20,
+                                  .on_state = on_state,
+                                  .on_ended = on_ended,
+                                  .user = f};
     phx_plan_request_default(&options.fleet.request);
     phx_plan_request *request = &options.fleet.request;
     phx_numerics_preset(profile, &request->numerics);
@@ -118,7 +121,8 @@ static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile)
     char pp_text[8];
     (void)snprintf(pp_text, sizeof(pp_text), "%u", pp);
     if (rc == PHX_OK)
-        rc = phx_layout_parse_pp(phx_str_of(pp_text), phx_checkpoint_dims(f->checkpoint), &request->layout, &err);
+        rc = phx_layout_parse_pp(phx_str_of(pp_text), phx_checkpoint_dims(f->checkpoint), &request->layout,
+                                 &err);
     options.fleet.loop = f->loop;
     options.fleet.run_dir = &f->run_dir;
     options.fleet.checkpoint = f->checkpoint;

@@ -1,5 +1,5 @@
 /* tests/proto/fake_server.c - see fake_server.h. Any surprise ends the process with a number of its own. */
-#include "fake_server.h"
+#include "tests/proto/fake_server.h"
 
 #include <fcntl.h>
 #include <signal.h>

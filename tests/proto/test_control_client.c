@@ -14,7 +14,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "client/control_client.h"
-#include "fake_server.h"
+#include "tests/proto/fake_server.h"
 
 #define LONG_MS 20000 /* a deadline that is never met in a good run */
 

@@ -1,5 +1,5 @@
 /* tests/text/chat_cases.c - see chat_cases.h. */
-#include "chat_cases.h"
+#include "tests/text/chat_cases.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -8,7 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/rng.h"
-#include "chat_cases.h"
+#include "tests/text/chat_cases.h"
 
 static phx_code build(const phx_json *request, phx_chat **ret_chat, phx_error *err)
 {

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "chat_cases.h"
+#include "tests/text/chat_cases.h"
 
 #define GOLDENS "deepseek-v3.2/derived_goldens.json"
 

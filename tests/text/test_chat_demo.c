@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "chat_cases.h"
+#include "tests/text/chat_cases.h"
 #include "coordinator/text/chat_encode.h"
 
 #define BOS       "<｜begin▁of▁sentence｜>"

@@ -8,7 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/rng.h"
-#include "chat_cases.h"
+#include "tests/text/chat_cases.h"
 #include "coordinator/text/output_parser.h"
 #include "coordinator/text/pyjson.h"
 

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
-#include "chat_cases.h"
+#include "tests/text/chat_cases.h"
 #include "coordinator/text/pyjson.h"
 
 static void check(const char *json, const char *expected)
