@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 
 #include "base/log.h"
 #include "proto/codec.h"
+#include "worker/bench.h"
 #include "worker/rank.h"
 
 /* Exit codes, also in --help. */
@@ -23,6 +25,7 @@ enum { EXIT_FINE = 0, EXIT_USAGE = 2, EXIT_RANK_FAILED = 3, EXIT_GROUP_FAILED = 
 static const char usage[] =
     "usage: phalanx-worker --coordinator ADDR [--key-file FILE] [--epoch N] [--rank N --ranks N] "
     "[--log-level LEVEL]\n"
+    "       phalanx-worker --bench machine [--threads N] [--json]\n"
     "\n"
     "One rank of a group. `phalanx serve` starts workers by itself; with `serve --no-launch` start them "
     "yourself:\n"
@@ -42,6 +45,8 @@ int main(int argc, char **argv)
     char name[32];
     phx_error err = {0};
     phx_rank_options options = {.n_ranks = 1, .n_ranks_on_host = 1, .enter_mpi = enter_mpi};
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0)
+        return phx_bench_main(argc - 1, argv + 1);
     rank_from_launcher(&options);
     if (!parse_options(argc, argv, &options))
         return EXIT_USAGE;

@@ -1,0 +1,155 @@
+/* worker/bench.c - options of the measuring modes, and the words about the machine that head each table. */
+#include "worker/bench.h"
+
+#include <getopt.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+enum { EXIT_MEASURED = 0, EXIT_USAGE = 2, EXIT_FAILED = 3 };
+
+#define CPUINFO_BYTES_MAX (4u << 20)
+
+static const char usage[] =
+    "usage: phalanx-worker --bench machine [--threads N] [--json]\n"
+    "\n"
+    "machine   the rate of each multiply unit and the bandwidth of reading memory, for 1 to N threads\n"
+    "\n"
+    "N is the number of cores that this process may use, unless given.\n"
+    "exit codes: 0 measured, 2 wrong usage, 3 could not measure\n";
+
+typedef phx_code bench_mode(const phx_bench_options *options, phx_error *err);
+
+static bool parse_options(int argc, char **argv, phx_bench_options *ret_options);
+static uint32_t count_cores(void);
+
+int phx_bench_main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        bench_mode *run;
+    } modes[] = {{"machine", phx_bench_machine}};
+    bench_mode *run = NULL;
+    for (size_t i = 0; argc > 1 && i < sizeof(modes) / sizeof(modes[0]); i++)
+        run = strcmp(argv[1], modes[i].name) == 0 ? modes[i].run : run;
+    phx_bench_options options = {.n_threads = count_cores(), .level = phx_level_of_machine(), .out = stdout};
+    phx_error err = {0};
+    if (!run || !parse_options(argc - 1, argv + 1, &options)) {
+        (void)fputs(usage, stderr);
+        return EXIT_USAGE;
+    }
+    if (run(&options, &err) == PHX_OK)
+        return EXIT_MEASURED;
+    (void)fprintf(stderr, "phalanx-worker: %s (%s)\n", err.text, err.place);
+    return EXIT_FAILED;
+}
+
+static bool parse_options(int argc, char **argv, phx_bench_options *ret_options)
+{
+    static const struct option long_options[] = {
+        {"threads", required_argument, NULL, 't'},
+        {"json", no_argument, NULL, 'j'},
+        {NULL, 0, NULL, 0},
+    };
+    uint64_t value = 0;
+    for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
+        switch (option) {
+        case 't':
+            if (!phx_str_to_u64(phx_str_of(optarg), 1, PHX_THREADS_MAX, &value)) {
+                (void)fprintf(stderr, "phalanx-worker: --threads takes a number from 1 to %u, not '%s'\n",
+                              PHX_THREADS_MAX, optarg);
+                return false;
+            }
+            ret_options->n_threads = (uint32_t)value;
+            break;
+        case 'j':
+            ret_options->json = true;
+            break;
+        default:
+            return false;
+        }
+    }
+    return optind == argc;
+}
+
+/* Cores that this process may use, within what a pool can hold. */
+static uint32_t count_cores(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    const int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n < 1 ? 1u : n > (int)PHX_THREADS_MAX ? PHX_THREADS_MAX : (uint32_t)n;
+}
+
+/* The text after "model name : " of the first processor. */
+static void find_chip(char *chip, size_t n_bytes)
+{
+    static const char key[] = "model name";
+    phx_buf text;
+    phx_buf_init(&text, CPUINFO_BYTES_MAX);
+    (void)snprintf(chip, n_bytes, "unknown");
+    const char *at =
+        phx_file_read("/proc/cpuinfo", &text, NULL) == PHX_OK && text.ptr ? strstr(text.ptr, key) : NULL;
+    at = at ? strchr(at, ':') : NULL;
+    if (at) {
+        at += strspn(at, ": \t");
+        (void)snprintf(chip, n_bytes, "%.*s", (int)strcspn(at, "\n"), at);
+    }
+    phx_buf_done(&text);
+}
+
+void phx_bench_machine_describe(phx_bench_machine_info *ret_info)
+{
+    phx_bench_machine_info info = {.n_cores = count_cores()};
+    const time_t now = time(NULL);
+    struct tm utc;
+    if (gmtime_r(&now, &utc))
+        (void)strftime(info.date, sizeof(info.date), "%Y-%m-%d", &utc);
+    find_chip(info.chip, sizeof(info.chip));
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    const long page_bytes = sysconf(_SC_PAGESIZE);
+    const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    info.memory_bytes = pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
+    info.cache_bytes = cache > 0 ? (uint64_t)cache : 0;
+    *ret_info = info;
+}
+
+void phx_bench_machine_write(phx_json_writer *w, const phx_bench_machine_info *info)
+{
+    phx_json_key(w, "chip");
+    phx_json_text(w, info->chip);
+    phx_json_key(w, "date");
+    phx_json_text(w, info->date);
+    phx_json_key(w, "n_cores");
+    phx_json_u64(w, info->n_cores);
+    phx_json_key(w, "memory_bytes");
+    phx_json_u64(w, info->memory_bytes);
+    phx_json_key(w, "last_cache_bytes");
+    phx_json_u64(w, info->cache_bytes);
+    phx_json_key(w, "level");
+    phx_json_text(w, phx_level_name(phx_level_of_machine()));
+}
+
+phx_code phx_bench_buffer_init(phx_bench_buffer *buffer, size_t n_bytes, phx_error *err)
+{
+    void *data = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED)
+        return PHX_FAIL(err, PHX_ERR_NOMEM, "a buffer of %zu MiB to read from: free that much memory",
+                        n_bytes >> 20);
+    (void)madvise(data, n_bytes, MADV_HUGEPAGE); /* as weights are held */
+    memset(data, 1, n_bytes);
+    *buffer = (phx_bench_buffer){data, n_bytes};
+    return PHX_OK;
+}
+
+void phx_bench_buffer_done(phx_bench_buffer *buffer)
+{
+    if (buffer->data)
+        (void)munmap(buffer->data, buffer->n_bytes);
+    *buffer = (phx_bench_buffer){0};
+}
