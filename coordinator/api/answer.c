@@ -1,0 +1,353 @@
+/* coordinator/api/answer.c - the life of an HTTP request to generate.
+ * The reply begins with the first token, so that every failure before it has a status of its own. Once the
+ * client is gone, by whatever sign, the generation is abandoned at once. */
+#include "coordinator/api/answer.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "coordinator/api/prompt.h"
+
+#define COMPLETION_TOKENS 16u /* OpenAI's default of max_tokens for completions */
+
+static void run(phx_api *api, phx_api_face face, const phx_http_request *from, phx_http_reply *reply);
+static bool make_prompt(phx_api *api, const phx_api_request *request, phx_api_prompt *ret_prompt,
+                        phx_api_fault *fault);
+static bool make_answer(phx_api *api, phx_api_face face, const phx_api_request *request,
+                        const phx_api_prompt *prompt, phx_answer **ret_answer, phx_api_fault *fault);
+static bool start(phx_answer *answer, const phx_api_request *request, const phx_api_prompt *prompt,
+                  uint64_t salt, phx_api_fault *fault);
+static void on_delta(void *user, const phx_delta *delta);
+static void on_closed(void *user, phx_http_closed why);
+static void take_end(phx_answer *answer, const phx_delta *delta);
+static bool send_out(phx_answer *answer);
+static void fail(phx_answer *answer, const phx_api_fault *fault);
+static void leave(phx_answer *answer, phx_api_outcome outcome);
+
+void phx_api_chat(void *user, const phx_http_request *request, phx_http_reply *reply)
+{
+    run(user, PHX_API_FACE_CHAT, request, reply);
+}
+
+void phx_api_completions(void *user, const phx_http_request *request, phx_http_reply *reply)
+{
+    run(user, PHX_API_FACE_COMPLETIONS, request, reply);
+}
+
+void phx_answer_drop_all(phx_api *api)
+{
+    while (api->answers)
+        leave(api->answers, PHX_API_OUTCOME_ERROR);
+}
+
+/* ---------------------------------------------------------------- starting */
+
+static void run(phx_api *api, phx_api_face face, const phx_http_request *from, phx_http_reply *reply)
+{
+    phx_api_fault fault = {0};
+    phx_api_request request = {0};
+    phx_api_prompt prompt = {0};
+    phx_answer *answer = NULL;
+    uint64_t salt = 0;
+    const uint32_t where = face == PHX_API_FACE_CHAT ? PHX_API_CHAT : PHX_API_COMPLETIONS;
+    memcpy(&salt, from->key_hash.bytes, sizeof(salt)); /* zeros without keys */
+    const bool ok = phx_api_is_ready(api, &fault) &&
+                    phx_api_request_read(from->body, where, api->text, &request, &fault) &&
+                    make_prompt(api, &request, &prompt, &fault) &&
+                    make_answer(api, face, &request, &prompt, &answer, &fault) &&
+                    start(answer, &request, &prompt, salt, &fault);
+    if (ok) {
+        answer->reply = reply;
+        phx_http_reply_on_closed(reply, on_closed, answer);
+    } else {
+        if (answer)
+            leave(answer, phx_api_outcome_of(&fault));
+        else
+            api->tally.n_outcomes[face][phx_api_outcome_of(&fault)]++;
+        phx_api_send_fault(reply, &fault);
+    }
+    phx_api_prompt_done(&prompt);
+    phx_api_request_done(&request);
+}
+
+static bool make_prompt(phx_api *api, const phx_api_request *request, phx_api_prompt *ret_prompt,
+                        phx_api_fault *fault)
+{
+    phx_str text;
+    bool ok = false;
+    if (request->where == PHX_API_CHAT)
+        ok = phx_api_prompt_chat(api->text, request, ret_prompt, fault);
+    else if (phx_json_as_str(request->prompt, &text))
+        ok = phx_api_prompt_text(api->text, text, request->add_special_tokens, ret_prompt, fault);
+    else
+        ok = phx_api_prompt_node(api->text, request->prompt, "prompt", ret_prompt, fault);
+    return ok && phx_api_prompt_fits(api->text, ret_prompt, fault);
+}
+
+static bool echo_prompt(phx_answer *answer, const phx_api_request *request, const phx_api_prompt *prompt,
+                        phx_api_fault *fault)
+{
+    phx_str text;
+    phx_error err = {0};
+    phx_code rc = PHX_OK;
+    if (!request->echo)
+        return true;
+    if (phx_json_as_str(request->prompt, &text))
+        rc = phx_buf_append(&answer->echo, text.ptr, text.n);
+    else
+        rc = phx_api_text_of_ids(answer->api->text, prompt, true, &answer->echo, &err);
+    const phx_str echo = phx_buf_view(&answer->echo);
+    for (uint32_t i = 0; rc == PHX_OK && !answer->is_stream && i < answer->n_choices; i++)
+        rc = phx_buf_append(&answer->choices[i].content, echo.ptr, echo.n);
+    if (rc == PHX_OK)
+        return true;
+    (void)PHX_FAIL(&err, rc, "the prompt to echo");
+    phx_api_fault_of(&err, fault);
+    return false;
+}
+
+static bool make_answer(phx_api *api, phx_api_face face, const phx_api_request *request,
+                        const phx_api_prompt *prompt, phx_answer **ret_answer, phx_api_fault *fault)
+{
+    uint64_t random[2];
+    phx_answer *answer = phx_alloc(1, sizeof(*answer));
+    if (!answer) {
+        phx_api_fault_of(&(phx_error){.code = PHX_ERR_NOMEM}, fault);
+        return false;
+    }
+    answer->api = api;
+    answer->face = face;
+    answer->created_s = phx_clock_wall_s();
+    answer->start_us = phx_clock_us();
+    answer->is_stream = request->stream;
+    answer->include_usage = request->include_usage;
+    answer->logprobs = request->sampling.logprobs;
+    answer->n_top = request->sampling.n_top_logprobs;
+    answer->in_reasoning = prompt->in_reasoning;
+    answer->n_choices = request->n;
+    phx_random_bytes(random, sizeof(random));
+    (void)snprintf(answer->id, sizeof(answer->id), "%s-%016llx%016llx",
+                   face == PHX_API_FACE_CHAT ? "chatcmpl" : "cmpl", (unsigned long long)random[0],
+                   (unsigned long long)random[1]);
+    phx_buf_init(&answer->echo, PHX_ANSWER_BYTES_MAX);
+    phx_buf_init(&answer->out, 4 * (size_t)PHX_ANSWER_BYTES_MAX);
+    for (uint32_t i = 0; i < PHX_CHOICES_MAX; i++) {
+        phx_answer_choice *c = &answer->choices[i];
+        phx_buf *const bufs[] = {&c->content,  &c->reasoning,      &c->calls,        &c->arguments,
+                                 &c->logprobs, &c->token_logprobs, &c->top_logprobs, &c->text_offset};
+        for (size_t b = 0; b < sizeof(bufs) / sizeof(bufs[0]); b++)
+            phx_buf_init(bufs[b], PHX_ANSWER_BYTES_MAX);
+    }
+    answer->next = api->answers;
+    if (answer->next)
+        answer->next->prev = answer;
+    api->answers = answer;
+    api->tally.n_open[face]++;
+    *ret_answer = answer;
+    return echo_prompt(answer, request, prompt, fault);
+}
+
+static bool start(phx_answer *answer, const phx_api_request *request, const phx_api_prompt *prompt,
+                  uint64_t salt, phx_api_fault *fault)
+{
+    phx_error err = {0};
+    const bool is_chat = answer->face == PHX_API_FACE_CHAT;
+    phx_generation_params params = {.prompt = prompt->ids,
+                                    .n_prompt = prompt->n,
+                                    .n_choices = request->n,
+                                    .sampling = request->sampling,
+                                    .n_stop_ids = request->n_stop_ids,
+                                    .stops = request->stops,
+                                    .n_stops = request->n_stops,
+                                    .ignore_eos = request->ignore_eos,
+                                    .plain = !is_chat,
+                                    .in_reasoning = prompt->in_reasoning,
+                                    .parse_calls = prompt->parse_calls,
+                                    .cache_salt = salt};
+    memcpy(params.stop_ids, request->stop_ids, sizeof(params.stop_ids));
+    params.n_output_max = request->has_max_completion_tokens ? request->max_completion_tokens
+                          : request->has_max_tokens          ? request->max_tokens
+                          : is_chat                          ? 0
+                                                             : COMPLETION_TOKENS;
+    if (!request->has_seed)
+        phx_random_bytes(&params.sampling.seed, sizeof(params.sampling.seed));
+    if (phx_generation_start(answer->api->options.engine, answer->api->text, &params, on_delta, answer,
+                             &answer->generation, &err) == PHX_OK)
+        return true;
+    phx_api_fault_of(&err, fault);
+    return false;
+}
+
+/* ---------------------------------------------------------------- running */
+
+/* The connection ended before the reply was complete. */
+static void on_closed(void *user, phx_http_closed why)
+{
+    phx_answer *answer = user;
+    leave(answer, why == PHX_HTTP_CLOSED_SERVER ? PHX_API_OUTCOME_ERROR : PHX_API_OUTCOME_CLIENT_LEFT);
+}
+
+static bool begin_stream(phx_answer *answer)
+{
+    static const phx_http_header headers[] = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
+    if (!answer->is_stream || answer->has_begun)
+        return true;
+    answer->has_begun = true;
+    return phx_http_reply_stream_begin(
+               answer->reply, &(phx_http_response){.status = 200,
+                                                   .content_type = "text/event-stream; charset=utf-8",
+                                                   .headers = headers,
+                                                   .n_headers = sizeof(headers) / sizeof(headers[0])}) ==
+           PHX_OK;
+}
+
+/* Writes the first chunk of a choice, and begins the stream with the first of all. */
+static bool begin_choice(phx_answer *answer, uint32_t choice)
+{
+    phx_answer_choice *c = &answer->choices[choice];
+    if (!answer->is_stream || c->has_role)
+        return true;
+    c->has_role = true;
+    if (!begin_stream(answer))
+        return false;
+    if (answer->face == PHX_API_FACE_COMPLETIONS && answer->echo.n == 0)
+        return true;
+    phx_answer_role_chunk(answer, choice);
+    return send_out(answer);
+}
+
+static void on_delta(void *user, const phx_delta *delta)
+{
+    phx_answer *answer = user;
+    bool ok = true;
+    if (delta->kind == PHX_DELTA_TOKEN && !answer->has_first) {
+        answer->has_first = true;
+        phx_api_histogram_add(&answer->api->tally.first_token, phx_clock_us() - answer->start_us);
+    }
+    switch (delta->kind) {
+    case PHX_DELTA_TOKEN:
+        phx_answer_keep_token(answer, delta);
+        ok = begin_choice(answer, delta->choice);
+        break;
+    case PHX_DELTA_OUTPUT:
+        phx_answer_keep_output(answer, delta->choice, delta->output);
+        if (answer->is_stream) {
+            ok = begin_choice(answer, delta->choice);
+            phx_answer_output_chunk(answer, delta->choice, delta->output);
+            ok = ok && (answer->out.n == 0 || send_out(answer));
+        }
+        break;
+    case PHX_DELTA_END:
+        if (delta->last)
+            answer->generation = NULL; /* dead after this call */
+        take_end(answer, delta);
+        return;
+    case PHX_DELTA_CAPTURE:
+        break;
+    }
+    if (!ok) {
+        leave(answer, PHX_API_OUTCOME_CLIENT_LEFT);
+    } else if (phx_answer_code(answer) != PHX_OK) {
+        phx_api_fault fault = {.status = 500,
+                               .code = "answer_too_large",
+                               .message = "the answer is larger than a reply may be: ask for a stream",
+                               .cause = phx_answer_code(answer)};
+        fail(answer, &fault);
+    }
+}
+
+static void take_end(phx_answer *answer, const phx_delta *delta)
+{
+    phx_api_fault fault;
+    phx_answer_choice *c = &answer->choices[delta->choice];
+    c->finish = delta->finish;
+    if (delta->malformed_calls)
+        answer->api->tally.n_malformed_calls++;
+    if (delta->finish == PHX_FINISH_ERROR || delta->finish == PHX_FINISH_CANCELLED) {
+        const phx_error cancelled = {.code = PHX_ERR_CANCELLED};
+        phx_api_fault_of(delta->finish == PHX_FINISH_ERROR ? delta->why : &cancelled, &fault);
+        fail(answer, &fault);
+        return;
+    }
+    bool ok = begin_choice(answer, delta->choice);
+    if (answer->is_stream && ok) {
+        phx_answer_finish_chunk(answer, delta->choice);
+        ok = send_out(answer);
+    }
+    if (ok && !delta->last)
+        return;
+    if (ok && answer->is_stream && answer->include_usage) {
+        phx_answer_usage_chunk(answer, delta);
+        ok = send_out(answer);
+    }
+    if (ok && answer->is_stream) {
+        ok = phx_http_reply_stream_write(answer->reply, phx_str_of("data: [DONE]\n\n")) == PHX_OK;
+        if (ok) {
+            phx_http_reply_stream_end(answer->reply);
+            answer->reply = NULL;
+        }
+    } else if (ok) {
+        phx_answer_whole(answer, delta);
+        phx_api_send_json(answer->reply, &answer->out);
+        answer->reply = NULL;
+    }
+    leave(answer, ok ? phx_api_outcome_of_finish(answer->choices[0].finish) : PHX_API_OUTCOME_CLIENT_LEFT);
+}
+
+/* One event is one write. */
+static bool send_out(phx_answer *answer)
+{
+    return answer->out.code == PHX_OK &&
+           phx_http_reply_stream_write(answer->reply, phx_buf_view(&answer->out)) == PHX_OK;
+}
+
+/* ---------------------------------------------------------------- ending */
+
+static void fail(phx_answer *answer, const phx_api_fault *fault)
+{
+    if (!answer->has_begun) {
+        phx_api_send_fault(answer->reply, fault);
+        answer->reply = NULL;
+    } else {
+        phx_answer_error_chunk(answer, fault);
+        if (send_out(answer)) {
+            phx_http_reply_stream_end(answer->reply);
+            answer->reply = NULL;
+        }
+    }
+    leave(answer, phx_api_outcome_of(fault));
+}
+
+/* Frees; a reply that is still owed is cut. */
+static void leave(phx_answer *answer, phx_api_outcome outcome)
+{
+    phx_api *api = answer->api;
+    phx_generation_abandon(answer->generation);
+    if (answer->reply)
+        phx_http_reply_abort(answer->reply);
+    if (answer->prev)
+        answer->prev->next = answer->next;
+    else
+        api->answers = answer->next;
+    if (answer->next)
+        answer->next->prev = answer->prev;
+    api->tally.n_open[answer->face]--;
+    api->tally.n_outcomes[answer->face][outcome]++;
+    phx_api_histogram_add(&api->tally.whole, phx_clock_us() - answer->start_us);
+    for (uint32_t i = 0; i < PHX_CHOICES_MAX; i++) {
+        phx_answer_choice *c = &answer->choices[i];
+        phx_buf_done(&c->content);
+        phx_buf_done(&c->reasoning);
+        phx_buf_done(&c->calls);
+        phx_buf_done(&c->arguments);
+        phx_buf_done(&c->logprobs);
+        phx_buf_done(&c->token_logprobs);
+        phx_buf_done(&c->top_logprobs);
+        phx_buf_done(&c->text_offset);
+    }
+    phx_buf_done(&answer->echo);
+    phx_buf_done(&answer->out);
+    phx_free(answer);
+}

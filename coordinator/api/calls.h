@@ -1,0 +1,18 @@
+/* coordinator/api/calls.h - tool calls in OpenAI's JSON, for HTTP and the control service alike. */
+#ifndef PHX_COORDINATOR_API_CALLS_H
+#define PHX_COORDINATOR_API_CALLS_H
+
+#include "base/json.h"
+#include "coordinator/text/output_parser.h"
+
+#define PHX_API_CALL_ID_BYTES 32u
+
+void phx_api_call_id(char ret_id[PHX_API_CALL_ID_BYTES]); /* "call_" and 24 random digits */
+
+/* A whole call, as one object. */
+void phx_api_write_call(phx_json_writer *w, const char *id, phx_str name, phx_str arguments);
+
+/* What one CALL_BEGIN or CALL_DELTA adds, as an item of a delta's tool_calls. */
+void phx_api_write_call_delta(phx_json_writer *w, const char *id, const phx_output_event *event);
+
+#endif
