@@ -1,5 +1,6 @@
 /* tests/sched/test_sched_sim.c - many seeds, and planted bugs that the simulator must notice.
- * test_sched_sim [--seeds N] [--seed S]; a failing seed is printed and runs alone with --seed. */
+ * test_sched_sim [--seeds N] [--seed S]; a failing seed S is printed and runs alone
+ * with --seed S --seeds 1. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -298,7 +299,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--seeds") == 0)
             chosen.n_seeds = strtoull(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--seed") == 0)
-            chosen = (choice){strtoull(argv[i + 1], NULL, 10), 1};
+            chosen.seed_first = strtoull(argv[i + 1], NULL, 10);
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_seeds, &chosen),
