@@ -49,6 +49,7 @@ typedef struct tile { /* n_m activations by n_n weight rows of a job */
     int64_t x_stride;
     int64_t first_m;
     int64_t first_n;
+    int64_t step_n;                /* between the outputs of the tile */
     const uint8_t *w[OUTS_ONE];    /* the weight rows; past the job's last output that one is repeated */
     const float *scales[OUTS_ONE]; /* their rows of scales */
 } tile;
@@ -87,6 +88,20 @@ PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t,
     }
 }
 
+PHX_ALWAYS void store_sums(int n_m, int n_n, const tile *t, int64_t range, const phx_vf *sum)
+{
+    const phx_dots *job = t->job;
+    for (int m = 0; m < n_m; m++) {
+        float *dots = job->dots + (range * job->n_rows + t->first_m + m) * PHX_DOTS_OUT + t->first_n;
+        for (int n = 0; n < n_n; n += PHX_TILE_OUTS) {
+            float sums[PHX_TILE_OUTS];
+            phx_vf_sum4(&sum[m * n_n + n], sums);
+            for (int i = 0; i < PHX_TILE_OUTS; i++)
+                dots[(n + i) * t->step_n] = sums[i];
+        }
+    }
+}
+
 PHX_ALWAYS void direct_tile(phx_format format, int n_m, int n_n, const tile *t)
 {
     const phx_dots *job = t->job;
@@ -113,11 +128,7 @@ PHX_ALWAYS void direct_tile(phx_format format, int n_m, int n_n, const tile *t)
             }
             k = stop;
         }
-        float *dots = job->dots + (range * job->n_rows + t->first_m) * PHX_DOTS_OUT + t->first_n;
-        for (int m = 0; m < n_m; m++) {
-            for (int n = 0; n < n_n; n += PHX_TILE_OUTS)
-                phx_vf_sum4(&sum[m * n_n + n], dots + m * PHX_DOTS_OUT + n);
-        }
+        store_sums(n_m, n_n, t, range, sum);
     }
 }
 
@@ -170,12 +181,14 @@ static void run_direct(const phx_dots *job)
     for (int64_t m = 0; m < job->n_rows; m++)
         phx_vf_widen(phx_format_of_activation(job->x_dtype), x_row(job, m, 0), job->w->n_cols,
                      x + m * x_stride);
+    /* Outputs of a tile lie far apart, so that each of its streams of weights goes on in the next tile. */
     const int64_t n_n = job->n_rows == 1 ? OUTS_ONE : PHX_TILE_OUTS;
-    for (int64_t n = 0; n < job->n_out; n += n_n) {
-        tile t = {.job = job, .x_stride = x_stride, .first_n = n};
+    const int64_t n_tiles = (job->n_out + n_n - 1) / n_n;
+    for (int64_t n = 0; n < n_tiles; n++) {
+        tile t = {.job = job, .x_stride = x_stride, .first_n = n, .step_n = n_tiles};
         for (int64_t i = 0; i < n_n; i++) {
-            t.w[i] = w_row(job, n + i, 0);
-            t.scales[i] = w_scales(job, n + i);
+            t.w[i] = w_row(job, n + i * n_tiles, 0);
+            t.scales[i] = w_scales(job, n + i * n_tiles);
         }
         for (int64_t m = 0; m < job->n_rows;) {
             const int64_t left = job->n_rows - m;
