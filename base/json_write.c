@@ -137,6 +137,8 @@ void phx_json_f64(phx_json_writer *w, double value)
             break;
     }
     (void)phx_buf_str(w->buf, text);
+    if (strcmp(text, "-0") == 0) /* a reader would take it for the whole number 0, without sign */
+        (void)phx_buf_str(w->buf, ".0");
 }
 
 void phx_json_bool(phx_json_writer *w, bool value)

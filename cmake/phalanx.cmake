@@ -20,6 +20,11 @@ if(PHX_SANITIZE)
   target_link_options(phx_flags INTERFACE -fsanitize=${PHX_SANITIZE})
 endif()
 
+if(PHX_FUZZ)
+  target_compile_options(phx_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(phx_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
 # phx_library(NAME SOURCES a.c ... LINKS lib ...)
 function(phx_library name)
   cmake_parse_arguments(A "" "" "SOURCES;LINKS" ${ARGN})

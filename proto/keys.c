@@ -49,6 +49,8 @@ static bool take_line(const char *line, size_t n, phx_link_keys *keys)
         const size_t n_name = strlen(fields[i].name);
         if (n != n_name + KEY_CHARS || memcmp(line, fields[i].name, n_name) != 0 || fields[i].to[0])
             continue;
+        if (memchr(line + n_name, 0, KEY_CHARS)) /* the decoder would take what is before it for the key */
+            return false;
         memcpy(fields[i].to, line + n_name, KEY_CHARS);
         fields[i].to[KEY_CHARS] = 0;
         uint8_t raw[32];

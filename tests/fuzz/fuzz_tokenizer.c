@@ -1,0 +1,82 @@
+/* tests/fuzz/fuzz_tokenizer.c - tokenizer.json. Input: the file, and behind a line "---"
+ * tokenizer_config.json and behind another a text to encode. */
+#include "tests/fuzz/demo.h"
+#include "tests/fuzz/fuzz.h"
+
+#include "base/alloc.h"
+
+#define MARK "\n---\n"
+
+static phx_bytes take_part(fuzz_tape *tape)
+{
+    const uint8_t *mark = tape->n ? memmem(tape->ptr, tape->n, MARK, sizeof(MARK) - 1) : NULL;
+    if (!mark)
+        return fuzz_rest(tape);
+    const phx_bytes part = fuzz_take(tape, (size_t)(mark - tape->ptr));
+    (void)fuzz_take(tape, sizeof(MARK) - 1);
+    return part;
+}
+
+static void check_lookups(const phx_tokenizer *tokenizer)
+{
+    const uint32_t n = phx_tokenizer_n_vocab(tokenizer);
+    FUZZ_CHECK(n <= PHX_TOKENIZER_IDS_MAX);
+    for (uint32_t id = 0; id < n + 2 && id < 1000; id++) {
+        phx_str piece = {0};
+        uint32_t back = id;
+        if (!phx_tokenizer_piece(tokenizer, id, &piece))
+            continue;
+        FUZZ_CHECK(id < n);
+        FUZZ_CHECK(piece.n <= PHX_TOKENIZER_PIECE_BYTES_MAX);
+        (void)phx_tokenizer_is_special(tokenizer, id);
+        if (phx_tokenizer_is_added(tokenizer, id) && phx_tokenizer_id_of(tokenizer, piece, &back))
+            FUZZ_CHECK(back < n);
+    }
+    FUZZ_CHECK(phx_tokenizer_bos(tokenizer) == PHX_TOKEN_NONE || phx_tokenizer_bos(tokenizer) < n);
+    FUZZ_CHECK(phx_tokenizer_eos(tokenizer) == PHX_TOKEN_NONE || phx_tokenizer_eos(tokenizer) < n);
+}
+
+/* A vocabulary may lack bytes, then encoding refuses; what it accepts must come back. */
+static void check_encode(const phx_tokenizer *tokenizer, phx_str text, bool parse_added)
+{
+    phx_error err = {0};
+    phx_buf joined;
+    size_t n_ids = 0;
+    uint32_t *ids = phx_alloc(text.n + 2, sizeof(*ids));
+    FUZZ_CHECK(ids != NULL);
+    phx_buf_init(&joined, 1u << 24);
+    const phx_encode_args args = {
+        .text = text, .parse_added = parse_added, .ids = ids, .n_ids_max = text.n + 1};
+    const phx_code rc = phx_tokenizer_encode(tokenizer, &args, &n_ids, &err);
+    if (rc != PHX_OK) {
+        fuzz_check_refusal(rc, &err);
+    } else {
+        fuzz_join_pieces(tokenizer, ids, n_ids, &joined);
+        if (!parse_added)
+            FUZZ_CHECK(phx_str_eq(phx_buf_view(&joined), text));
+    }
+    phx_buf_done(&joined);
+    phx_free(ids);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
+{
+    fuzz_tape tape = {data, n_bytes};
+    phx_tokenizer *tokenizer = NULL;
+    phx_error err = {0};
+    const phx_bytes json = take_part(&tape);
+    const phx_bytes config = take_part(&tape);
+    const phx_str text = fuzz_str(fuzz_rest(&tape));
+    const phx_code rc = phx_tokenizer_parse(json, config, &tokenizer, &err);
+    if (rc != PHX_OK) {
+        fuzz_check_refusal(rc, &err);
+        FUZZ_CHECK(tokenizer == NULL);
+        return 0;
+    }
+    check_lookups(tokenizer);
+    check_encode(tokenizer, phx_str_of("Hello, w\xC3\xB6rld 123"), false);
+    check_encode(tokenizer, text, false);
+    check_encode(tokenizer, text, true);
+    phx_tokenizer_destroy(tokenizer);
+    return 0;
+}
