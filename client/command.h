@@ -29,6 +29,8 @@ phx_command_fn phx_command_serve;
 phx_command_fn phx_command_run;
 phx_command_fn phx_command_chat;
 phx_command_fn phx_command_status;
+phx_command_fn phx_command_logits;
+phx_command_fn phx_command_verify;
 phx_command_fn phx_command_inspect;
 phx_command_fn phx_command_plan;
 phx_command_fn phx_command_synth;

@@ -18,6 +18,8 @@ static const command commands[] = {
     {"run", phx_command_run, "start, answer one prompt, stop"},
     {"chat", phx_command_chat, "a conversation in the terminal"},
     {"status", phx_command_status, "ranks, queue and speed of a running server"},
+    {"logits", phx_command_logits, "logits of every position, as a NumPy file"},
+    {"verify", phx_command_verify, "compare with a golden file, and with level ref"},
     {"plan", phx_command_plan, "bytes per rank and the context that fits; loads nothing"},
     {"inspect", phx_command_inspect, "what a checkpoint holds, and what it lacks"},
     {"synth", phx_command_synth, "write a random checkpoint in the layout of the hub"},
