@@ -203,44 +203,60 @@ static void run_direct(const phx_dots *job)
 
 /* ---- panels: many rows, weights and activations widened block by block ---- */
 
-typedef struct block { /* one stretch of columns of a job, and how it stands in its range */
+#define PIECES_MAX 8
+
+typedef struct piece { /* columns of one chain, and how they stand in their range */
+    int64_t k;         /* first column */
+    int64_t n;         /* columns */
+    int64_t at;        /* where they lie in a panel's rows, followed by zeros up to whole vectors */
+    float *dots;       /* of the range */
+    bool first;        /* the range begins here */
+    bool last;         /* the range ends here */
+} piece;
+
+typedef struct block { /* up to PHX_DOTS_BLOCK columns of a job, widened */
     const phx_dots *job;
-    float *x;    /* [n_rows][n_k] */
-    float *w;    /* [n_out up to PHX_TILE_OUTS][n_k] */
-    phx_vf *acc; /* [n_rows][PHX_DOTS_OUT] running vectors */
-    float *dots; /* of the range */
-    int64_t k;   /* first column */
-    int64_t n_k; /* padded with zeros to PHX_LANES */
-    bool first;  /* nothing is in acc yet */
-    bool last;   /* the range ends here */
+    float *x;    /* [n_rows][PHX_DOTS_BLOCK] */
+    float *w;    /* [n_out up to PHX_TILE_OUTS][PHX_DOTS_BLOCK] */
+    phx_vf *acc; /* [n_rows][PHX_DOTS_OUT] running vectors of the range that is not at its end */
     bool scaled; /* fp8 */
-    float scale[PHX_DOTS_OUT];
+    int64_t width;
+    int64_t n_pieces;
+    piece pieces[PIECES_MAX];
+    float scales[PIECES_MAX][PHX_DOTS_OUT];
 } block;
 
-PHX_ALWAYS void panel_tile(int n_m, const block *b, int64_t m, int64_t n)
+typedef struct cursor { /* the next column to widen */
+    int64_t range;
+    int64_t k;
+} cursor;
+
+PHX_ALWAYS void panel_piece(int n_m, const block *b, int64_t i_piece, int64_t m, int64_t n)
 {
+    const piece *p = &b->pieces[i_piece];
     phx_vf acc[PHX_TILE_ACCS];
     phx_vf *kept = b->acc + m * PHX_DOTS_OUT + n;
-    if (b->first || b->scaled) {
+    if (p->first || b->scaled) {
         phx_tile_zero(acc, n_m * PHX_TILE_OUTS);
     } else {
         PHX_UNROLL(24)
         for (int i = 0; i < n_m * PHX_TILE_OUTS; i++)
             acc[i] = kept[i / PHX_TILE_OUTS * PHX_DOTS_OUT + i % PHX_TILE_OUTS];
     }
-    phx_tile_rows(n_m, b->x + m * b->n_k, b->n_k, b->w + n * b->n_k, b->n_k, b->n_k, acc);
+    phx_tile_rows(n_m, b->x + m * PHX_DOTS_BLOCK + p->at, PHX_DOTS_BLOCK, b->w + n * PHX_DOTS_BLOCK + p->at,
+                  PHX_DOTS_BLOCK, p->n, acc);
     if (b->scaled) {
         PHX_UNROLL(24)
         for (int i = 0; i < n_m * PHX_TILE_OUTS; i++) {
             const phx_vf sum =
-                b->first ? phx_vf_zero() : kept[i / PHX_TILE_OUTS * PHX_DOTS_OUT + i % PHX_TILE_OUTS];
-            acc[i] = phx_vf_fma(acc[i], phx_vf_set(b->scale[n + i % PHX_TILE_OUTS]), sum);
+                p->first ? phx_vf_zero() : kept[i / PHX_TILE_OUTS * PHX_DOTS_OUT + i % PHX_TILE_OUTS];
+            acc[i] = phx_vf_fma(acc[i], phx_vf_set(b->scales[i_piece][n + i % PHX_TILE_OUTS]), sum);
         }
     }
-    if (b->last) {
+    if (p->last) {
         PHX_UNROLL(6)
         for (int i = 0; i < n_m; i++)
-            phx_vf_sum4(&acc[i * PHX_TILE_OUTS], b->dots + (m + i) * PHX_DOTS_OUT + n);
+            phx_vf_sum4(&acc[i * PHX_TILE_OUTS], p->dots + (m + i) * PHX_DOTS_OUT + n);
     } else {
         PHX_UNROLL(24)
         for (int i = 0; i < n_m * PHX_TILE_OUTS; i++)
@@ -248,26 +264,46 @@ PHX_ALWAYS void panel_tile(int n_m, const block *b, int64_t m, int64_t n)
     }
 }
 
-static void pad_row(float *row, int64_t n, int64_t stride)
+PHX_ALWAYS void panel_tile(int n_m, const block *b, int64_t m, int64_t n)
 {
-    for (; n < stride; n++)
+    for (int64_t i = 0; i < b->n_pieces; i++)
+        panel_piece(n_m, b, i, m, n);
+}
+
+static void widen_padded(phx_format format, const void *from, int64_t n, float *row)
+{
+    phx_vf_widen(format, from, n, row);
+    for (; n % PHX_LANES != 0; n++)
         row[n] = 0.0f;
 }
 
-static void widen_block(block *b, int64_t n_k)
+/* Neighbouring pieces without zeros between them are widened in one go. */
+static void widen_pieces(const block *b, int64_t first, int64_t end)
 {
     const phx_dots *job = b->job;
-    for (int64_t m = 0; m < job->n_rows; m++) {
-        float *row = b->x + m * b->n_k;
-        phx_vf_widen(phx_format_of_activation(job->x_dtype), x_row(job, m, b->k), n_k, row);
-        pad_row(row, n_k, b->n_k);
+    const piece *p = &b->pieces[first];
+    const int64_t n = b->pieces[end - 1].k + b->pieces[end - 1].n - p->k;
+    for (int64_t m = 0; m < job->n_rows; m++)
+        widen_padded(phx_format_of_activation(job->x_dtype), x_row(job, m, p->k), n,
+                     b->x + m * PHX_DOTS_BLOCK + p->at);
+    for (int64_t i = 0; i < phx_i64_up(job->n_out, PHX_TILE_OUTS); i++)
+        widen_padded(job->w->format, w_row(job, i, p->k), n, b->w + i * PHX_DOTS_BLOCK + p->at);
+}
+
+static void widen_block(block *b)
+{
+    const phx_dots *job = b->job;
+    for (int64_t first = 0; first < b->n_pieces;) {
+        int64_t end = first + 1;
+        while (end < b->n_pieces && b->pieces[end - 1].n % PHX_LANES == 0 &&
+               b->pieces[end - 1].k + b->pieces[end - 1].n == b->pieces[end].k)
+            end++;
+        widen_pieces(b, first, end);
+        first = end;
     }
-    for (int64_t n = 0; n < phx_i64_up(job->n_out, PHX_TILE_OUTS); n++) {
-        float *row = b->w + n * b->n_k;
-        phx_vf_widen(job->w->format, w_row(job, n, b->k), n_k, row);
-        pad_row(row, n_k, b->n_k);
-        if (b->scaled)
-            b->scale[n] = w_scales(job, n)[(b->k + job->w->col_shift) / 128] * PHX_FP8_FACTOR;
+    for (int64_t i = 0; b->scaled && i < b->n_pieces; i++) {
+        for (int64_t n = 0; n < phx_i64_up(job->n_out, PHX_TILE_OUTS); n++)
+            b->scales[i][n] = w_scales(job, n)[(b->pieces[i].k + job->w->col_shift) / 128] * PHX_FP8_FACTOR;
     }
 }
 
@@ -275,7 +311,7 @@ static void run_block(const block *b)
 {
     const int64_t n_out = phx_i64_up(b->job->n_out, PHX_TILE_OUTS);
     const int64_t n_rows = b->job->n_rows;
-    const int64_t panel = PANEL_BYTES / 4 / b->n_k / PHX_TILE_OUTS * PHX_TILE_OUTS;
+    const int64_t panel = PANEL_BYTES / 4 / b->width / PHX_TILE_OUTS * PHX_TILE_OUTS;
     for (int64_t first = 0; first < n_out; first += panel) {
         const int64_t end = phx_i64_min(first + panel, n_out);
         for (int64_t m = 0; m < n_rows; m += PHX_TILE_ROWS) {
@@ -285,30 +321,53 @@ static void run_block(const block *b)
     }
 }
 
+/* Takes pieces from c on until the block is full or the job at its end. A chain is cut at whole vectors only,
+ * and with scales not at all. */
+static void fill_block(block *b, cursor *c)
+{
+    const phx_dots *job = b->job;
+    b->width = 0;
+    b->n_pieces = 0;
+    while (c->range < job->n_ranges && b->n_pieces < PIECES_MAX && b->width < PHX_DOTS_BLOCK) {
+        const int64_t begin = job->bounds[c->range];
+        const int64_t end = job->bounds[c->range + 1];
+        float *dots = job->dots + c->range * PHX_DOTS_RESULT(job->n_rows);
+        const int64_t chain = chain_end(job->w, c->k, end) - c->k;
+        const int64_t n = phx_i64_min(chain, PHX_DOTS_BLOCK - b->width);
+        if (n < chain && b->scaled)
+            break;
+        if (begin == end)
+            memset(dots, 0, (size_t)PHX_DOTS_RESULT(job->n_rows) * sizeof(float));
+        else
+            b->pieces[b->n_pieces++] = (piece){.k = c->k,
+                                               .n = n,
+                                               .at = b->width,
+                                               .dots = dots,
+                                               .first = c->k == begin,
+                                               .last = c->k + n == end};
+        b->width += phx_i64_up(n, PHX_LANES);
+        c->k += n;
+        if (c->k == end) {
+            c->range++;
+            c->k = c->range < job->n_ranges ? job->bounds[c->range] : 0;
+        }
+    }
+}
+
 static void run_panels(const phx_dots *job)
 {
     uint8_t *scratch = job->scratch;
-    for (int64_t range = 0; range < job->n_ranges; range++) {
-        const int64_t begin = job->bounds[range];
-        const int64_t end = job->bounds[range + 1];
-        float *dots = job->dots + range * PHX_DOTS_RESULT(job->n_rows);
-        if (begin == end)
-            memset(dots, 0, (size_t)PHX_DOTS_RESULT(job->n_rows) * sizeof(float));
-        for (int64_t k = begin; k < end;) {
-            const int64_t stop = phx_i64_min(chain_end(job->w, k, end), k + PHX_DOTS_BLOCK);
-            block b = {.job = job,
-                       .x = (float *)(void *)scratch,
-                       .w = (float *)(void *)(scratch + PHX_DOTS_X_BYTES),
-                       .acc = (phx_vf *)(void *)(scratch + PHX_DOTS_X_BYTES + PHX_DOTS_W_BYTES),
-                       .dots = dots,
-                       .k = k,
-                       .n_k = phx_i64_up(stop - k, PHX_LANES),
-                       .first = k == begin,
-                       .last = stop == end,
-                       .scaled = job->w->format == PHX_FORMAT_FP8_BLOCK};
-            widen_block(&b, stop - k);
+    block b = {.job = job,
+               .x = (float *)(void *)scratch,
+               .w = (float *)(void *)(scratch + PHX_DOTS_X_BYTES),
+               .acc = (phx_vf *)(void *)(scratch + PHX_DOTS_X_BYTES + PHX_DOTS_W_BYTES),
+               .scaled = job->w->format == PHX_FORMAT_FP8_BLOCK};
+    cursor c = {.range = 0, .k = job->bounds[0]};
+    while (c.range < job->n_ranges) {
+        fill_block(&b, &c);
+        if (b.n_pieces > 0) {
+            widen_block(&b);
             run_block(&b);
-            k = stop;
         }
     }
 }
