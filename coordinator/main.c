@@ -400,6 +400,7 @@ static phx_code watch_for_the_end(coordinator *c, phx_error *err)
         return PHX_FAIL(err, PHX_ERR_INVALID, "--lifeline-fd '%s' is not a descriptor", c->lifeline);
     c->lifeline_fd = (int)fd;
     (void)fcntl(c->lifeline_fd, F_SETFD, FD_CLOEXEC); /* children must not keep it open */
+    (void)fcntl(c->lifeline_fd, F_SETFL, fcntl(c->lifeline_fd, F_GETFL) | O_NONBLOCK);
     const phx_loop_watch_spec spec = {c->lifeline_fd, on_lifeline, c};
     return phx_loop_watch_create(c->loop, &spec, &c->lifeline_watch, err);
 }

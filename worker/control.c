@@ -220,7 +220,8 @@ static void stop(control *c)
     atomic_store(&c->rank->load.stop, true);
     phx_mailbox_close(c->rank->inbox);
     phx_mailbox_close(c->rank->outbox);
-    phx_comm *comm = atomic_load(&c->rank->comm);
+    /* A compute thread that has ended needs no abort, and peers may still be finishing the last step. */
+    phx_comm *comm = c->drained_us ? NULL : atomic_load(&c->rank->comm);
     if (comm)
         phx_comm_abort(comm);
 }

@@ -11,8 +11,8 @@
 #include "base/status.h"
 
 /* Words that a template may use: {n} ranks, {hosts} as given, {worker} the program with all its arguments. */
-#define PHX_LAUNCH_MPIRUN       "mpirun -n {n} {worker}"
-#define PHX_LAUNCH_MPIRUN_HOSTS "mpirun -n {n} --host {hosts} {worker}"
+#define PHX_LAUNCH_MPIRUN       "mpirun -q -n {n} {worker}"
+#define PHX_LAUNCH_MPIRUN_HOSTS "mpirun -q -n {n} --host {hosts} {worker}"
 
 typedef struct phx_launch_spec {
     const char *worker_path;   /* of phalanx-worker */
