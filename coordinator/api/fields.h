@@ -77,18 +77,31 @@ bool phx_api_request_read(phx_bytes body, uint32_t where, const phx_model_text *
 void phx_api_request_done(phx_api_request *request);
 
 /* Readers of fields_read.c, for the table. */
-#define PHX_API_READERS(X)                                                                              \
-    X(model)                                                                                            \
-    X(messages)                                                                                         \
-    X(tools)                                                                                            \
-    X(tool_choice)                                                                                      \
-    X(prompt)                                                                                           \
-    X(temperature)                                                                                      \
-    X(top_p)                                                                                            \
-    X(min_p) X(top_k) X(presence_penalty) X(frequency_penalty) X(repetition_penalty) X(seed) X(n)       \
-        X(logit_bias) X(logprobs) X(top_logprobs) X(stop) X(stop_token_ids) X(ignore_eos) X(max_tokens) \
-            X(max_completion_tokens) X(stream) X(stream_options) X(echo) X(add_special_tokens)          \
-                X(chat_template_kwargs) X(thinking) X(reasoning_effort)
+#define PHX_API_READERS(X)   \
+    X(model)                 \
+    X(messages)              \
+    X(tools)                 \
+    X(tool_choice)           \
+    X(prompt)                \
+    X(temperature)           \
+    X(top_p)                 \
+    X(min_p)                 \
+    X(top_k)                 \
+    X(presence_penalty)      \
+    X(frequency_penalty)     \
+    X(repetition_penalty)    \
+    X(seed)                  \
+    X(n)                     \
+    X(logit_bias)            \
+    X(logprobs)              \
+    X(top_logprobs)          \
+    X(stop)                  \
+    X(stop_token_ids)        \
+    X(ignore_eos)            \
+    X(max_tokens)            \
+    X(max_completion_tokens) \
+    X(stream)                \
+    X(stream_options) X(echo) X(add_special_tokens) X(chat_template_kwargs) X(thinking) X(reasoning_effort)
 #define X(name) phx_api_reader phx_api_read_##name;
 PHX_API_READERS(X)
 #undef X
