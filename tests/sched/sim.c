@@ -156,6 +156,8 @@ static void make_prompt(sim *s, known_request *known, uint32_t n_max)
     const uint32_t *text = s->texts[below(s, N_TEXTS)];
     for (uint32_t i = 0; i < n_prompt; i++)
         known->tokens[i] = i < n_shared ? text[i] : below(s, n_vocab);
+    if (one_in(s, 4)) /* equal blocks after different starts */
+        known->tokens[below(s, n_prompt < 20 ? n_prompt : 20)] = below(s, n_vocab);
     known->request.n_prompt = n_prompt;
     known->request.prompt = known->tokens;
 }

@@ -377,28 +377,31 @@ static void test_wrong_results(void **state)
     phx_sched_destroy(sched);
 }
 
-/* The newest gives way to the oldest, comes back from prompt + outputs, and nothing is said twice. */
+/* The newest gives way to the oldest, comes back first, from prompt + outputs, and nothing is said
+ * twice. */
 static void test_preemption_and_loss(void **state)
 {
     (void)state;
     phx_sched_config config = small;
     config.limits.n_blocks = 3;
+    config.limits.n_slots = 2;
     config.n_in_flight_max = 1;
     phx_sched *sched = create(&config);
-    uint64_t id_of_slot[4] = {0};
+    uint64_t id_of_slot[2] = {0};
     phx_sched_event event;
-    uint32_t n_tokens[3] = {0};
-    for (uint64_t id = 1; id <= 2; id++) {
+    uint32_t n_tokens[4] = {0}, n_opens[4] = {0};
+    for (uint64_t id = 1; id <= 3; id++) {
         const phx_sched_request request = request_of(id, (uint32_t)(id == 1 ? 30 : 4), 100);
         assert_int_equal(submit(sched, &request), PHX_OK);
     }
     bool lost = false;
-    uint32_t n_reopened = 0;
     const phx_step_plan *plan;
     while ((plan = phx_sched_tick(sched, 0)) != NULL) {
         for (uint32_t i = 0; i < plan->n_opens; i++) {
             const uint64_t id = plan->opens[i].request_id;
-            n_reopened += n_tokens[id] != 0;
+            n_opens[id]++;
+            if (id == 3) /* the last to come: nobody may be left behind */
+                assert_int_equal(phx_sched_count(sched).n_queued, 0);
             assert_int_equal(plan->opens[i].n_prompt, id == 1 ? 30 : 4);
             id_of_slot[plan->opens[i].slot] = id;
         }
@@ -409,14 +412,16 @@ static void test_preemption_and_loss(void **state)
         if (!lost && n_tokens[1] == 20) {
             lost = true;
             phx_sched_group_lost(sched, true);
-            assert_int_equal(phx_sched_count(sched).n_queued, 2);
+            assert_int_equal(phx_sched_count(sched).n_queued, 3);
             assert_int_equal(phx_sched_count(sched).n_blocks_used, 0);
         }
     }
     assert_int_equal(n_tokens[1], 100);
     assert_int_equal(n_tokens[2], 100);
+    assert_int_equal(n_tokens[3], 100);
+    assert_int_equal(n_opens[1], 2); /* at first and after the loss, never preempted */
+    assert_true(n_opens[2] >= 3);
     assert_true(phx_sched_count(sched).n_preempted >= 1);
-    assert_true(n_reopened >= 3);
     phx_sched_destroy(sched);
 }
 
