@@ -9,7 +9,8 @@
 #include "client/judge.h"
 
 #define TEXT_BYTES_MAX (16u << 20)
-#define LEVELS_MASK    (PHX_CAPTURE_LOGITS | PHX_CAPTURE_TOPK | PHX_CAPTURE_INDEX_SCORES | PHX_CAPTURE_EXPERTS)
+static const uint32_t levels_mask =
+    PHX_CAPTURE_LOGITS | PHX_CAPTURE_TOPK | PHX_CAPTURE_INDEX_SCORES | PHX_CAPTURE_EXPERTS;
 
 typedef struct verify {
     const phx_env *env;
@@ -97,7 +98,7 @@ out:
 
 static phx_code capture_levels(phx_client *client, verify *v, phx_capture **ret_capture, phx_error *err)
 {
-    const phx_capture_request request = {.ids = v->golden.ids, .n_ids = v->golden.n_ids, .mask = LEVELS_MASK};
+    const phx_capture_request request = {.ids = v->golden.ids, .n_ids = v->golden.n_ids, .mask = levels_mask};
     return phx_capture_run(client, &v->interrupt, &request, ret_capture, err);
 }
 

@@ -198,34 +198,12 @@ static phx_code find_captured(const phx_st_tensor *tensor, const rule *r, const 
 static phx_code add_kl(const char *name, const phx_divergence *d, const phx_kl_bounds *bounds,
                        phx_findings *findings, phx_error *err);
 
-static phx_code judge_tensor(const phx_golden *golden, const variant *v, const phx_st_tensor *tensor,
-                             const phx_capture *capture, phx_findings *findings, phx_error *err)
+/* By elements. */
+static phx_code judge_elements(double logit_atol, const char *name, const rule *r, const phx_captured *got,
+                               const void *expected, phx_findings *findings, phx_error *err)
 {
-    char name[64];
-    const rule *r = find_rule(tensor->name);
-    const char *why = why_not(v, tensor->name, r);
-    const phx_captured *got = NULL;
-    void *expected = NULL;
+    const double bound = r->bound > 0 ? r->bound : r->dtype == PHX_F32 ? logit_atol : 0;
     phx_verdict verdict;
-    if (why) {
-        const phx_finding f = not_checked(tensor->name, why);
-        return add(findings, &f, err);
-    }
-    (void)phx_str_copy(name, sizeof(name), tensor->name);
-    phx_code rc = find_captured(tensor, r, capture, &got, err);
-    if (rc == PHX_OK)
-        rc = phx_golden_read(golden, tensor, &expected, err);
-    if (rc != PHX_OK)
-        goto out;
-    if (!v->elements) {
-        phx_divergence d;
-        const phx_kl_bounds bounds = phx_kl_bounds_golden(&golden->kl);
-        rc = phx_compare_kl(got->values, expected, got->n_rows, got->n_cols, &d, err);
-        if (rc == PHX_OK)
-            rc = add_kl(name, &d, golden->has_kl ? &bounds : NULL, findings, err);
-        goto out;
-    }
-    const double bound = r->bound > 0 ? r->bound : r->dtype == PHX_F32 ? golden->logit_atol : 0;
     if (r->dtype == PHX_F32)
         verdict = phx_compare_f32(&(phx_compare_f32_args){.got = got->values,
                                                           .expected = expected,
@@ -237,8 +215,38 @@ static phx_code judge_tensor(const phx_golden *golden, const variant *v, const p
         verdict = phx_compare_i32(
             &(phx_compare_i32_args){got->values, expected, (int64_t)got->n_rows, (int64_t)got->n_cols});
     const phx_finding f = finding_of(name, r->text, &verdict, bound);
-    rc = add(findings, &f, err);
-out:
+    return add(findings, &f, err);
+}
+
+static phx_code judge_divergence(const phx_golden *golden, const char *name, const phx_captured *got,
+                                 const void *expected, phx_findings *findings, phx_error *err)
+{
+    phx_divergence d;
+    const phx_kl_bounds bounds = phx_kl_bounds_golden(&golden->kl);
+    const phx_code rc = phx_compare_kl(got->values, expected, got->n_rows, got->n_cols, &d, err);
+    return rc == PHX_OK ? add_kl(name, &d, golden->has_kl ? &bounds : NULL, findings, err) : rc;
+}
+
+static phx_code judge_tensor(const phx_golden *golden, const variant *v, const phx_st_tensor *tensor,
+                             const phx_capture *capture, phx_findings *findings, phx_error *err)
+{
+    char name[64];
+    const rule *r = find_rule(tensor->name);
+    const char *why = why_not(v, tensor->name, r);
+    const phx_captured *got = NULL;
+    void *expected = NULL;
+    if (why) {
+        const phx_finding f = not_checked(tensor->name, why);
+        return add(findings, &f, err);
+    }
+    (void)phx_str_copy(name, sizeof(name), tensor->name);
+    phx_code rc = find_captured(tensor, r, capture, &got, err);
+    if (rc == PHX_OK)
+        rc = phx_golden_read(golden, tensor, &expected, err);
+    if (rc == PHX_OK && v->elements)
+        rc = judge_elements(golden->logit_atol, name, r, got, expected, findings, err);
+    else if (rc == PHX_OK)
+        rc = judge_divergence(golden, name, got, expected, findings, err);
     phx_free(expected);
     return rc;
 }
