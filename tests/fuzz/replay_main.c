@@ -108,30 +108,44 @@ static void load_file(fuzz_set *seeds, const char *path)
     phx_buf_done(&text);
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const fuzz_item *x = a;
+    const fuzz_item *y = b;
+    return strcmp((const char *)x->ptr, (const char *)y->ptr);
+}
+
 /* Names sorted, so that the numbers of mutations mean the same on every file system. */
+static void load_folder(fuzz_set *seeds, const char *path)
+{
+    fuzz_set names = {0};
+    DIR *dir = opendir(path);
+    FUZZ_CHECK(dir != NULL);
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        char name[4096];
+        const int n = snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
+        if (entry->d_name[0] != '.')
+            FUZZ_CHECK(fuzz_set_add(&names, (phx_bytes){(const uint8_t *)name, (size_t)n}) == PHX_OK);
+    }
+    (void)closedir(dir);
+    if (names.n_items > 0)
+        qsort(names.items, names.n_items, sizeof(names.items[0]), by_name);
+    for (size_t i = 0; i < names.n_items; i++)
+        load_file(seeds, (const char *)names.items[i].ptr);
+    fuzz_set_done(&names);
+}
+
 static void load_path(fuzz_set *seeds, const char *path)
 {
     struct stat st;
-    struct dirent **entries = NULL;
-    char name[4096];
     if (stat(path, &st) != 0) {
         (void)fprintf(stderr, "fuzz: cannot read '%s': %s\n", path, strerror(errno));
         exit(2);
     }
-    if (!S_ISDIR(st.st_mode)) {
+    if (S_ISDIR(st.st_mode))
+        load_folder(seeds, path);
+    else
         load_file(seeds, path);
-        return;
-    }
-    const int n = scandir(path, &entries, NULL, alphasort);
-    FUZZ_CHECK(n >= 0);
-    for (int i = 0; i < n; i++) {
-        if (entries[i]->d_name[0] != '.') {
-            (void)snprintf(name, sizeof(name), "%s/%s", path, entries[i]->d_name);
-            load_file(seeds, name);
-        }
-        free(entries[i]); /* scandir's own */
-    }
-    free(entries);
 }
 
 /* Only calls that are safe inside a handler. */
@@ -173,7 +187,7 @@ static void watch(void)
 /* In memory of exactly its size, so that a sanitizer sees the first byte behind it. */
 static void run_input(phx_bytes input)
 {
-    uint8_t *copy = malloc(input.n ? input.n : 1);
+    uint8_t *copy = phx_alloc(input.n, 1);
     FUZZ_CHECK(copy != NULL);
     if (input.n)
         memcpy(copy, input.ptr, input.n);
@@ -184,7 +198,7 @@ static void run_input(phx_bytes input)
     (void)LLVMFuzzerTestOneInput(copy, input.n);
     FUZZ_CHECK(phx_alloc_count().n_live == n_live); /* nothing leaks */
     now.ptr = NULL;
-    free(copy);
+    phx_free(copy);
 }
 
 static uint64_t run_mutations(const fuzz_source *source, const arguments *args)
