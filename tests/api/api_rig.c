@@ -29,6 +29,12 @@ const char *api_rig_demo(void)
     exit(77);
 }
 
+static void on_drain(void *user, uint32_t timeout_ms)
+{
+    const api_rig *r = user;
+    r->drain(r->drain_user, timeout_ms);
+}
+
 void api_rig_open(api_rig *r)
 {
     char file[4200];
@@ -49,7 +55,8 @@ void api_rig_open(api_rig *r)
         fail_msg("%s", err.text);
     r->engine = fake_engine_create(r->web.loop);
     r->engine->plan = r->plan;
-    const phx_api_options options = {.loop = r->web.loop, .engine = r->engine, .text = &r->text};
+    const phx_api_options options = {
+        .loop = r->web.loop, .engine = r->engine, .text = &r->text, .drain = on_drain, .drain_user = r};
     assert_int_equal(phx_api_create(&options, &r->api, &err), PHX_OK);
     const phx_http_route *routes = phx_api_routes(r->api, &n_routes);
     const phx_http_options http = {

@@ -15,7 +15,9 @@ typedef struct api_rig {
     phx_plan *plan;
     phx_model_text text;
     phx_api *api;
-    phx_json *greedy; /* expected_greedy.json */
+    phx_json *greedy;                               /* expected_greedy.json */
+    void (*drain)(void *user, uint32_t timeout_ms); /* the Drain method comes here, when set */
+    void *drain_user;
     uint64_t n_live_before;
 } api_rig;
 

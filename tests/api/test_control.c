@@ -1,0 +1,464 @@
+/* tests/api/test_control.c - the control service over a Unix socket: with the client library in a child
+ * process (it waits by itself), and with a bare link where the test must see frames. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "client/control_client.h"
+#include "proto/link.h"
+#include "tests/api/api_rig.h"
+
+#define CHAT "{\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]}"
+
+enum { PATIENCE_US = 10 * 1000 * 1000 };
+
+typedef struct scene {
+    api_rig r;
+    char dir[64];
+    char address[128];
+    phx_link *client; /* bare */
+    uint64_t n_drains;
+} scene;
+
+static void on_drain(void *user, uint32_t timeout_ms)
+{
+    scene *s = user;
+    assert_int_equal(timeout_ms, 77);
+    s->n_drains++;
+}
+
+static void open_scene(scene *s)
+{
+    phx_link *link = NULL;
+    phx_error err = {0};
+    *s = (scene){0};
+    api_rig_open(&s->r);
+    (void)snprintf(s->dir, sizeof(s->dir), "/tmp/phx_api_XXXXXX");
+    assert_non_null(mkdtemp(s->dir));
+    (void)snprintf(s->address, sizeof(s->address), "ipc://%s/control", s->dir);
+    if (phx_link_bind(s->address, NULL, &link, &err) != PHX_OK ||
+        phx_api_serve_control(s->r.api, link, &err) != PHX_OK)
+        fail_msg("%s", err.text);
+}
+
+static void close_scene(scene *s)
+{
+    char path[160];
+    phx_link_close(s->client);
+    api_rig_close(&s->r);
+    (void)snprintf(path, sizeof(path), "%s/control", s->dir);
+    (void)unlink(path);
+    assert_int_equal(rmdir(s->dir), 0);
+}
+
+/* ---------------------------------------------------------------- the client library, in a child */
+
+/* Steps the loop until the child has ended; it must have ended with 0. */
+static void await_child(scene *s, pid_t child)
+{
+    int status = 0;
+    const uint64_t start_us = phx_clock_us();
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        assert_int_equal(phx_loop_step(s->r.web.loop, 1000, NULL), PHX_OK);
+        if (phx_clock_us() - start_us > PATIENCE_US) {
+            (void)kill(child, SIGKILL);
+            fail_msg("the client does not end");
+        }
+    }
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        fail_msg("the client failed at line %d", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
+/* In the child: the line's number, less than 256, tells what went wrong. */
+#define EXPECT(what)         \
+    do {                     \
+        if (!(what))         \
+            _exit(__LINE__ % 255 + 1); \
+    } while (0)
+
+typedef struct gathered {
+    char text[1024];
+    char finish[32];
+    uint32_t n_ids;
+    uint32_t n_parts;
+    uint32_t n_completion;
+    uint32_t n_top;
+} gathered;
+
+static phx_code gather(phx_client *c, uint64_t call, gathered *g)
+{
+    const Phalanx__GenerateEvent *e = NULL;
+    phx_code rc = PHX_OK;
+    while ((rc = phx_client_next(c, call, NULL, NULL, &e, NULL)) == PHX_OK && e) {
+        g->n_ids += (uint32_t)e->n_token_ids;
+        g->n_parts += e->capture != NULL;
+        g->n_top += (uint32_t)e->n_top;
+        (void)strncat(g->text, e->text, sizeof(g->text) - strlen(g->text) - 1);
+        if (e->finish_reason[0]) {
+            (void)snprintf(g->finish, sizeof(g->finish), "%s", e->finish_reason);
+            g->n_completion = e->n_completion_tokens;
+        }
+    }
+    return rc;
+}
+
+static void child_generates(const char *address)
+{
+    phx_client *c = NULL;
+    uint64_t call = 0;
+    gathered g = {0};
+    char text[] = "Hello", chat[] = CHAT, bad[] = "{\"messages\":7}";
+    EXPECT(phx_client_connect(address, NULL, &c, NULL) == PHX_OK);
+    Phalanx__GenerateRequest request = PHALANX__GENERATE_REQUEST__INIT;
+    request.prompt_case = PHALANX__GENERATE_REQUEST__PROMPT_CHAT_JSON;
+    request.chat_json = chat;
+    EXPECT(phx_client_generate(c, &request, 5000, &call, NULL) == PHX_OK);
+    EXPECT(gather(c, call, &g) == PHX_OK);
+    EXPECT(strcmp(g.text, "The capital of France is Paris.") == 0);
+    EXPECT(strcmp(g.finish, "stop") == 0 && g.n_ids == 10 && g.n_completion == 11);
+
+    Phalanx__Sampling sampling = PHALANX__SAMPLING__INIT;
+    sampling.top_p = sampling.repetition_penalty = 1;
+    sampling.logprobs = true;
+    sampling.n_top_logprobs = 2;
+    g = (gathered){0};
+    request.prompt_case = PHALANX__GENERATE_REQUEST__PROMPT_TEXT;
+    request.text = text;
+    request.sampling = &sampling;
+    request.max_tokens = 4;
+    EXPECT(phx_client_generate(c, &request, 5000, &call, NULL) == PHX_OK);
+    EXPECT(gather(c, call, &g) == PHX_OK);
+    EXPECT(strcmp(g.finish, "length") == 0 && g.n_ids == 4 && g.n_top == 8);
+
+    request.prompt_case = PHALANX__GENERATE_REQUEST__PROMPT_CHAT_JSON;
+    request.chat_json = bad;
+    EXPECT(phx_client_generate(c, &request, 5000, &call, NULL) == PHX_OK);
+    EXPECT(gather(c, call, &g) == PHX_ERR_INVALID);
+
+    uint32_t ids[] = {0, 1908, 329};
+    Phalanx__TokenIds list = PHALANX__TOKEN_IDS__INIT;
+    list.ids = ids;
+    list.n_ids = 3;
+    g = (gathered){0};
+    request.prompt_case = PHALANX__GENERATE_REQUEST__PROMPT_TOKEN_IDS;
+    request.token_ids = &list;
+    request.sampling = NULL;
+    request.max_tokens = 0;
+    request.capture = PHX_CAPTURE_LOGITS;
+    EXPECT(phx_client_generate(c, &request, 5000, &call, NULL) == PHX_OK);
+    EXPECT(gather(c, call, &g) == PHX_OK);
+    EXPECT(g.n_parts == 5 && g.n_ids == 0 && strcmp(g.finish, "stop") == 0);
+    phx_client_close(c);
+}
+
+static void child_asks(const char *address)
+{
+    phx_client *c = NULL;
+    Phalanx__ServerFrame *reply = NULL;
+    EXPECT(phx_client_connect(address, NULL, &c, NULL) == PHX_OK);
+    Phalanx__StatusRequest status = PHALANX__STATUS_REQUEST__INIT;
+    Phalanx__ClientFrame frame = PHALANX__CLIENT_FRAME__INIT;
+    frame.body_case = PHALANX__CLIENT_FRAME__BODY_STATUS;
+    frame.status = &status;
+    EXPECT(phx_client_call(c, &frame, 5000, &reply, NULL) == PHX_OK);
+    EXPECT(strcmp(reply->status_reply->model, "demo") == 0);
+    EXPECT(strcmp(reply->status_reply->state, "ready") == 0);
+    EXPECT(reply->status_reply->epoch == 3 && reply->status_reply->n_context > 0);
+    EXPECT(strncmp(reply->status_reply->numerics, "profile=serving", 15) == 0);
+    phx_server_frame_free(reply);
+
+    Phalanx__PlanRequest plan = PHALANX__PLAN_REQUEST__INIT;
+    frame = (Phalanx__ClientFrame)PHALANX__CLIENT_FRAME__INIT;
+    frame.body_case = PHALANX__CLIENT_FRAME__BODY_PLAN;
+    frame.plan = &plan;
+    EXPECT(phx_client_call(c, &frame, 5000, &reply, NULL) == PHX_OK);
+    EXPECT(strstr(reply->plan->text, "weights") && reply->plan->json[0] == '{');
+    phx_server_frame_free(reply);
+
+    Phalanx__DrainRequest drain = PHALANX__DRAIN_REQUEST__INIT;
+    drain.timeout_ms = 77;
+    frame = (Phalanx__ClientFrame)PHALANX__CLIENT_FRAME__INIT;
+    frame.body_case = PHALANX__CLIENT_FRAME__BODY_DRAIN;
+    frame.drain = &drain;
+    EXPECT(phx_client_call(c, &frame, 5000, &reply, NULL) == PHX_OK);
+    phx_server_frame_free(reply);
+    phx_client_close(c);
+}
+
+static bool refuse_to_wait(void *user)
+{
+    (void)user;
+    return false;
+}
+
+/* Cancels while the engine holds, then waits for a deadline. */
+static void child_gives_up(const char *address)
+{
+    phx_client *c = NULL;
+    uint64_t call = 0;
+    char text[] = "Hello";
+    gathered g = {0};
+    const Phalanx__GenerateEvent *e = NULL;
+    Phalanx__GenerateRequest request = PHALANX__GENERATE_REQUEST__INIT;
+    request.prompt_case = PHALANX__GENERATE_REQUEST__PROMPT_TEXT;
+    request.text = text;
+    EXPECT(phx_client_connect(address, NULL, &c, NULL) == PHX_OK);
+    EXPECT(phx_client_generate(c, &request, 0, &call, NULL) == PHX_OK);
+    EXPECT(phx_client_cancel(c, call, NULL) == PHX_OK);
+    EXPECT(gather(c, call, &g) == PHX_ERR_CANCELLED);
+    EXPECT(strcmp(g.finish, "cancelled") == 0);
+    EXPECT(phx_client_generate(c, &request, 50, &call, NULL) == PHX_OK);
+    EXPECT(gather(c, call, &g) == PHX_ERR_DEADLINE);
+    EXPECT(phx_client_generate(c, &request, 0, &call, NULL) == PHX_OK);
+    EXPECT(phx_client_next(c, call, refuse_to_wait, NULL, &e, NULL) == PHX_ERR_CANCELLED);
+    phx_client_close(c);
+}
+
+static pid_t spawn(scene *s, void (*child)(const char *address))
+{
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        child(s->address);
+        _exit(0);
+    }
+    return pid;
+}
+
+static void test_generate(void **state)
+{
+    (void)state;
+    scene s;
+    open_scene(&s);
+    await_child(&s, spawn(&s, child_generates));
+    close_scene(&s);
+}
+
+static void test_unary(void **state)
+{
+    (void)state;
+    scene s;
+    open_scene(&s);
+    s.r.drain = on_drain;
+    s.r.drain_user = &s;
+    await_child(&s, spawn(&s, child_asks));
+    assert_int_equal(s.n_drains, 1);
+    close_scene(&s);
+}
+
+static void test_giving_up(void **state)
+{
+    (void)state;
+    scene s;
+    open_scene(&s);
+    s.r.engine->holds = true;
+    await_child(&s, spawn(&s, child_gives_up));
+    const uint64_t start_us = phx_clock_us();
+    while (fake_engine_n_living(s.r.engine) > 0) {
+        assert_int_equal(phx_loop_step(s.r.web.loop, 1000, NULL), PHX_OK);
+        assert_true(phx_clock_us() - start_us < PATIENCE_US);
+    }
+    close_scene(&s);
+}
+
+/* ---------------------------------------------------------------- frames */
+
+static void connect_bare(scene *s)
+{
+    phx_error err = {0}; /* the handshake is made by the library's own threads, so this may block */
+    if (phx_link_connect(s->address, NULL, NULL, &s->client, &err) != PHX_OK)
+        fail_msg("%s", err.text);
+}
+
+static void send_generate(scene *s, uint64_t call_id, uint32_t capture)
+{
+    char text[] = "Hello";
+    Phalanx__Sampling sampling = PHALANX__SAMPLING__INIT;
+    Phalanx__GenerateRequest request = PHALANX__GENERATE_REQUEST__INIT;
+    Phalanx__ClientFrame frame = PHALANX__CLIENT_FRAME__INIT;
+    phx_buf wire;
+    sampling.top_p = sampling.repetition_penalty = 1;
+    request.sampling = &sampling;
+    request.prompt_case = PHALANX__GENERATE_REQUEST__PROMPT_TEXT;
+    request.text = text;
+    request.capture = capture;
+    frame.call_id = call_id;
+    frame.body_case = PHALANX__CLIENT_FRAME__BODY_GENERATE;
+    frame.generate = &request;
+    phx_buf_init(&wire, PHX_LINK_MESSAGE_MAX);
+    assert_int_equal(phx_message_encode(&frame.base, &wire, NULL), PHX_OK);
+    assert_int_equal(phx_link_send(s->client, NULL, (phx_bytes){(const uint8_t *)wire.ptr, wire.n}, NULL),
+                     PHX_OK);
+    phx_buf_done(&wire);
+}
+
+static void send_credit(scene *s, uint64_t call_id, uint32_t n)
+{
+    Phalanx__CaptureCredit credit = PHALANX__CAPTURE_CREDIT__INIT;
+    Phalanx__ClientFrame frame = PHALANX__CLIENT_FRAME__INIT;
+    phx_buf wire;
+    credit.n_parts = n;
+    frame.call_id = call_id;
+    frame.body_case = PHALANX__CLIENT_FRAME__BODY_CREDIT;
+    frame.credit = &credit;
+    phx_buf_init(&wire, PHX_LINK_MESSAGE_MAX);
+    assert_int_equal(phx_message_encode(&frame.base, &wire, NULL), PHX_OK);
+    assert_int_equal(phx_link_send(s->client, NULL, (phx_bytes){(const uint8_t *)wire.ptr, wire.n}, NULL),
+                     PHX_OK);
+    phx_buf_done(&wire);
+}
+
+static Phalanx__ServerFrame *await_frame(scene *s)
+{
+    phx_buf wire;
+    Phalanx__ServerFrame *frame = NULL;
+    const uint64_t start_us = phx_clock_us();
+    phx_buf_init(&wire, PHX_LINK_MESSAGE_MAX);
+    while (phx_link_receive(s->client, NULL, &wire, NULL) != PHX_OK) {
+        assert_int_equal(phx_loop_step(s->r.web.loop, 1000, NULL), PHX_OK);
+        assert_true(phx_clock_us() - start_us < PATIENCE_US);
+    }
+    assert_int_equal(phx_server_frame_decode((phx_bytes){(const uint8_t *)wire.ptr, wire.n}, &frame, NULL),
+                     PHX_OK);
+    phx_buf_done(&wire);
+    return frame;
+}
+
+/* Parts come as credit is given, never more. */
+static void test_credit(void **state)
+{
+    (void)state;
+    scene s;
+    open_scene(&s);
+    connect_bare(&s);
+    send_generate(&s, 9, PHX_CAPTURE_LOGITS);
+    send_credit(&s, 9, 2);
+    for (int i = 0; i < 5; i++) {
+        Phalanx__ServerFrame *frame = await_frame(&s);
+        assert_int_equal(frame->call_id, 9);
+        assert_non_null(frame->event);
+        assert_non_null(frame->event->capture);
+        assert_int_equal(frame->event->capture->row_first, i);
+        assert_int_equal(frame->event->capture->request_id, 0);
+        phx_server_frame_free(frame);
+        if (i == 1) {
+            for (int k = 0; k < 50; k++)
+                assert_int_equal(phx_loop_step(s.r.web.loop, 1000, NULL), PHX_OK);
+            assert_int_equal(s.r.engine->living[0].n_parts, 3); /* out of credit */
+            send_credit(&s, 9, 3);
+        }
+    }
+    Phalanx__ServerFrame *frame = await_frame(&s);
+    assert_string_equal(frame->event->finish_reason, "stop");
+    phx_server_frame_free(frame);
+    frame = await_frame(&s);
+    assert_true(frame->end);
+    assert_int_equal(frame->status, PHALANX__GRPC_STATUS__GRPC_OK);
+    phx_server_frame_free(frame);
+    close_scene(&s);
+}
+
+/* Each failure has its status. */
+static void test_statuses(void **state)
+{
+    (void)state;
+    static const phx_code cases[] = {PHX_ERR_BUSY, PHX_ERR_TOO_LONG, PHX_ERR_UNAVAILABLE, PHX_ERR_NOMEM};
+    scene s;
+    open_scene(&s);
+    connect_bare(&s);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        s.r.engine->refuse = cases[i];
+        send_generate(&s, i + 1, 0);
+        Phalanx__ServerFrame *frame = await_frame(&s);
+        assert_true(frame->end);
+        assert_int_equal(frame->call_id, i + 1);
+        assert_int_equal(frame->status, phx_grpc_of_code(cases[i]));
+        assert_string_equal(frame->message, "refused by the test");
+        phx_server_frame_free(frame);
+    }
+    /* An id that runs already. */
+    s.r.engine->refuse = PHX_OK;
+    s.r.engine->holds = true;
+    send_generate(&s, 50, 0);
+    send_generate(&s, 50, 0);
+    Phalanx__ServerFrame *frame = await_frame(&s);
+    assert_true(frame->end);
+    assert_int_equal(frame->status, PHALANX__GRPC_STATUS__GRPC_INVALID_ARGUMENT);
+    phx_server_frame_free(frame);
+    assert_int_equal(s.r.engine->n_submitted, 1);
+    /* A group that fails in the middle. */
+    s.r.engine->holds = false;
+    s.r.engine->fail_after = 1;
+    do {
+        frame = await_frame(&s);
+        if (!frame->end)
+            phx_server_frame_free(frame);
+    } while (!frame->end);
+    assert_int_equal(frame->status, phx_grpc_of_code(PHX_ERR_PEER_LOST));
+    assert_non_null(strstr(frame->message, "rank 1"));
+    phx_server_frame_free(frame);
+    close_scene(&s);
+}
+
+/* A client that vanished while its call waits: the next probe finds out, the engine is told. */
+static void test_vanished(void **state)
+{
+    (void)state;
+    scene s;
+    open_scene(&s);
+    connect_bare(&s);
+    s.r.engine->holds = true;
+    send_generate(&s, 1, 0);
+    send_generate(&s, 2, 0);
+    const uint64_t start_us = phx_clock_us();
+    while (s.r.engine->n_submitted < 2) {
+        assert_int_equal(phx_loop_step(s.r.web.loop, 1000, NULL), PHX_OK);
+        assert_true(phx_clock_us() - start_us < PATIENCE_US);
+    }
+    phx_link_close(s.client);
+    s.client = NULL;
+    while (s.r.engine->n_abandoned < 2) {
+        assert_int_equal(phx_loop_step(s.r.web.loop, 1000, NULL), PHX_OK);
+        assert_true(phx_clock_us() - start_us < PATIENCE_US);
+    }
+    close_scene(&s);
+}
+
+/* Bytes that are no frame end nothing but themselves. */
+static void test_garbage(void **state)
+{
+    (void)state;
+    scene s;
+    open_scene(&s);
+    connect_bare(&s);
+    static const uint8_t bytes[] = {0xFF, 0xFE, 0x01, 0x00, 0x77};
+    assert_int_equal(phx_link_send(s.client, NULL, (phx_bytes){bytes, sizeof(bytes)}, NULL), PHX_OK);
+    Phalanx__ServerFrame *frame = await_frame(&s);
+    assert_true(frame->end);
+    assert_int_equal(frame->status, PHALANX__GRPC_STATUS__GRPC_INVALID_ARGUMENT);
+    phx_server_frame_free(frame);
+    send_generate(&s, 4, 0);
+    frame = await_frame(&s);
+    assert_int_equal(frame->call_id, 4);
+    phx_server_frame_free(frame);
+    close_scene(&s);
+}
+
+int main(void)
+{
+    (void)api_rig_demo();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_generate), cmocka_unit_test(test_unary),    cmocka_unit_test(test_giving_up),
+        cmocka_unit_test(test_credit),   cmocka_unit_test(test_statuses), cmocka_unit_test(test_vanished),
+        cmocka_unit_test(test_garbage),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
