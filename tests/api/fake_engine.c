@@ -51,19 +51,21 @@ phx_code phx_engine_submit(phx_engine *engine, const phx_sched_request *request,
     while (l->id != 0)
         l++;
     assert(l < engine->living + FAKE_LIVING_MAX);
-    *l = (fake_living){.id = engine->next_id++,
-                       .sink = *sink,
-                       .has_sink = true,
-                       .script = &engine->scripts[request->sampling.choice % engine->n_scripts],
-                       .n_prompt = request->n_prompt,
-                       .n_output_max = request->n_output_max,
-                       .ignore_eos = request->ignore_eos,
-                       .capture = request->capture,
-                       .n_parts = request->capture ? 5 : 0,
-                       .n_stop_ids = request->n_stop_ids,
-                       .logprobs = request->sampling.logprobs,
-                       .n_top = request->sampling.n_top_logprobs,
-                       .deadline_us = request->deadline_us};
+    *l = (fake_living){
+        .id = engine->next_id++,
+        .sink = *sink,
+        .has_sink = true,
+        .script = &engine->scripts[(engine->plays_in_turn ? engine->n_submitted : request->sampling.choice) %
+                                   engine->n_scripts],
+        .n_prompt = request->n_prompt,
+        .n_output_max = request->n_output_max,
+        .ignore_eos = request->ignore_eos,
+        .capture = request->capture,
+        .n_parts = request->capture ? 5 : 0,
+        .n_stop_ids = request->n_stop_ids,
+        .logprobs = request->sampling.logprobs,
+        .n_top = request->sampling.n_top_logprobs,
+        .deadline_us = request->deadline_us};
     memcpy(l->stop_ids, request->stop_ids, sizeof(l->stop_ids));
     engine->n_submitted++;
     engine->last = *request;

@@ -41,6 +41,7 @@ struct phx_engine {
     const phx_plan *plan;
     fake_script scripts[8]; /* choice i plays scripts[i % n_scripts] */
     uint32_t n_scripts;
+    bool plays_in_turn;  /* the n-th submit plays script n % n_scripts instead */
     phx_code refuse;     /* what submit answers; PHX_OK: takes */
     uint32_t n_free;     /* submits that are still taken before refuse counts */
     bool holds;          /* no tokens for now */

@@ -78,9 +78,9 @@ static void await_child(scene *s, pid_t child)
 }
 
 /* In the child: the line's number, less than 256, tells what went wrong. */
-#define EXPECT(what)         \
-    do {                     \
-        if (!(what))         \
+#define EXPECT(what)                   \
+    do {                               \
+        if (!(what))                   \
             _exit(__LINE__ % 255 + 1); \
     } while (0)
 

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Records what the official openai client sends, for test_openai.c, and checks what it makes of the answers.
+
+usage: record_openai.py BUILD/tests/api/api_serve_fake OUT_DIR     (needs `pip install openai`)
+"""
+import json, pathlib, re, socket, subprocess, sys, threading
+
+import openai
+
+CASES = ["capital of France", "capital of France", "thinking sum", "thinking sum", "tool call", "tool call",
+         "capital of France", "capital of Japan"]
+TOOLS = [{"type": "function", "function": {
+    "name": "get_price", "description": "Get the price of an item",
+    "parameters": {"type": "object", "properties": {"item": {"type": "string"}}, "required": ["item"]}}}]
+ASK = [{"role": "user", "content": "What is the capital of France?"}]
+PRICE = [{"role": "user", "content": "Can you tell me the price of a cake?"}]
+
+
+class Recorder(threading.Thread):
+    """Forwards one connection after the other and keeps the bytes of the last request."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.to, self.last = port, b""
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+
+    def run(self):
+        while True:
+            client, _ = self.listener.accept()
+            threading.Thread(target=self.forward, args=(client,), daemon=True).start()
+
+    def forward(self, client):
+        server = socket.create_connection(("127.0.0.1", self.to))
+        threading.Thread(target=self.copy, args=(server, client), daemon=True).start()
+        fresh = True
+        while data := client.recv(65536):
+            self.last = data if fresh or data.startswith((b"POST ", b"GET ")) else self.last + data
+            fresh = False
+            server.sendall(data)
+        server.close()
+
+    @staticmethod
+    def copy(server, client):
+        while data := server.recv(65536):
+            client.sendall(data)
+        client.close()
+
+
+def main():
+    serve, out = sys.argv[1], pathlib.Path(sys.argv[2])
+    child = subprocess.Popen([serve, *CASES], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    recorder = Recorder(int(child.stdout.readline()))
+    recorder.start()
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{recorder.port}/v1", api_key="unused", max_retries=0)
+
+    def keep(name):
+        text = re.sub(rb"Host: [^\r]*", b"Host: localhost", recorder.last, flags=re.I)
+        text = re.sub(rb"Connection: [^\r]*", b"Connection: close", text, flags=re.I)
+        (out / f"{name}.http").write_bytes(text)
+
+    a = client.chat.completions.create(model="demo", messages=ASK, temperature=0)
+    assert a.choices[0].message.content == "The capital of France is Paris.", a
+    assert a.usage.completion_tokens == 11 and a.choices[0].finish_reason == "stop"
+    keep("chat")
+
+    text, usage = "", None
+    for chunk in client.chat.completions.create(model="demo", messages=ASK, stream=True, logprobs=True,
+                                                top_logprobs=2, stream_options={"include_usage": True}):
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+    assert text == "The capital of France is Paris." and usage.total_tokens == 24, (text, usage)
+    keep("chat_stream")
+
+    think = [{"role": "user", "content": "What is 345 + 278?"}]
+    a = client.chat.completions.create(model="demo", messages=think,
+                                       extra_body={"chat_template_kwargs": {"thinking": True}})
+    message = a.choices[0].message
+    assert message.content == "345 + 278 = 623." and message.reasoning_content.startswith("5+8=13"), message
+    assert message.reasoning == message.reasoning_content
+    keep("reasoning")
+
+    content, reasoning = "", ""
+    for chunk in client.chat.completions.create(model="demo", messages=think, stream=True,
+                                                reasoning_effort="low"):
+        delta = chunk.choices[0].delta
+        content += delta.content or ""
+        reasoning += getattr(delta, "reasoning_content", None) or ""
+    assert (content, reasoning) == (message.content, message.reasoning_content)
+    keep("reasoning_stream")
+
+    a = client.chat.completions.create(model="demo", messages=PRICE, tools=TOOLS, tool_choice="auto")
+    call = a.choices[0].message.tool_calls[0]
+    assert call.function.name == "get_price" and json.loads(call.function.arguments) == {"item": "cake"}
+    assert a.choices[0].finish_reason == "tool_calls" and a.choices[0].message.content is None, a
+    keep("tools")
+
+    with client.chat.completions.stream(model="demo", messages=PRICE, tools=TOOLS) as stream:
+        final = stream.get_final_completion()
+    call = final.choices[0].message.tool_calls[0]
+    assert call.function.name == "get_price" and json.loads(call.function.arguments) == {"item": "cake"}, final
+    keep("tools_stream")
+
+    a = client.completions.create(model="demo", prompt="The capital", max_tokens=4, n=2, logprobs=1, seed=7)
+    assert [c.text for c in a.choices] == ["The capital of F", "The capital of Japan"], a
+    keep("completion")
+
+    assert [m.id for m in client.models.list()] == ["demo"]
+    keep("models")
+    try:
+        client.chat.completions.create(model="demo", messages=ASK, n=99)
+        raise AssertionError("n = 99 was taken")
+    except openai.BadRequestError as e:
+        assert e.body["param"] == "n", e.body
+    keep("refused")
+    child.stdin.close()
+    assert child.wait(10) == 0
+    print("recorded with openai", openai.__version__)
+
+
+main()

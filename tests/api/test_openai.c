@@ -1,0 +1,140 @@
+/* tests/api/test_openai.c - requests of the official openai client as it sent them (tests/data/openai,
+ * recorded by record_openai.py), answered as that client wants them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "tests/api/api_rig.h"
+
+static api_reply replay(api_rig *r, const char *name)
+{
+    char path[4096];
+    phx_buf bytes;
+    const char *source = getenv("PHX_SOURCE");
+    (void)snprintf(path, sizeof(path), "%s/tests/data/openai/%s.http", source ? source : ".", name);
+    phx_buf_init(&bytes, 1u << 20);
+    assert_int_equal(phx_file_read(path, &bytes, NULL), PHX_OK);
+    assert_non_null(strstr(bytes.ptr, "user-agent: OpenAI/Python"));
+    api_reply reply = api_raw(r, bytes.ptr, bytes.n);
+    phx_buf_done(&bytes);
+    return reply;
+}
+
+static bool is(const phx_buf *buf, const char *text)
+{
+    return phx_str_is(phx_buf_view(buf), text);
+}
+
+static void test_chat(void **state)
+{
+    (void)state;
+    api_rig r;
+    api_stream s;
+    api_rig_open(&r);
+    api_reply reply = replay(&r, "chat");
+    assert_int_equal(reply.status, 200);
+    assert_api_str(reply.json, "choices.0.message.content", "The capital of France is Paris.");
+    api_reply_done(&reply);
+    reply = replay(&r, "chat_stream");
+    api_join(&reply, true, &s);
+    assert_true(is(&s.choices[0].content, "The capital of France is Paris."));
+    assert_true(s.choices[0].logprobs.n > 0);
+    assert_int_equal(s.n_prompt, 13);
+    assert_int_equal(r.engine->last.sampling.n_top_logprobs, 2);
+    assert_true(s.has_done);
+    api_stream_done(&s);
+    api_reply_done(&reply);
+    api_rig_close(&r);
+}
+
+static void test_reasoning(void **state)
+{
+    (void)state;
+    api_rig r;
+    api_stream s;
+    api_rig_open(&r);
+    api_rig_script(&r, 0, "thinking sum");
+    api_reply reply = replay(&r, "reasoning");
+    assert_api_str(reply.json, "choices.0.message.content", "345 + 278 = 623.");
+    assert_api_str(reply.json, "choices.0.message.reasoning_content",
+                   "5+8=13, 3 carry 1; 4+7+1=12, 2 carry 1; 3+2+1=6; 623.");
+    assert_api_str(reply.json, "choices.0.message.reasoning",
+                   "5+8=13, 3 carry 1; 4+7+1=12, 2 carry 1; 3+2+1=6; 623.");
+    assert_int_equal(r.engine->last_prompt[r.engine->last.n_prompt - 1], 1903); /* <think> */
+    const int64_t n_reasoning = api_int(reply.json, "usage.completion_tokens_details.reasoning_tokens");
+    assert_true(n_reasoning > 20 && n_reasoning < api_int(reply.json, "usage.completion_tokens"));
+    api_reply_done(&reply);
+    reply = replay(&r, "reasoning_stream");
+    api_join(&reply, true, &s);
+    assert_true(is(&s.choices[0].content, "345 + 278 = 623."));
+    assert_true(is(&s.choices[0].reasoning, "5+8=13, 3 carry 1; 4+7+1=12, 2 carry 1; 3+2+1=6; 623."));
+    api_stream_done(&s);
+    api_reply_done(&reply);
+    api_rig_close(&r);
+}
+
+static void test_tools(void **state)
+{
+    (void)state;
+    api_rig r;
+    api_stream s;
+    api_rig_open(&r);
+    api_rig_script(&r, 0, "tool call");
+    api_reply reply = replay(&r, "tools");
+    assert_api_str(reply.json, "choices.0.finish_reason", "tool_calls");
+    assert_api_str(reply.json, "choices.0.message.tool_calls.0.type", "function");
+    assert_api_str(reply.json, "choices.0.message.tool_calls.0.function.name", "get_price");
+    assert_api_str(reply.json, "choices.0.message.tool_calls.0.function.arguments", "{\"item\": \"cake\"}");
+    assert_int_equal(phx_json_kind_of(api_node(reply.json, "choices.0.message.content")), PHX_JSON_NULL);
+    api_reply_done(&reply);
+    reply = replay(&r, "tools_stream");
+    api_join(&reply, true, &s);
+    assert_true(is(&s.choices[0].names, "get_price "));
+    assert_true(is(&s.choices[0].arguments, "{\"item\": \"cake\"}"));
+    assert_true(is(&s.choices[0].content, ""));
+    assert_string_equal(s.choices[0].finish, "tool_calls");
+    api_stream_done(&s);
+    api_reply_done(&reply);
+    api_rig_close(&r);
+}
+
+static void test_others(void **state)
+{
+    (void)state;
+    api_rig r;
+    api_rig_open(&r);
+    api_rig_script(&r, 1, "capital of Japan");
+    api_reply reply = replay(&r, "completion");
+    assert_api_str(reply.json, "choices.0.text", "The capital of F");
+    assert_api_str(reply.json, "choices.1.text", "The capital of Japan");
+    assert_api_str(reply.json, "object", "text_completion");
+    assert_int_equal(r.engine->last.sampling.seed, 7);
+    assert_int_equal(r.engine->last_prompt[0], 0); /* bos */
+    api_reply_done(&reply);
+    reply = replay(&r, "models");
+    assert_api_str(reply.json, "data.0.id", "demo");
+    assert_int_equal(api_int(reply.json, "data.0.max_model_len"), 512);
+    api_reply_done(&reply);
+    reply = replay(&r, "refused");
+    assert_int_equal(reply.status, 400);
+    assert_api_str(reply.json, "error.param", "n");
+    assert_api_str(reply.json, "error.type", "invalid_request_error");
+    api_reply_done(&reply);
+    api_rig_close(&r);
+}
+
+int main(void)
+{
+    (void)api_rig_demo();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_reasoning),
+        cmocka_unit_test(test_tools),
+        cmocka_unit_test(test_others),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
