@@ -212,6 +212,41 @@ static void check_answers(fixture *f, double margin)
     }
 }
 
+/* A number of a line "NAME: N" in a file of /proc. */
+static uint64_t proc_number(uint32_t pid, const char *file, const char *name)
+{
+    char path[64], line[256];
+    uint64_t value = UINT64_MAX;
+    (void)snprintf(path, sizeof(path), "/proc/%u/%s", pid, file);
+    FILE *stream = fopen(path, "re");
+    assert_non_null(stream);
+    while (fgets(line, sizeof(line), stream)) {
+        if (strncmp(line, name, strlen(name)) == 0)
+            value = strtoull(line + strlen(name), NULL, 10);
+    }
+    (void)fclose(stream);
+    return value;
+}
+
+/* The kernel's own counters of each rank: bytes read are its slices and the headers, memory is within its
+ * plan. */
+static void check_processes(fixture *f)
+{
+    enum { HEADERS = 2 << 20, PROGRAM = 64 << 20 };
+    Phalanx__StatusReply status;
+    phx_engine_status(f->engine, &status);
+    const phx_plan *plan = phx_engine_plan(f->engine);
+    for (size_t i = 0; i < status.n_ranks; i++) {
+        uint64_t file_bytes = 0;
+        for (size_t s = 0; s < plan->ranks[i].n_slices; s++)
+            file_bytes += plan->ranks[i].slices[s].file_bytes;
+        const uint64_t read_bytes = proc_number(status.ranks[i]->pid, "io", "rchar:");
+        const uint64_t resident = proc_number(status.ranks[i]->pid, "status", "VmRSS:") * 1024;
+        assert_in_range(read_bytes, file_bytes, file_bytes + HEADERS);
+        assert_in_range(resident, plan->ranks[i].weights_bytes, plan->ranks[i].total_bytes + PROGRAM);
+    }
+}
+
 static void check_greedy(uint32_t tp, uint32_t pp, phx_profile profile)
 {
     const double margin = profile == PHX_PROFILE_ORACLE ? 0 : 0.3;
@@ -228,6 +263,7 @@ static void check_greedy(uint32_t tp, uint32_t pp, phx_profile profile)
     }
     run_until(f, 0);
     check_answers(f, margin);
+    check_processes(f);
     const phx_sched_stats stats = phx_engine_stats(f->engine);
     assert_int_equal(stats.n_blocks_used, 0);
     stop(f);

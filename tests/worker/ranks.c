@@ -79,6 +79,14 @@ static phx_code collect(void *user, const phx_capture_piece *piece, phx_error *e
     return rc;
 }
 
+static uint64_t planned_file_bytes(const phx_rank_plan *plan)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < plan->n_slices; i++)
+        n += plan->slices[i].file_bytes;
+    return n;
+}
+
 static void *start_member(void *user)
 {
     member *m = user;
@@ -94,6 +102,11 @@ static void *start_member(void *user)
         m->rc = phx_comm_loop_create(group->hub, &shape, &m->comm, &m->err);
     if (m->rc == PHX_OK)
         m->rc = phx_weights_load(group->plan, m->rank, m->pool, &progress, &m->weights, &m->err);
+    if (m->rc == PHX_OK && (m->weights->resident_bytes != group->plan->ranks[m->rank].weights_bytes ||
+                            m->weights->file_bytes != planned_file_bytes(&group->plan->ranks[m->rank])))
+        m->rc = PHX_FAIL(&m->err, PHX_ERR_MISMATCH, "%llu bytes resident, %llu read: not what the plan says",
+                         (unsigned long long)m->weights->resident_bytes,
+                         (unsigned long long)m->weights->file_bytes);
     if (m->rc == PHX_OK)
         m->rc = phx_kv_pool_create(group->plan, m->rank, &m->kv, &m->err);
     const phx_exec_parts parts = {group->plan, m->rank,     m->weights, m->kv, m->comm,
@@ -178,14 +191,40 @@ void ranks_stop(ranks *group)
     phx_free(group);
 }
 
+/* What the rank moved in this step against what its plan announces per row (nobody gathers what should be
+ * sharded). */
+static void check_traffic(member *m, const phx_comm_traffic *before)
+{
+    const phx_rank_plan *plan = &m->group->plan->ranks[m->rank];
+    uint64_t n_tokens = 0;
+    for (uint32_t i = 0; i < m->group->step->n_rows; i++)
+        n_tokens += m->group->step->rows[i].n_tokens;
+    const uint64_t exchanged = m->comm->traffic.exchange_bytes - before->exchange_bytes;
+    const uint64_t passed_on = m->comm->traffic.stage_bytes - before->stage_bytes;
+    if (exchanged != n_tokens * plan->exchange_bytes_per_token)
+        m->rc =
+            PHX_FAIL(&m->err, PHX_ERR_MISMATCH, "%llu tokens exchanged %llu bytes, the plan says %llu each",
+                     (unsigned long long)n_tokens, (unsigned long long)exchanged,
+                     (unsigned long long)plan->exchange_bytes_per_token);
+    else if (passed_on < n_tokens * plan->stage_bytes_per_token ||
+             passed_on >
+                 n_tokens * plan->stage_bytes_per_token + 4 * m->group->step->n_rows) /* and sampled ids */
+        m->rc = PHX_FAIL(&m->err, PHX_ERR_MISMATCH, "%llu tokens sent %llu bytes on, the plan says %llu each",
+                         (unsigned long long)n_tokens, (unsigned long long)passed_on,
+                         (unsigned long long)plan->stage_bytes_per_token);
+}
+
 static void *step_member(void *user)
 {
     member *m = user;
+    const phx_comm_traffic before = m->comm->traffic;
     m->err = (phx_error){0};
     m->rc = m->check ? phx_exec_self_check(m->exec, &m->err)
                      : phx_exec_step(m->exec, m->group->step, &m->result, &m->err);
     if (m->rc != PHX_OK)
         phx_comm_abort(m->comm);
+    else if (!m->check)
+        check_traffic(m, &before);
     return NULL;
 }
 
