@@ -91,7 +91,7 @@ static const char *demo_dir(char *path, size_t n)
     return path;
 }
 
-static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile)
+static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile, bool relaunch)
 {
     char dir[4096], path[4200], worker[4096];
     phx_error err = {0};
@@ -101,6 +101,7 @@ static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile)
     read_cases(f, path);
     phx_engine_options options = {.n_queue_max = 256,
                                   .n_queue_tokens_max = 1u << 20,
+                                  .relaunch = relaunch,
                                   .on_state = on_state,
                                   .on_ended = on_ended,
                                   .user = f};
@@ -251,7 +252,7 @@ static void check_greedy(uint32_t tp, uint32_t pp, phx_profile profile)
 {
     const double margin = profile == PHX_PROFILE_ORACLE ? 0 : 0.3;
     fixture *f = phx_alloc(1, sizeof(*f));
-    start(f, tp, pp, profile);
+    start(f, tp, pp, profile, false);
     for (uint32_t i = 0; i < f->n_cases; i++) {
         submit(f, i);
         run_until(f, 0);
@@ -287,7 +288,7 @@ static void test_killed_rank(void **state)
 {
     (void)state;
     fixture *f = phx_alloc(1, sizeof(*f));
-    start(f, 2, 1, PHX_PROFILE_SERVING);
+    start(f, 2, 1, PHX_PROFILE_SERVING, false);
     Phalanx__StatusReply status;
     phx_engine_status(f->engine, &status);
     const pid_t victim = (pid_t)status.ranks[1]->pid;
@@ -308,12 +309,37 @@ static void test_killed_rank(void **state)
     phx_free(f);
 }
 
+/* With relaunch on nobody notices but by a pause: every answer is the one that an undisturbed group gives. */
+static void test_relaunched(void **state)
+{
+    (void)state;
+    fixture *f = phx_alloc(1, sizeof(*f));
+    start(f, 2, 2, PHX_PROFILE_ORACLE, true);
+    for (uint32_t round = 0; round < 2; round++) {
+        Phalanx__StatusReply status;
+        phx_engine_status(f->engine, &status);
+        const pid_t victim = (pid_t)status.ranks[round + 1]->pid;
+        for (uint32_t i = 0; i < f->n_cases; i++)
+            submit(f, i);
+        run_until(f, f->n_cases - 8);
+        (void)kill(victim, SIGKILL);
+        run_until(f, 0);
+        check_answers(f, 0);
+        for (uint32_t i = 0; i < f->n_cases; i++)
+            assert_int_equal(f->cases[i].code, PHX_OK);
+        assert_int_equal(phx_engine_state_of(f->engine), PHX_ENGINE_READY);
+    }
+    stop(f);
+    phx_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_rank_oracle),
         cmocka_unit_test(test_four_ranks_serving),
         cmocka_unit_test(test_killed_rank),
+        cmocka_unit_test(test_relaunched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
