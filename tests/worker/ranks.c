@@ -144,7 +144,7 @@ phx_code ranks_start(const ranks_setup *setup, ranks **ret_ranks, phx_error *err
     request.n_step_tokens = setup->n_step_tokens;
     request.n_batch = setup->n_batch;
     request.n_cache_tokens = setup->n_context * setup->n_batch;
-    request.memory_bytes = (uint64_t)4 << 30;
+    request.memory_bytes = setup->memory_bytes ? setup->memory_bytes : (uint64_t)4 << 30;
     phx_code rc = phx_checkpoint_open(setup->model_dir, &group->checkpoint, err);
     if (rc == PHX_OK)
         rc = phx_numerics_parse(phx_str_of(setup->numerics), &request.numerics, err);
@@ -158,6 +158,8 @@ phx_code ranks_start(const ranks_setup *setup, ranks **ret_ranks, phx_error *err
         rc = PHX_FAIL(err, PHX_ERR_INVALID, "level '%s'", request.numerics.level);
     if (rc == PHX_OK) {
         phx_ops_choose(level, &group->ops);
+        if (setup->change_ops)
+            setup->change_ops(&group->ops);
         group->n = group->plan->n_ranks;
         rc = phx_comm_hub_create(group->n, &group->hub, err);
     }

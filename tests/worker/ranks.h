@@ -3,6 +3,7 @@
 #ifndef PHX_TESTS_WORKER_RANKS_H
 #define PHX_TESTS_WORKER_RANKS_H
 
+#include "kernels/ops.h"
 #include "model/plan.h"
 #include "proto/step_plan.h"
 
@@ -17,6 +18,8 @@ typedef struct ranks_setup {
     uint32_t n_context;
     uint32_t n_step_tokens;
     uint32_t n_batch;
+    uint64_t memory_bytes;            /* of each rank; 0: 4 GiB */
+    void (*change_ops)(phx_ops *ops); /* after the choice by level; may be NULL */
 } ranks_setup;
 
 phx_code ranks_start(const ranks_setup *setup, ranks **ret_ranks, phx_error *err);
