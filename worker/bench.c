@@ -17,10 +17,15 @@ enum { EXIT_MEASURED = 0, EXIT_USAGE = 2, EXIT_FAILED = 3 };
 
 static const char usage[] =
     "usage: phalanx-worker --bench machine [--threads N] [--json]\n"
+    "       phalanx-worker --bench kernels [--threads N] [--json] [--level L] [--shape S] [--format F]\n"
     "\n"
     "machine   the rate of each multiply unit and the bandwidth of reading memory, for 1 to N threads\n"
+    "kernels   time of each op and the fraction of this machine's limit that it reaches\n"
     "\n"
-    "N is the number of cores that this process may use, unless given.\n"
+    "N   the number of cores that this process may use, unless given\n"
+    "L   ref, avx2, avx512: at most what the machine has, which is the default\n"
+    "S   ds-3b (default), ds32-3b, deepseek-v3.2-tp8\n"
+    "F   fp8 (default), bf16, f16, f32: of the weights\n"
     "exit codes: 0 measured, 2 wrong usage, 3 could not measure\n";
 
 typedef phx_code bench_mode(const phx_bench_options *options, phx_error *err);
@@ -33,11 +38,15 @@ int phx_bench_main(int argc, char **argv)
     static const struct {
         const char *name;
         bench_mode *run;
-    } modes[] = {{"machine", phx_bench_machine}};
+    } modes[] = {{"machine", phx_bench_machine}, {"kernels", phx_bench_kernels}};
     bench_mode *run = NULL;
     for (size_t i = 0; argc > 1 && i < sizeof(modes) / sizeof(modes[0]); i++)
         run = strcmp(argv[1], modes[i].name) == 0 ? modes[i].run : run;
-    phx_bench_options options = {.n_threads = count_cores(), .level = phx_level_of_machine(), .out = stdout};
+    phx_bench_options options = {.n_threads = count_cores(),
+                                 .level = phx_level_of_machine(),
+                                 .format = PHX_FORMAT_FP8_BLOCK,
+                                 .shape = "ds-3b",
+                                 .out = stdout};
     phx_error err = {0};
     if (!run || !parse_options(argc - 1, argv + 1, &options)) {
         (void)fputs(usage, stderr);
@@ -52,9 +61,9 @@ int phx_bench_main(int argc, char **argv)
 static bool parse_options(int argc, char **argv, phx_bench_options *ret_options)
 {
     static const struct option long_options[] = {
-        {"threads", required_argument, NULL, 't'},
-        {"json", no_argument, NULL, 'j'},
-        {NULL, 0, NULL, 0},
+        {"threads", required_argument, NULL, 't'}, {"json", no_argument, NULL, 'j'},
+        {"level", required_argument, NULL, 'l'},   {"shape", required_argument, NULL, 's'},
+        {"format", required_argument, NULL, 'f'},  {NULL, 0, NULL, 0},
     };
     uint64_t value = 0;
     for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -69,6 +78,23 @@ static bool parse_options(int argc, char **argv, phx_bench_options *ret_options)
             break;
         case 'j':
             ret_options->json = true;
+            break;
+        case 'l':
+            if (!phx_level_parse(phx_str_of(optarg), &ret_options->level) ||
+                ret_options->level > phx_level_of_machine()) {
+                (void)fprintf(stderr, "phalanx-worker: --level '%s': this machine has levels up to %s\n",
+                              optarg, phx_level_name(phx_level_of_machine()));
+                return false;
+            }
+            break;
+        case 's':
+            ret_options->shape = optarg;
+            break;
+        case 'f':
+            if (!phx_format_parse(phx_str_of(optarg), &ret_options->format)) {
+                (void)fprintf(stderr, "phalanx-worker: --format '%s': use fp8, bf16, f16 or f32\n", optarg);
+                return false;
+            }
             break;
         default:
             return false;

@@ -12,7 +12,9 @@
 
 typedef struct phx_bench_options {
     uint32_t n_threads;
-    phx_level level;
+    phx_level level;   /* kernels: not above the machine's */
+    phx_format format; /* kernels: of the weights that makers quantise */
+    const char *shape; /* kernels: a name of worker/bench_kernels.c */
     bool json;
     FILE *out;
 } phx_bench_options;
@@ -36,6 +38,7 @@ typedef struct phx_bench_buffer {
 int phx_bench_main(int argc, char **argv);
 
 phx_code phx_bench_machine(const phx_bench_options *options, phx_error *err);
+phx_code phx_bench_kernels(const phx_bench_options *options, phx_error *err);
 
 void phx_bench_machine_describe(phx_bench_machine_info *ret_info);
 

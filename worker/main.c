@@ -25,7 +25,7 @@ enum { EXIT_FINE = 0, EXIT_USAGE = 2, EXIT_RANK_FAILED = 3, EXIT_GROUP_FAILED = 
 static const char usage[] =
     "usage: phalanx-worker --coordinator ADDR [--key-file FILE] [--epoch N] [--rank N --ranks N] "
     "[--log-level LEVEL]\n"
-    "       phalanx-worker --bench machine [--threads N] [--json]\n"
+    "       phalanx-worker --bench machine|kernels [--threads N] [--json] ...\n"
     "\n"
     "One rank of a group. `phalanx serve` starts workers by itself; with `serve --no-launch` start them "
     "yourself:\n"

@@ -93,7 +93,14 @@ static ranks *start(const char *dir, uint32_t tp, const char *pp, const char *nu
 {
     phx_error err = {0};
     ranks *group = NULL;
-    const ranks_setup setup = {dir, tp, pp, numerics, n_threads, 1024, 1024, 2};
+    const ranks_setup setup = {.model_dir = dir,
+                               .tp = tp,
+                               .pp = pp,
+                               .numerics = numerics,
+                               .n_threads = n_threads,
+                               .n_context = 1024,
+                               .n_step_tokens = 1024,
+                               .n_batch = 2};
     if (ranks_start(&setup, &group, &err) != PHX_OK)
         fail_msg("%s (%s)", err.text, err.place);
     return group;
