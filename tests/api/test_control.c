@@ -397,11 +397,8 @@ static void test_statuses(void **state)
     /* A group that fails in the middle. */
     s.r.engine->holds = false;
     s.r.engine->fail_after = 1;
-    do {
-        frame = await_frame(&s);
-        if (!frame->end)
-            phx_server_frame_free(frame);
-    } while (!frame->end);
+    for (frame = await_frame(&s); !frame->end; frame = await_frame(&s))
+        phx_server_frame_free(frame);
     assert_int_equal(frame->status, phx_grpc_of_code(PHX_ERR_PEER_LOST));
     assert_non_null(strstr(frame->message, "rank 1"));
     phx_server_frame_free(frame);

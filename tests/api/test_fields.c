@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "coordinator/api/fields.h"
 
 static const phx_model_text text = {
@@ -318,6 +319,26 @@ static void test_prompts(void **state)
     }
 }
 
+/* The page for users names every field. */
+static void test_docs(void **state)
+{
+    (void)state;
+    char path[4096], name[80];
+    phx_buf page;
+    size_t n = 0;
+    const char *source = getenv("PHX_SOURCE");
+    const phx_api_field *fields = phx_api_fields(&n);
+    (void)snprintf(path, sizeof(path), "%s/docs/api.md", source ? source : ".");
+    phx_buf_init(&page, 1u << 20);
+    assert_int_equal(phx_file_read(path, &page, NULL), PHX_OK);
+    for (size_t i = 0; i < n; i++) {
+        (void)snprintf(name, sizeof(name), "`%s`", fields[i].name);
+        if (!strstr(page.ptr, name))
+            fail_msg("docs/api.md does not name %s", name);
+    }
+    phx_buf_done(&page);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,7 +347,7 @@ int main(void)
         cmocka_unit_test(test_together),         cmocka_unit_test(test_thinking),
         cmocka_unit_test(test_defaults),         cmocka_unit_test(test_every_row),
         cmocka_unit_test(test_unknown),          cmocka_unit_test(test_bodies),
-        cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_prompts),          cmocka_unit_test(test_docs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "tests/api/api_rig.h"
 
@@ -303,6 +304,37 @@ static void test_server_goes(void **state)
     client_close(stream);
 }
 
+/* Memory runs out at each allocation in turn: some answer or a closed connection, and nothing is left. */
+static void test_no_memory(void **state)
+{
+    (void)state;
+    static const char *const bodies[] = {"{" ASK ",\"logprobs\":true,\"top_logprobs\":1}",
+                                         "{" ASK ",\"stream\":true,\"n\":2,\"stop\":\"zz\"}"};
+    api_rig r;
+    api_rig_open(&r);
+    for (uint64_t n = 1; n <= 160; n++) {
+        char text[1024];
+        const char *body = bodies[n % 2];
+        client *c = client_open(&r.web);
+        rig_spin(&r.web);
+        (void)snprintf(text, sizeof(text),
+                       "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: "
+                       "application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                       strlen(body), body);
+        phx_alloc_fail_nth(n / 2 + 1);
+        client_send(c, text);
+        client_wait_closed(c);
+        phx_alloc_fail_nth(0);
+        client_close(c);
+        rig_spin(&r.web);
+        assert_int_equal(fake_engine_n_living(r.engine), 0);
+    }
+    api_reply reply = api_post(&r, CHAT, "{" ASK "}");
+    assert_int_equal(reply.status, 200);
+    api_reply_done(&reply);
+    api_rig_close(&r);
+}
+
 /* ---------------------------------------------------------------- the rest */
 
 static void test_tokens(void **state)
@@ -402,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_chat_errors),   cmocka_unit_test(test_no_chat),
         cmocka_unit_test(test_clients_leave), cmocka_unit_test(test_server_goes),
         cmocka_unit_test(test_tokens),        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
