@@ -123,7 +123,8 @@ typedef struct phx_row_result {
     phx_token_logprob top[PHX_TOP_LOGPROBS_MAX];
 } phx_row_result;
 
-/* Sent by tp rank 0 of the last stage: one result per row with PHX_ROW_SAMPLE, in row order. */
+/* Sent by tp rank 0 of the last stage: one result per row with PHX_ROW_SAMPLE, in row order. After a step
+ * that captures the other ranks send one without rows: their captured parts are out. */
 typedef struct phx_step_result {
     uint64_t epoch;
     uint64_t step;

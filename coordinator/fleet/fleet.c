@@ -31,6 +31,17 @@ typedef enum fleet_phase {
     FLEET_ENDED
 } fleet_phase;
 
+enum { IN_FLIGHT_MAX = PHX_PP_MAX + 2 };
+
+/* A step under way. One that captures is delivered once every rank has said that it is done with it: a rank's
+ * captured parts come before that word on its own socket, but nothing orders the sockets of different ranks.
+ */
+typedef struct in_flight {
+    uint64_t step;
+    bool captures;
+    phx_step_result result;
+} in_flight;
+
 struct phx_fleet {
     phx_fleet_options options;
     phx_fleet_sink sink;
@@ -48,7 +59,9 @@ struct phx_fleet {
     phx_plan *plan; /* final, once all ranks have said hello */
     phx_buf message;
     phx_buf wire;
-    phx_row_result *rows; /* of the result in work */
+    phx_row_result *rows;           /* [IN_FLIGHT_MAX][n_batch] of held results */
+    in_flight steps[IN_FLIGHT_MAX]; /* sent and not yet delivered: a ring by number */
+    uint64_t n_delivered;
     uint64_t started_us;
     uint64_t oldest_step_us; /* when the oldest step in flight was sent; 0: none */
     uint64_t n_sent;
@@ -67,7 +80,9 @@ static phx_code on_frame(phx_fleet *fleet, const phx_peer *peer, const Phalanx__
 static phx_code on_hello(phx_fleet *fleet, const phx_peer *peer, const Phalanx__Hello *hello, phx_error *err);
 static phx_code assign_all(phx_fleet *fleet, phx_error *err);
 static phx_code on_ready(phx_fleet *fleet, phx_member *member, const Phalanx__Ready *ready, phx_error *err);
-static phx_code on_result(phx_fleet *fleet, const Phalanx__RankFrame *frame, phx_error *err);
+static phx_code on_result(phx_fleet *fleet, phx_member *member, const Phalanx__RankFrame *frame,
+                          phx_error *err);
+static void deliver(phx_fleet *fleet);
 static void end_group(phx_fleet *fleet, uint32_t grace_ms);
 static bool all_gone(phx_fleet *fleet);
 
@@ -86,7 +101,7 @@ phx_code phx_fleet_create(const phx_fleet_options *options, const phx_fleet_sink
     phx_buf_init(&fleet->message, PHX_LINK_MESSAGE_MAX);
     phx_buf_init(&fleet->wire, PHX_LINK_MESSAGE_MAX);
     const phx_loop_signal_spec child = {SIGCHLD, on_child, fleet};
-    fleet->rows = phx_alloc(options->request.n_batch, sizeof(*fleet->rows));
+    fleet->rows = phx_alloc((size_t)options->request.n_batch * IN_FLIGHT_MAX, sizeof(*fleet->rows));
     if (!fleet->rows) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "results of %u slots", options->request.n_batch);
         goto out;
@@ -243,7 +258,7 @@ static phx_code on_frame(phx_fleet *fleet, const phx_peer *peer, const Phalanx__
     case PHALANX__RANK_FRAME__BODY_READY:
         return on_ready(fleet, member, frame->ready, err);
     case PHALANX__RANK_FRAME__BODY_RESULT:
-        return on_result(fleet, frame, err);
+        return on_result(fleet, member, frame, err);
     case PHALANX__RANK_FRAME__BODY_CAPTURE:
         fleet->sink.capture(fleet->sink.user, member->rank, frame->capture);
         return PHX_OK;
@@ -371,17 +386,51 @@ static phx_code on_ready(phx_fleet *fleet, phx_member *member, const Phalanx__Re
     return PHX_OK;
 }
 
-static phx_code on_result(phx_fleet *fleet, const Phalanx__RankFrame *frame, phx_error *err)
+/* From the reporting rank the result, from the others the word that they are done with a step that captures.
+ */
+static phx_code on_result(phx_fleet *fleet, phx_member *member, const Phalanx__RankFrame *frame,
+                          phx_error *err)
 {
-    phx_step_result result;
-    const phx_code rc =
-        phx_step_result_from_frame(frame, fleet->rows, fleet->options.request.n_batch, &result, err);
-    if (rc != PHX_OK)
-        return rc;
-    fleet->n_results++;
-    fleet->oldest_step_us = fleet->n_results < fleet->n_sent ? phx_clock_us() : 0;
-    fleet->sink.result(fleet->sink.user, &result);
+    const phx_layout *layout = &fleet->plan->request.layout;
+    const uint32_t reporter = (layout->pp - 1) * layout->tp;
+    member->done_step = frame->result->step;
+    if (member->rank == reporter) {
+        if (fleet->n_results == fleet->n_sent)
+            return PHX_FAIL(err, PHX_ERR_MISMATCH, "rank %u answers step %llu, which was not asked",
+                            member->rank, (unsigned long long)frame->result->step);
+        const uint32_t n_rows_max = fleet->options.request.n_batch;
+        const uint64_t place = fleet->n_results % IN_FLIGHT_MAX;
+        in_flight *oldest = &fleet->steps[place];
+        const phx_code rc = phx_step_result_from_frame(frame, fleet->rows + place * n_rows_max, n_rows_max,
+                                                       &oldest->result, err);
+        if (rc != PHX_OK)
+            return rc;
+        fleet->n_results++;
+    }
+    deliver(fleet);
     return PHX_OK;
+}
+
+static bool all_done_with(const phx_fleet *fleet, uint64_t step)
+{
+    for (uint32_t i = 0; i < fleet->n_ranks; i++) {
+        if (fleet->members[i].done_step < step)
+            return false;
+    }
+    return true;
+}
+
+static void deliver(phx_fleet *fleet)
+{
+    while (fleet->n_delivered < fleet->n_results) {
+        const in_flight *oldest = &fleet->steps[fleet->n_delivered % IN_FLIGHT_MAX];
+        if (oldest->captures && !all_done_with(fleet, oldest->step))
+            return;
+        const phx_step_result result = oldest->result;
+        fleet->n_delivered++;
+        fleet->oldest_step_us = fleet->n_delivered < fleet->n_sent ? phx_clock_us() : 0;
+        fleet->sink.result(fleet->sink.user, &result);
+    }
 }
 
 phx_code phx_fleet_send_step(phx_fleet *fleet, const phx_step_plan *plan, phx_error *err)
@@ -394,9 +443,14 @@ phx_code phx_fleet_send_step(phx_fleet *fleet, const phx_step_plan *plan, phx_er
         rc = phx_link_send(fleet->link, &fleet->members[i].peer,
                            (phx_bytes){(const uint8_t *)fleet->wire.ptr, fleet->wire.n}, err);
     phx_loop_watch_kick(fleet->watch);
-    if (rc == PHX_OK && fleet->n_sent++ == fleet->n_results)
+    if (rc != PHX_OK)
+        return rc;
+    assert(fleet->n_sent - fleet->n_delivered < IN_FLIGHT_MAX);
+    fleet->steps[fleet->n_sent % IN_FLIGHT_MAX] =
+        (in_flight){.step = plan->step, .captures = plan->capture != 0};
+    if (fleet->n_sent++ == fleet->n_delivered)
         fleet->oldest_step_us = phx_clock_us();
-    return rc;
+    return PHX_OK;
 }
 
 void phx_fleet_grant(phx_fleet *fleet, uint32_t rank, uint32_t n_parts)

@@ -26,6 +26,8 @@ typedef struct phx_member {
     uint64_t total_bytes;
     uint64_t n_steps;
     uint64_t n_verbs;
+    uint64_t done_step; /* last step that it answered: all of the reporting rank, those that capture of the
+                           others */
     uint64_t resident_bytes;
     uint64_t exchange_bytes;
     Phalanx__RankStatus status;
