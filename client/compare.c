@@ -212,8 +212,10 @@ static double widest_swap(const phx_compare_topk_args *args, int64_t row)
     return widest;
 }
 
-static void count_row(phx_selection *s, int64_t row, bool wrong)
+static void count_row(phx_selection *s, int64_t row, bool wrong, bool *strayed)
 {
+    wrong = wrong && !strayed[row];
+    strayed[row] = true;
     if ((wrong && s->n_rows_wrong == 0) || s->first_row < 0)
         s->first_row = row;
     s->n_rows_differ++;
@@ -232,14 +234,17 @@ phx_selection phx_compare_topk(const phx_compare_topk_args *args)
         if (same)
             continue;
         const double gap = args->scores ? widest_swap(args, row) : INFINITY;
-        s.widest_gap = gap > s.widest_gap ? gap : s.widest_gap;
-        count_row(&s, row, gap > args->gap_max);
+        if (!args->strayed[row])
+            s.widest_gap = gap > s.widest_gap ? gap : s.widest_gap;
+        count_row(&s, row, gap > args->gap_max, args->strayed);
     }
     return s;
 }
 
-/* The weights of experts chosen by both, as a proportion of their sum, agree. */
-static bool same_proportions(const phx_compare_experts_args *args, int64_t row)
+typedef enum likeness { LIKE, UNLIKE, UNCLEAR } likeness;
+
+/* Do the weights of experts chosen by both, as a proportion of their sum, agree? */
+static likeness same_proportions(const phx_compare_experts_args *args, int64_t row)
 {
     const int64_t n = args->n_used;
     double sums[2] = {0};
@@ -254,12 +259,12 @@ static bool same_proportions(const phx_compare_experts_args *args, int64_t row)
                     sums[0] += a;
                     sums[1] += b;
                 } else if (!(fabs(a / sums[0] - b / sums[1]) <= args->tolerance * fabs(b / sums[1]))) {
-                    return false;
+                    return UNLIKE;
                 }
             }
         }
     }
-    return sums[1] > 0; /* nothing in common: no near-tie */
+    return sums[1] > 0 ? LIKE : UNCLEAR;
 }
 
 phx_selection phx_compare_experts(const phx_compare_experts_args *args)
@@ -269,8 +274,11 @@ phx_selection phx_compare_experts(const phx_compare_experts_args *args)
         bool same = true;
         for (int64_t k = 0; k < args->n_used; k++)
             same = same && args->got[row * args->n_used + k] == args->expected[row * args->n_used + k];
-        if (!same)
-            count_row(&s, row, !same_proportions(args, row));
+        if (same)
+            continue;
+        const likeness found = same_proportions(args, row);
+        s.n_rows_unclear += found == UNCLEAR && !args->strayed[row];
+        count_row(&s, row, found == UNLIKE, args->strayed);
     }
     return s;
 }

@@ -73,11 +73,15 @@ phx_kl_bounds phx_kl_bounds_golden(const phx_kl_bounds *measured);
 phx_kl_bounds phx_kl_bounds_levels(const phx_kl_bounds *golden);
 bool phx_kl_within(const phx_divergence *divergence, const phx_kl_bounds *bounds);
 
-/* Rows of two selections that differ, and of those the ones that are no near-tie. */
+/* Rows of two selections that differ, and of those the ones that are neither near-ties nor follow from one:
+ * after a swap the rest of the row is another computation. strayed [n_rows]: rows that differed in an earlier
+ * selection of the same run; those that differ now are added. */
 typedef struct phx_selection {
     uint64_t n_rows_differ;
     uint64_t n_rows_wrong;
-    int64_t first_row; /* wrong, or merely different when none is wrong; -1: all equal */
+    uint64_t n_rows_unclear; /* experts: nothing in common, as after a near-tie of expert groups; not counted
+                                wrong */
+    int64_t first_row;       /* wrong, or merely different when none is wrong; -1: all equal */
     double widest_gap; /* of a swapped key from the boundary, in standard deviations of the row's scores */
 } phx_selection;
 
@@ -88,6 +92,7 @@ typedef struct phx_compare_topk_args {
     int64_t n_rows;
     int64_t n_keep;
     double gap_max; /* a swapped key within so many standard deviations of the boundary is a near-tie */
+    bool *strayed;
 } phx_compare_topk_args;
 phx_selection phx_compare_topk(const phx_compare_topk_args *args);
 
@@ -99,10 +104,12 @@ typedef struct phx_compare_experts_args {
     int64_t n_rows;
     int64_t n_used;
     double tolerance; /* relative */
+    bool *strayed;
 } phx_compare_experts_args;
 /* Router scores of experts that were not chosen are unknown. But where the weights of the experts chosen by
  * both runs stand in the same proportion, both routers saw the same scores up to the tolerance, so that a
- * different choice is a near-tie. */
+ * different choice is a near-tie. Rows without a common expert are unclear: a few are expected, many are a
+ * fault. */
 phx_selection phx_compare_experts(const phx_compare_experts_args *args);
 
 #endif

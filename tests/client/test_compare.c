@@ -118,20 +118,27 @@ static void near_ties_of_positions(void **state)
     const float scores[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 5, 4.99f, 0};
     const int32_t expected[8] = {0, -1, 0, 1, 0, 1, 0, 1};
     int32_t got[8] = {0, -1, 0, 1, 0, 1, 0, 2};
-    phx_compare_topk_args args = {got, expected, scores, 4, 2, 0.05};
+    bool strayed[4] = {false};
+    phx_compare_topk_args args = {got, expected, scores, 4, 2, 0.05, strayed};
     phx_selection s = phx_compare_topk(&args);
+    assert_true(strayed[3] && !strayed[2]);
     assert_int_equal(s.n_rows_differ, 1);
     assert_int_equal(s.n_rows_wrong, 0);
     assert_int_equal(s.first_row, 3);
     assert_true(s.widest_gap > 0 && s.widest_gap < 0.01);
-    got[7] = 3; /* far below the boundary */
+    got[7] = 3; /* far below the boundary, but the row has strayed already */
+    assert_int_equal(phx_compare_topk(&args).n_rows_wrong, 0);
+    strayed[3] = false;
     assert_int_equal(phx_compare_topk(&args).n_rows_wrong, 1);
     got[7] = 4; /* the future */
+    strayed[3] = false;
     assert_int_equal(phx_compare_topk(&args).n_rows_wrong, 1);
     got[7] = -1; /* one too few */
+    strayed[3] = false;
     assert_int_equal(phx_compare_topk(&args).n_rows_wrong, 1);
     got[7] = 2;
     args.scores = NULL;
+    strayed[3] = false;
     assert_int_equal(phx_compare_topk(&args).n_rows_wrong, 1);
     got[6] = 1; /* the same set in another order is equal */
     got[7] = 0;
@@ -145,16 +152,22 @@ static void near_ties_of_experts(void **state)
     int32_t got[3] = {1, 4, 6};
     const float expected_weights[3] = {0.5f, 0.25f, 0.25f};
     float got_weights[3] = {0.51f, 0.255f, 0.235f}; /* the common two in the same proportion */
-    const phx_compare_experts_args args = {got, expected, got_weights, expected_weights, 1, 3, 0.01};
+    bool strayed[1] = {false};
+    const phx_compare_experts_args args = {got, expected, got_weights, expected_weights, 1, 3, 0.01, strayed};
     phx_selection s = phx_compare_experts(&args);
     assert_int_equal(s.n_rows_differ, 1);
     assert_int_equal(s.n_rows_wrong, 0);
+    assert_true(strayed[0]);
+    strayed[0] = false;
     got_weights[0] = 0.3f; /* another router */
     assert_int_equal(phx_compare_experts(&args).n_rows_wrong, 1);
-    got[0] = 2; /* nothing in common but one: any proportion of one is one */
+    strayed[0] = false;
+    got[0] = 2; /* nothing in common */
     got[1] = 3;
     got[2] = 5;
-    assert_int_equal(phx_compare_experts(&args).n_rows_wrong, 1);
+    s = phx_compare_experts(&args);
+    assert_int_equal(s.n_rows_wrong, 0);
+    assert_int_equal(s.n_rows_unclear, 1);
     got[0] = 1;
     got[1] = 4;
     got[2] = 7;
