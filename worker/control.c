@@ -103,7 +103,7 @@ static phx_code connect_and_greet(control *c, phx_error *err)
     hello.host = host;
     hello.pid = (uint32_t)getpid();
     hello.level = (char *)(uintptr_t)phx_level_name(phx_level_of_machine());
-    hello.n_cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    hello.n_cpus = phx_rank_cpus(NULL, 0);
     hello.memory_bytes = available_memory();
     hello.n_ranks_on_host = o->n_ranks_on_host;
     frame.body_case = PHALANX__RANK_FRAME__BODY_HELLO;

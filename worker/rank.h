@@ -44,6 +44,10 @@ typedef struct phx_rank {
     _Atomic bool stop;              /* asked to end, or the coordinator is gone */
 } phx_rank;
 
+/* Processors this process may use (cgroups and launchers narrow them): writes the first n_max numbers when
+ * ret_cpus is not NULL, returns how many there are, at least 1. */
+uint32_t phx_rank_cpus(int *ret_cpus, uint32_t n_max);
+
 /* Body of the control thread; returns when the rank stops. user is the phx_rank. */
 void *phx_rank_control(void *user);
 

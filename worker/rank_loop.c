@@ -1,5 +1,6 @@
 /* worker/rank_loop.c - the compute thread of a rank: take the assignment, make everything ready, then run
  * steps. Reading order: phx_rank_serve, prepare, run_steps; then worker/exec/step.c. */
+#include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -30,6 +31,7 @@ typedef phx_rank_engine engine;
 
 static phx_code take_assignment(engine *e, Phalanx__RankFrame **ret_frame, phx_error *err);
 static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err);
+static bool choose_cpus(const Phalanx__Assign *assign, int *cpus);
 static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *err);
 static phx_code make_comm(engine *e, const Phalanx__Assign *assign, phx_error *err);
 static phx_code announce_ready(engine *e, phx_error *err);
@@ -87,9 +89,8 @@ static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err
     phx_code rc = make_plan(e, assign, err);
     if (rc != PHX_OK)
         return rc;
-    for (size_t i = 0; i < assign->n_cpus && i < PHX_THREADS_MAX; i++)
-        cpus[i] = (int)assign->cpus[i];
-    rc = phx_pool_create(assign->n_threads, assign->n_cpus >= assign->n_threads ? cpus : NULL, &e->pool, err);
+    const bool pinned = choose_cpus(assign, cpus);
+    rc = phx_pool_create(assign->n_threads, pinned ? cpus : NULL, &e->pool, err);
     if (rc == PHX_OK)
         rc = make_comm(e, assign, err);
     if (rc == PHX_OK)
@@ -118,6 +119,38 @@ static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err
                                             e->plan->ranks[rank->options.rank].collectives_bytes);
     atomic_store(&rank->phase, PHX_RANK_CHECKING);
     return assign->self_check ? phx_exec_self_check(e->exec, err) : PHX_OK;
+}
+
+uint32_t phx_rank_cpus(int *ret_cpus, uint32_t n_max)
+{
+    cpu_set_t allowed;
+    uint32_t n = 0;
+    CPU_ZERO(&allowed);
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+        return 1;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed))
+            continue;
+        if (ret_cpus && n < n_max)
+            ret_cpus[n] = cpu;
+        n++;
+    }
+    return n ? n : 1;
+}
+
+/* The assignment counts processors from 0 among those that this process may use. False: no pinning. */
+static bool choose_cpus(const Phalanx__Assign *assign, int *cpus)
+{
+    int allowed[PHX_THREADS_MAX];
+    const uint32_t n_allowed = phx_rank_cpus(allowed, PHX_THREADS_MAX);
+    if (assign->n_cpus < assign->n_threads || assign->n_cpus > PHX_THREADS_MAX)
+        return false;
+    for (size_t i = 0; i < assign->n_cpus; i++) {
+        if (assign->cpus[i] >= n_allowed || assign->cpus[i] >= PHX_THREADS_MAX)
+            return false;
+        cpus[i] = allowed[assign->cpus[i]];
+    }
+    return true;
 }
 
 static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *err)
