@@ -128,11 +128,11 @@ uint32_t phx_rank_cpus(int *ret_cpus, uint32_t n_max)
     CPU_ZERO(&allowed);
     if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
         return 1;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET(cpu, &allowed))
             continue;
         if (ret_cpus && n < n_max)
-            ret_cpus[n] = cpu;
+            ret_cpus[n] = (int)cpu;
         n++;
     }
     return n ? n : 1;
