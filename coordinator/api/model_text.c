@@ -11,8 +11,8 @@
 #include "proto/limits.h"
 
 static phx_code load_tokenizer(phx_model_text *text, phx_error *err);
-static void find_chat(phx_model_text *text, const phx_dims *dims);
-static bool has_template(const char *model_dir);
+static phx_code find_chat(phx_model_text *text, const phx_dims *dims, phx_error *err);
+static phx_code find_template(const char *model_dir, bool *ret_has, phx_error *err);
 static void add_eos(phx_model_text *text, int64_t id);
 static phx_code load_defaults(phx_model_text *text, phx_error *err);
 static phx_code copy_name(phx_model_text *text, const char *name, phx_error *err);
@@ -42,7 +42,9 @@ phx_code phx_model_text_load(const char *model_dir, const char *name, const phx_
         add_eos(&text, dims->eos_ids[i]);
     if (text.tokenizer && phx_tokenizer_eos(text.tokenizer) != PHX_TOKEN_NONE)
         add_eos(&text, phx_tokenizer_eos(text.tokenizer));
-    find_chat(&text, dims);
+    rc = find_chat(&text, dims, err);
+    if (rc != PHX_OK)
+        goto out;
     *ret_text = text;
     text.tokenizer = NULL;
 out:
@@ -95,34 +97,43 @@ static phx_code load_tokenizer(phx_model_text *text, phx_error *err)
     return rc;
 }
 
-static void find_chat(phx_model_text *text, const phx_dims *dims)
+static phx_code find_chat(phx_model_text *text, const phx_dims *dims, phx_error *err)
 {
+    bool has_template = false;
     if (!text->tokenizer) {
         text->chat_error = text->tokenizer_error;
-        return;
+        return PHX_OK;
     }
+    const phx_code rc = find_template(text->dir, &has_template, err);
+    if (rc != PHX_OK)
+        return rc;
     const phx_family *family = phx_family_find(dims->model_type);
     const phx_chat_probe probe = phx_chat_probe_of(
-        text->tokenizer, phx_str_of(family ? family->name : dims->model_type), has_template(text->dir));
+        text->tokenizer, phx_str_of(family ? family->name : dims->model_type), has_template);
     (void)phx_chat_format_find(&probe, &text->chat, &text->chat_error);
+    return PHX_OK;
 }
 
 /* A template of the checkpoint's own, in either place where makers put it. A file that cannot be read is
- * the tokenizer's failure, which was reported. */
-static bool has_template(const char *model_dir)
+ * the tokenizer's failure, which was reported; only a lack of memory is new. */
+static phx_code find_template(const char *model_dir, bool *ret_has, phx_error *err)
 {
     char path[4200];
     phx_json *root = NULL;
+    phx_error why = {0};
     (void)snprintf(path, sizeof(path), "%s/chat_template.jinja", model_dir);
-    if (phx_file_exists(path))
-        return true;
+    if (phx_file_exists(path)) {
+        *ret_has = true;
+        return PHX_OK;
+    }
     (void)snprintf(path, sizeof(path), "%s/tokenizer_config.json", model_dir);
-    if (phx_json_parse_file(path, PHX_JSON_LIMITS_FILE, &root, NULL) != PHX_OK)
-        return false;
+    const phx_code rc = phx_json_parse_file(path, PHX_JSON_LIMITS_FILE, &root, &why);
+    if (rc == PHX_ERR_NOMEM)
+        return PHX_FAIL(err, rc, "%s", why.text);
     const phx_json *node = phx_json_get(root, "chat_template");
-    const bool has = node && phx_json_kind_of(node) != PHX_JSON_NULL;
+    *ret_has = node && phx_json_kind_of(node) != PHX_JSON_NULL;
     phx_json_destroy(root);
-    return has;
+    return PHX_OK;
 }
 
 static void add_eos(phx_model_text *text, int64_t id)

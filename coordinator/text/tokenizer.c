@@ -48,7 +48,7 @@ static phx_code encode_pass(encoding *e, size_t pass, phx_text_span part, phx_er
         return encode_plain(e, part.first, part.end, err);
     const phx_added_set *set = &e->tokenizer->added[pass];
     const phx_text_span *data = e->args->data_spans;
-    const phx_text_span *data_end = data + e->args->n_data_spans;
+    const phx_text_span *data_end = data ? data + e->args->n_data_spans : NULL;
     phx_code rc = PHX_OK;
     size_t rest = part.first; /* not yet encoded */
     size_t at = part.first;
