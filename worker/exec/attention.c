@@ -13,18 +13,7 @@ phx_code phx_exec_attention(phx_exec *exec, int64_t layer, phx_error *err)
 {
     const phx_layer_weights *w = &exec->parts.weights->layers[layer];
     const phx_dims *d = exec->dims;
-    exec->parts.ops->rms_norm(exec->parts.pool,
-                              &(phx_rms_norm_args){
-                                  .x = exec->buf.hidden,
-                                  .x_stride = d->d_hidden,
-                                  .weight = w->attn_norm,
-                                  .eps = (float)d->rms_eps,
-                                  .n_rows = exec->n_tokens,
-                                  .n_cols = d->d_hidden,
-                                  .out_f32 = exec->buf.norm,
-                                  .out_f32_stride = d->d_hidden,
-                                  .out_act = phx_exec_act_out(exec, exec->buf.norm_act, d->d_hidden),
-                              });
+    phx_exec_norm(exec, w->attn_norm);
     make_queries(exec, w);
     make_entries(exec, layer);
     bool selected = false;

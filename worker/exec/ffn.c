@@ -12,18 +12,7 @@ phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err)
     const phx_dims *d = exec->dims;
     const bool moe = w->experts != NULL;
     const bool fixed = w->down.data != NULL;
-    exec->parts.ops->rms_norm(exec->parts.pool,
-                              &(phx_rms_norm_args){
-                                  .x = exec->buf.hidden,
-                                  .x_stride = d->d_hidden,
-                                  .weight = w->ffn_norm,
-                                  .eps = (float)d->rms_eps,
-                                  .n_rows = exec->n_tokens,
-                                  .n_cols = d->d_hidden,
-                                  .out_f32 = exec->buf.norm,
-                                  .out_f32_stride = d->d_hidden,
-                                  .out_act = phx_exec_act_out(exec, exec->buf.norm_act, d->d_hidden),
-                              });
+    phx_exec_norm(exec, w->ffn_norm);
     phx_leaf_sum_args sum = {
         .n_tokens = exec->n_tokens,
         .n_out = d->d_hidden,

@@ -53,18 +53,7 @@ phx_code phx_exec_logits(phx_exec *exec, phx_error *err)
 {
     const phx_dims *d = exec->dims;
     phx_code rc = PHX_OK;
-    exec->parts.ops->rms_norm(exec->parts.pool,
-                              &(phx_rms_norm_args){
-                                  .x = exec->buf.hidden,
-                                  .x_stride = d->d_hidden,
-                                  .weight = exec->parts.weights->final_norm,
-                                  .eps = (float)d->rms_eps,
-                                  .n_rows = exec->n_tokens,
-                                  .n_cols = d->d_hidden,
-                                  .out_f32 = exec->buf.norm,
-                                  .out_f32_stride = d->d_hidden,
-                                  .out_act = phx_exec_act_out(exec, exec->buf.norm_act, d->d_hidden),
-                              });
+    phx_exec_norm(exec, exec->parts.weights->final_norm);
     const phx_capture_view final = {PHX_CAPTURE_HIDDEN, "hidden.final", -1,         PHX_F32,
                                     exec->buf.norm,     d->d_hidden,    d->d_hidden};
     rc = phx_exec_capture(exec, &final, err);

@@ -49,6 +49,9 @@ static inline phx_activation_out phx_exec_act_out(const phx_exec *exec, void *da
     return (phx_activation_out){data, width, exec->numerics.act};
 }
 
+/* Normalises the residual stream with rms_norm_eps into buf.norm (f32) and buf.norm_act. */
+void phx_exec_norm(phx_exec *exec, const float *weight);
+
 /* layer counts from 0 within the stage. Each adds its output to buf.hidden. */
 phx_code phx_exec_attention(phx_exec *exec, int64_t layer, phx_error *err);
 phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err);

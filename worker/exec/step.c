@@ -151,6 +151,23 @@ int64_t phx_exec_row_start(const phx_exec *exec, uint32_t plan_row)
     return start;
 }
 
+void phx_exec_norm(phx_exec *exec, const float *weight)
+{
+    const int64_t width = exec->dims->d_hidden;
+    exec->parts.ops->rms_norm(exec->parts.pool,
+                              &(phx_rms_norm_args){
+                                  .x = exec->buf.hidden,
+                                  .x_stride = width,
+                                  .weight = weight,
+                                  .eps = (float)exec->dims->rms_eps,
+                                  .n_rows = exec->n_tokens,
+                                  .n_cols = width,
+                                  .out_f32 = exec->buf.norm,
+                                  .out_f32_stride = width,
+                                  .out_act = phx_exec_act_out(exec, exec->buf.norm_act, width),
+                              });
+}
+
 /* The first stage learns what the last one sampled (DESIGN 3): before a row continues from its slot's result,
  * and at the latest pp + 1 steps later, when the coordinator has seen the result and the message is certain
  * to be waiting. */
