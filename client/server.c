@@ -36,6 +36,7 @@ static phx_code spawn(phx_server *server, char *const *argv, int lifeline, phx_e
 static phx_code await_connection(phx_server *server, phx_error *err);
 static phx_code await_ready(phx_server *server, phx_error *err);
 static phx_code check_child(phx_server *server, phx_error *err);
+static void remove_dir(phx_server *server);
 
 phx_code phx_server_open(const phx_server_spec *spec, phx_server **ret_server, phx_error *err)
 {
@@ -53,6 +54,8 @@ phx_code phx_server_open(const phx_server_spec *spec, phx_server **ret_server, p
         rc = start_private(server, spec, err);
         if (rc == PHX_OK)
             rc = await_connection(server, err);
+        /* We are in, and nobody else shall come: so even a killed `phalanx` leaves no folder. */
+        remove_dir(server);
     }
     if (rc == PHX_OK)
         rc = await_ready(server, err);
@@ -299,6 +302,15 @@ static bool await_end(phx_server *server, uint64_t limit_us)
     return server->pid == 0;
 }
 
+static void remove_dir(phx_server *server)
+{
+    if (!server->dir[0])
+        return;
+    (void)unlink(server->address + strlen("ipc://"));
+    (void)rmdir(server->dir);
+    server->dir[0] = 0;
+}
+
 void phx_server_close(phx_server *server)
 {
     if (!server)
@@ -313,9 +325,6 @@ void phx_server_close(phx_server *server)
             (void)await_end(server, STOP_US);
         }
     }
-    if (server->dir[0]) {
-        (void)unlink(server->address + strlen("ipc://"));
-        (void)rmdir(server->dir);
-    }
+    remove_dir(server);
     phx_free(server);
 }
