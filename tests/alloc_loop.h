@@ -2,6 +2,13 @@
 #ifndef PHX_TESTS_ALLOC_LOOP_H
 #define PHX_TESTS_ALLOC_LOOP_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
 #include "base/alloc.h"
 #include "base/status.h"
 
@@ -9,8 +16,8 @@
 typedef phx_code alloc_loop_fn(void *user, phx_error *err);
 
 /* Runs it once to count its allocations (it must succeed, and leave nothing), then once per allocation, or
- * per step-th when they are many; each must end with PHX_ERR_NOMEM, a text, and nothing left behind. For
- * programs that include cmocka.h first. Returns how many allocations there are. */
+ * per step-th when they are many; each must end with PHX_ERR_NOMEM, a text, and nothing left behind. Returns
+ * how many allocations there are. */
 static inline uint64_t alloc_loop(alloc_loop_fn *work, void *user, uint64_t step)
 {
     phx_error err = {0};
