@@ -189,6 +189,7 @@ static void finish(driver *d)
     d->tape = (fuzz_tape){0};
     for (int i = 0; i < 20000; i++) {
         tick(d);
+        take_events(d); /* a tick may end what is past its deadline */
         if (d->n_flights == 0)
             break;
         apply(d);
