@@ -21,7 +21,9 @@ static void name_file(phx_engine *engine)
     char checkpoint[33], numerics[17];
     const phx_hash a = phx_checkpoint_hash(engine->plan->checkpoint);
     const phx_hash b = phx_numerics_hash(&engine->plan->request.numerics);
-    if (!engine->options.state_dir || !engine->plan->request.numerics.deterministic)
+    /* A context that cuts the canary short would make another canary of it. */
+    if (!engine->options.state_dir || !engine->plan->request.numerics.deterministic ||
+        engine->plan->n_context < PROMPT + PHX_CANARY_TOKENS)
         return;
     phx_hash_hex(&a, 32, checkpoint);
     phx_hash_hex(&b, 16, numerics);
