@@ -22,12 +22,9 @@ static void on_lost(void *user, const phx_error *cause);
 static void on_ended(void *user);
 static void pump(void *user);
 static void deliver(phx_engine *engine);
-static bool hold_end(phx_engine *engine, phx_living *living, const phx_sched_event *event);
-static void end_living(phx_engine *engine, phx_living *living, const phx_error *why);
 static phx_living *find(phx_engine *engine, uint64_t id);
 static void check_drained(phx_engine *engine);
 static void check_stalls(void *user);
-static void end_held(phx_engine *engine, const phx_error *why);
 
 phx_code phx_engine_create(const phx_engine_options *options, phx_engine **ret_engine, phx_error *err)
 {
@@ -135,8 +132,7 @@ phx_code phx_engine_submit_now(phx_engine *engine, const phx_sched_request *requ
     const phx_code rc = phx_sched_submit(engine->sched, &mine, phx_clock_us(), err);
     if (rc != PHX_OK)
         return rc;
-    engine->living[engine->n_living++] =
-        (phx_living){.id = mine.id, .sink = *sink, .has_sink = true, .capture = mine.capture};
+    engine->living[engine->n_living++] = (phx_living){.id = mine.id, .sink = *sink, .has_sink = true};
     *ret_id = engine->next_id++;
     phx_loop_timer_start(engine->pump_timer, 0);
     return PHX_OK;
@@ -164,10 +160,7 @@ void phx_engine_abandon(phx_engine *engine, uint64_t id)
     living->has_sink = false;
     phx_engine_grant(engine, id,
                      living->n_owed); /* ranks that wait for credit go on; parts are dropped on arrival */
-    if (living->n_rows_due)           /* the scheduler has ended it already */
-        *living = engine->living[--engine->n_living];
-    else
-        phx_engine_cancel(engine, id, PHX_END_CANCELLED);
+    phx_engine_cancel(engine, id, PHX_END_CANCELLED);
 }
 
 void phx_engine_grant(phx_engine *engine, uint64_t id, uint32_t n_parts)
@@ -235,53 +228,17 @@ static void deliver(phx_engine *engine)
         phx_living *living = find(engine, event.id);
         if (!living)
             continue;
+        const phx_living mine = *living;
         const phx_error *why =
             event.kind == PHX_EVENT_END && event.reason == PHX_END_ERROR ? &engine->cause : NULL;
-        if (event.kind != PHX_EVENT_END) {
-            if (living->has_sink)
-                living->sink.event(living->sink.user, &event, why);
-        } else if (!hold_end(engine, living, &event)) {
-            end_living(engine, living, why);
+        if (event.kind == PHX_EVENT_END) {
+            phx_engine_grant(engine, event.id, living->n_owed);
+            *living = engine->living[--engine->n_living];
         }
+        if (mine.has_sink)
+            mine.sink.event(mine.sink.user, &event, why);
     }
     check_drained(engine);
-}
-
-/* The result of the last step comes from one rank; parts of the others may still be under way. True: the end
- * waits in living->end for them. */
-static bool hold_end(phx_engine *engine, phx_living *living, const phx_sched_event *event)
-{
-    living->end = *event;
-    if (!living->capture || event->reason != PHX_END_CAPTURED || !living->has_sink || !living->sink.capture)
-        return false;
-    living->n_rows_due =
-        phx_capture_rows(engine->plan, living->capture) * (uint64_t)(event->n_prompt - event->n_cached);
-    if (living->n_rows >= living->n_rows_due)
-        return false;
-    living->granted_us = phx_clock_us();
-    phx_loop_timer_start(engine->stall_timer, STALL_PERIOD_US);
-    return true;
-}
-
-/* Gives out living->end and forgets the generation, whose place another takes. */
-static void end_living(phx_engine *engine, phx_living *living, const phx_error *why)
-{
-    const phx_living mine = *living;
-    phx_engine_grant(engine, mine.id, mine.n_owed);
-    *living = engine->living[--engine->n_living];
-    if (mine.has_sink)
-        mine.sink.event(mine.sink.user, &mine.end, why);
-}
-
-/* Generations whose end was held back, when nothing more will come. */
-static void end_held(phx_engine *engine, const phx_error *why)
-{
-    for (uint32_t i = engine->n_living; i-- > 0;) {
-        if (i >= engine->n_living || !engine->living[i].n_rows_due)
-            continue;
-        engine->living[i].end.reason = PHX_END_ERROR;
-        end_living(engine, &engine->living[i], why);
-    }
 }
 
 static void on_capture(void *user, uint32_t rank, const Phalanx__CapturePart *part)
@@ -296,13 +253,7 @@ static void on_capture(void *user, uint32_t rank, const Phalanx__CapturePart *pa
         living->granted_us = phx_clock_us();
     living->owed[(living->owed_first + living->n_owed++) % PHX_OWED_MAX] = (uint8_t)rank;
     phx_loop_timer_start(engine->stall_timer, STALL_PERIOD_US);
-    living->n_rows += part->n_rows;
     living->sink.capture(living->sink.user, part);
-    living = find(engine, part->request_id); /* the sink may have abandoned it */
-    if (living && living->n_rows_due && living->n_rows >= living->n_rows_due) {
-        end_living(engine, living, NULL);
-        check_drained(engine);
-    }
 }
 
 /* Ranks wait for credit inside a step, so a client that stops taking its parts would stop everyone. */
@@ -312,21 +263,14 @@ static void check_stalls(void *user)
     bool waiting = false;
     for (uint32_t i = 0; i < engine->n_living; i++) {
         phx_living *living = &engine->living[i];
-        const bool open = living->n_owed || living->n_rows_due;
-        const bool stalled = open && phx_clock_us() - living->granted_us > CAPTURE_STALL_US;
-        waiting = waiting || (open && !stalled);
+        const bool stalled = living->n_owed && phx_clock_us() - living->granted_us > CAPTURE_STALL_US;
+        waiting = waiting || (living->n_owed && !stalled);
         if (!stalled)
             continue;
         living->sink.capture = NULL; /* later parts are dropped on arrival */
         phx_engine_grant(engine, living->id, living->n_owed);
         phx_engine_cancel(engine, living->id, PHX_END_DEADLINE);
-        if (living->n_rows_due) { /* the scheduler has ended it already */
-            living->end.reason = PHX_END_DEADLINE;
-            end_living(engine, living, NULL);
-            i--;
-        }
     }
-    check_drained(engine);
     if (waiting)
         phx_loop_timer_start(engine->stall_timer, STALL_PERIOD_US);
 }
@@ -353,7 +297,6 @@ static void on_lost(void *user, const phx_error *cause)
     engine->group_lost = true;
     engine->relaunching = may_relaunch(engine);
     engine->state = engine->relaunching ? PHX_ENGINE_STARTING : PHX_ENGINE_FAILED;
-    end_held(engine, &engine->cause);
     phx_log_error(engine->relaunching ? "the rank group is lost and will be relaunched"
                                       : "the rank group is lost",
                   cause);

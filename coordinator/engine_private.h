@@ -44,10 +44,6 @@ typedef struct phx_living {
     uint32_t owed_first;
     uint32_t n_owed;
     uint64_t granted_us; /* when the client last took a part, or the first of these came */
-    uint32_t capture;    /* mask */
-    uint64_t n_rows;     /* of captured tensors, arrived */
-    uint64_t n_rows_due; /* 0: not known before the scheduler's END */
-    phx_sched_event end; /* held back until the rows due have arrived */
 } phx_living;
 
 typedef struct phx_canary {
@@ -86,9 +82,6 @@ struct phx_engine {
 /* As phx_engine_submit, in any state with a scheduler. */
 phx_code phx_engine_submit_now(phx_engine *engine, const phx_sched_request *request,
                                const phx_engine_sink *sink, uint64_t *ret_id, phx_error *err);
-
-/* Rows of captured tensors that all ranks together send for one token, for a PHX_CAPTURE_* mask. */
-uint64_t phx_capture_rows(const phx_plan *plan, uint32_t mask);
 
 /* Runs the canary generation; the engine becomes ready when it agrees with the recorded one, or is the first.
  */
