@@ -1,28 +1,14 @@
 /* client/cmd_inspect.c - `phalanx inspect`: what a checkpoint folder holds, from its headers alone.
- * Owns: the sums over tensors (by format, main graph and MTP, active per token) and their two prints. */
+ * Owns: its two prints. Not here: the sums (model_sums.h). */
 #include "client/command.h"
 
 #include "base/json.h"
 #include "base/paths.h"
+#include "client/model_sums.h"
 #include "client/terminal.h"
-#include "model/checkpoint.h"
 
 #define TEXT_BYTES_MAX  (64u << 20)
 #define NAMES_SHOWN_MAX 20u /* of missing and unexpected tensors, in the text for people */
-
-typedef struct sum {
-    uint64_t n_tensors;
-    uint64_t n_parameters;
-    uint64_t n_bytes; /* scales included */
-} sum;
-
-typedef struct sums {
-    sum by_format[PHX_FORMAT_COUNT];
-    sum main; /* the graph without MTP layers */
-    sum mtp;
-    uint64_t n_active;       /* parameters that one token meets, embedding and head included */
-    uint64_t n_active_bytes; /* read per decoded token: of the embedding one row */
-} sums;
 
 typedef struct dim_name {
     const char *name;
@@ -64,51 +50,9 @@ static int64_t dim_value(const phx_dims *dims, const dim_name *name)
     return *(const int64_t *)(const void *)((const char *)dims + name->offset);
 }
 
-static void add(sum *to, const sum *one)
-{
-    to->n_tensors += one->n_tensors;
-    to->n_parameters += one->n_parameters;
-    to->n_bytes += one->n_bytes;
-}
-
-static void add_active(const phx_dims *dims, const phx_ck_tensor *tensor, const sum *one, sums *ret)
-{
-    uint64_t n = one->n_parameters;
-    uint64_t n_bytes = one->n_bytes;
-    ret->n_active += tensor->id.expert == 0  ? n * (uint64_t)dims->n_experts_used
-                     : tensor->id.expert < 0 ? n
-                                             : 0;
-    if (tensor->id.rule->role == PHX_ROLE_EMBED && !dims->tie_embeddings)
-        n_bytes /= (uint64_t)tensor->n_rows;
-    if (tensor->id.expert >= 0)
-        n_bytes = tensor->id.expert == 0 ? n_bytes * (uint64_t)dims->n_experts_used : 0;
-    ret->n_active_bytes += n_bytes;
-}
-
-static sums sum_up(const phx_checkpoint *checkpoint)
-{
-    const phx_dims *dims = phx_checkpoint_dims(checkpoint);
-    sums all = {0};
-    for (size_t i = 0; i < phx_checkpoint_count(checkpoint); i++) {
-        const phx_ck_tensor *tensor = phx_checkpoint_at(checkpoint, i);
-        if (!tensor->data)
-            continue;
-        const sum one = {1, (uint64_t)tensor->n_rows * (uint64_t)tensor->n_cols,
-                         tensor->data->n_bytes + (tensor->scales ? tensor->scales->n_bytes : 0)};
-        add(&all.by_format[tensor->format], &one);
-        if (tensor->id.layer >= dims->n_layers) {
-            add(&all.mtp, &one);
-        } else {
-            add(&all.main, &one);
-            add_active(dims, tensor, &one, &all);
-        }
-    }
-    return all;
-}
-
 /* ---- for people ---- */
 
-static void put_sum(phx_buf *buf, const char *name, const sum *s)
+static void put_sum(phx_buf *buf, const char *name, const phx_model_sum *s)
 {
     phx_buf count;
     phx_buf_init(&count, 64);
@@ -135,7 +79,7 @@ static void put_names(phx_buf *buf, const phx_checkpoint *checkpoint, const char
                        (unsigned long long)(n - NAMES_SHOWN_MAX));
 }
 
-static void print_text(const phx_checkpoint *checkpoint, const sums *all, phx_buf *buf)
+static void print_text(const phx_checkpoint *checkpoint, const phx_model_sums *all, phx_buf *buf)
 {
     const phx_dims *dims = phx_checkpoint_dims(checkpoint);
     const phx_checkpoint_totals totals = phx_checkpoint_count_all(checkpoint);
@@ -180,7 +124,7 @@ static void text(phx_json_writer *w, const char *key, const char *value)
     phx_json_text(w, value);
 }
 
-static void json_sum(phx_json_writer *w, const char *key, const sum *s)
+static void json_sum(phx_json_writer *w, const char *key, const phx_model_sum *s)
 {
     phx_json_key(w, key);
     phx_json_begin_object(w);
@@ -200,7 +144,7 @@ static void json_names(phx_json_writer *w, const phx_checkpoint *checkpoint, con
     phx_json_end_array(w);
 }
 
-static void print_json(const phx_checkpoint *checkpoint, const sums *all, phx_buf *buf)
+static void print_json(const phx_checkpoint *checkpoint, const phx_model_sums *all, phx_buf *buf)
 {
     const phx_dims *dims = phx_checkpoint_dims(checkpoint);
     const phx_checkpoint_totals totals = phx_checkpoint_count_all(checkpoint);
@@ -272,7 +216,7 @@ phx_exit phx_command_inspect(const phx_env *env, int argc, char *const *argv)
         phx_checkpoint_open_lenient(dir, &checkpoint, &err) != PHX_OK)
         return phx_command_fail(&err);
     phx_buf_init(&buf, TEXT_BYTES_MAX);
-    const sums all = sum_up(checkpoint);
+    const phx_model_sums all = phx_model_sum_up(checkpoint);
     if (json)
         print_json(checkpoint, &all, &buf);
     else

@@ -31,6 +31,7 @@ phx_command_fn phx_command_chat;
 phx_command_fn phx_command_status;
 phx_command_fn phx_command_logits;
 phx_command_fn phx_command_verify;
+phx_command_fn phx_command_bench;
 phx_command_fn phx_command_inspect;
 phx_command_fn phx_command_plan;
 phx_command_fn phx_command_synth;
