@@ -219,6 +219,12 @@ static phx_code open_control(coordinator *c, const char *xdg, phx_error *err)
     if (rc != PHX_OK)
         return rc;
     phx_log(PHX_LOG_INFO, "control: %s", phx_link_address(link));
+    if (!tcp)
+        rc = phx_run_dir_keep_socket(&c->run_dir, phx_link_address(link) + strlen("ipc://"), err);
+    if (rc != PHX_OK) {
+        phx_link_close(link);
+        return rc;
+    }
     return phx_api_serve_control(c->api, link, err);
 }
 

@@ -15,9 +15,18 @@
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "base/str.h"
 
 #define JANITOR_TRIES \
     30u /* of 100 ms: ranks and mpirun need about a second to notice that they are orphans */
+
+/* What the janitor is told through its pipe; a single byte means that everything was removed in order. */
+typedef struct janitor_socket {
+    char path[112];
+    dev_t device;
+    ino_t inode;
+    struct timespec changed; /* inode numbers are given out again */
+} janitor_socket;
 
 static void run_janitor(const phx_run_dir *dir, int fd) __attribute__((noreturn));
 
@@ -83,11 +92,41 @@ void phx_run_dir_sweep_segments(const char *name)
     (void)closedir(shm);
 }
 
+static bool describe(const char *path, janitor_socket *ret_socket)
+{
+    struct stat info;
+    if (!phx_str_copy(ret_socket->path, sizeof(ret_socket->path), phx_str_of(path)) ||
+        lstat(path, &info) != 0 || !S_ISSOCK(info.st_mode))
+        return false;
+    ret_socket->device = info.st_dev;
+    ret_socket->inode = info.st_ino;
+    ret_socket->changed = info.st_ctim;
+    return true;
+}
+
+static bool is_same(const janitor_socket *socket)
+{
+    janitor_socket now = {0};
+    return socket->path[0] && describe(socket->path, &now) && now.device == socket->device &&
+           now.inode == socket->inode && now.changed.tv_sec == socket->changed.tv_sec &&
+           now.changed.tv_nsec == socket->changed.tv_nsec;
+}
+
+phx_code phx_run_dir_keep_socket(phx_run_dir *dir, const char *path, phx_error *err)
+{
+    janitor_socket socket = {0};
+    if (!describe(path, &socket))
+        return PHX_FAIL(err, PHX_ERR_NOT_FOUND, "'%s' is no socket", path);
+    if (write(dir->janitor_fd, &socket, sizeof(socket)) != (ssize_t)sizeof(socket)) /* below PIPE_BUF */
+        return PHX_FAIL(err, PHX_ERR_IO, "cannot tell the janitor: %s", strerror(errno));
+    return PHX_OK;
+}
+
 /* Lives in a session of its own, so that a signal to the terminal's group does not end it before its work is
  * done. */
 static void run_janitor(const phx_run_dir *dir, int fd)
 {
-    char byte;
+    janitor_socket control = {0}, told;
     (void)setsid();
     (void)prctl(PR_SET_NAME, "phalanx-janitor");
     (void)signal(SIGINT, SIG_IGN);
@@ -100,9 +139,13 @@ static void run_janitor(const phx_run_dir *dir, int fd)
         if (i != fd)
             (void)close(i);
     }
-    const ssize_t n = read(fd, &byte, 1);
-    if (n == 1) /* told that everything was removed in order */
+    ssize_t n;
+    while ((n = read(fd, &told, sizeof(told))) == (ssize_t)sizeof(told))
+        control = told;
+    if (n == 1)
         _exit(0);
+    if (is_same(&control))
+        (void)unlink(control.path);
     for (unsigned i = 0; i < JANITOR_TRIES; i++) {
         remove_tree(dir->path);
         phx_run_dir_sweep_segments(dir->name);
