@@ -17,9 +17,8 @@
 #include "model/dtype.h"
 
 /* PHX_ALWAYS: functions whose constant arguments must reach their loops. PHX_UNROLL before such a loop keeps
- * its array of vectors in registers. The C form and sanitized builds (PHX_CPU_PLAIN) gain nothing from either
- * but minutes of compilation. */
-#ifdef PHX_CPU_PLAIN
+ * its array of vectors in registers. The C form gains nothing from either but minutes of compilation. */
+#if PHX_CPU_FORM == 0
 #define PHX_ALWAYS static inline
 #define PHX_UNROLL(n)
 #else
