@@ -54,6 +54,18 @@ typedef struct tile { /* n_m activations by n_n weight rows of a job */
     const float *scales[OUTS_ONE]; /* their rows of scales */
 } tile;
 
+PHX_ALWAYS phx_vf direct_load(phx_format format, const uint8_t *w, int64_t left)
+{
+    if (format == PHX_FORMAT_FP8_BLOCK) {
+        uint8_t t[PHX_LANES] = {0};
+        if (left >= PHX_LANES)
+            return phx_vf_load_fp8_raw(w);
+        memcpy(t, w, (size_t)left);
+        return phx_vf_load_fp8_raw(t);
+    }
+    return left < PHX_LANES ? phx_vf_load_format_n(format, w, left) : phx_vf_load_format(format, w);
+}
+
 /* acc[m][n] += x[m][k] * w[n][k] over [k, end), the last step filled with zeros. format, n_m and n_n are
  * constants at every call, so the loops over them unroll and acc lives in registers. */
 PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t, int64_t k, int64_t end,
@@ -64,7 +76,10 @@ PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t,
         PHX_UNROLL(8)
         for (int n = 0; n < n_n; n++) {
             phx_vf v[2];
-            phx_vf_load2_format(format, t->w[n] + k * bytes, v);
+            if (format == PHX_FORMAT_FP8_BLOCK)
+                phx_vf_load2_fp8_raw(t->w[n] + k, v);
+            else
+                phx_vf_load2_format(format, t->w[n] + k * bytes, v);
             PHX_UNROLL(8)
             for (int m = 0; m < n_m; m++) {
                 const float *x = t->x + m * t->x_stride + k;
@@ -80,8 +95,7 @@ PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t,
             const phx_vf xv = left < PHX_LANES ? phx_vf_load_n(x, left) : phx_vf_load(x);
             for (int n = 0; n < n_n; n++) {
                 const uint8_t *w = t->w[n] + k * bytes;
-                const phx_vf wv =
-                    left < PHX_LANES ? phx_vf_load_format_n(format, w, left) : phx_vf_load_format(format, w);
+                const phx_vf wv = direct_load(format, w, left);
                 acc[m * n_n + n] = phx_vf_fma(wv, xv, acc[m * n_n + n]);
             }
         }
@@ -118,7 +132,7 @@ PHX_ALWAYS void direct_tile(phx_format format, int n_m, int n_n, const tile *t)
                 const int64_t s = (k + job->w->col_shift) / 128;
                 PHX_UNROLL(8)
                 for (int n = 0; n < n_n; n++) {
-                    const phx_vf scale = phx_vf_set(t->scales[n][s] * PHX_FP8_FACTOR);
+                    const phx_vf scale = phx_vf_set(t->scales[n][s] * PHX_FP8_RAW_FACTOR);
                     PHX_UNROLL(8)
                     for (int m = 0; m < n_m; m++)
                         sum[m * n_n + n] = phx_vf_fma(part[m * n_n + n], scale, sum[m * n_n + n]);
@@ -174,13 +188,22 @@ static const float *w_scales(const phx_dots *job, int64_t n)
     return job->w->scales ? job->w->scales + (row + job->w->row_shift) / 128 * job->w->scale_stride : NULL;
 }
 
+/* A row of activations as f32, times what raw fp8 weights need: a power of two, so exact. */
+static void widen_x(const phx_dots *job, int64_t m, float *x)
+{
+    phx_vf_widen(phx_format_of_activation(job->x_dtype), x_row(job, m, 0), job->w->n_cols, x);
+    if (job->w->format != PHX_FORMAT_FP8_BLOCK || PHX_FP8_RAW_X == 1.0f)
+        return;
+    for (int64_t k = 0; k < job->w->n_cols; k++)
+        x[k] *= PHX_FP8_RAW_X;
+}
+
 static void run_direct(const phx_dots *job)
 {
     float *x = job->scratch;
     const int64_t x_stride = phx_i64_up(job->w->n_cols, PHX_LANES);
     for (int64_t m = 0; m < job->n_rows; m++)
-        phx_vf_widen(phx_format_of_activation(job->x_dtype), x_row(job, m, 0), job->w->n_cols,
-                     x + m * x_stride);
+        widen_x(job, m, x + m * x_stride);
     /* Outputs of a tile lie far apart, so that each of its streams of weights goes on in the next tile. */
     const int64_t n_n = job->n_rows == 1 ? OUTS_ONE : PHX_TILE_OUTS;
     const int64_t n_tiles = (job->n_out + n_n - 1) / n_n;

@@ -39,6 +39,14 @@
 #include "kernels/cpu/vec_c.h"
 #endif
 
+/* Levels without a faster way for single rows widen there as everywhere. */
+#ifndef PHX_FP8_RAW_X
+#define PHX_FP8_RAW_X        1.0f
+#define PHX_FP8_RAW_FACTOR   PHX_FP8_FACTOR
+#define phx_vf_load_fp8_raw  phx_vf_load_fp8
+#define phx_vf_load2_fp8_raw phx_vf_load2_fp8
+#endif
+
 /* The first n (0 < n < PHX_LANES) elements, then zeros. */
 PHX_ALWAYS phx_vf phx_vf_load_n(const float *p, int64_t n)
 {

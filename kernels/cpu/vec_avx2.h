@@ -114,6 +114,25 @@ PHX_ALWAYS void phx_vf_load2_fp8(const uint8_t *p, phx_vf ret_v[2])
     ret_v[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1));
 }
 
+/* For single rows, where widening is the limit: the code's bits alone, moved to where f32 has them, are the
+ * value times 2^-120; its exponent bias and the small ones fall out of the format. That would leave products
+ * near the end of f32, so the activations come times 2^88. Only multiplied by fma: measured on Zen 3 at 1.5
+ * times the speed of going through f16. */
+#define PHX_FP8_RAW_X      0x1p88f
+#define PHX_FP8_RAW_FACTOR 0x1p32f
+
+PHX_ALWAYS phx_vf phx_vf_load_fp8_raw(const uint8_t *p)
+{
+    const __m256i wide = _mm256_slli_epi32(_mm256_cvtepi8_epi32(_mm_loadu_si64(p)), 20);
+    return _mm256_castsi256_ps(_mm256_and_si256(wide, _mm256_set1_epi32((int)0x87F00000)));
+}
+
+PHX_ALWAYS void phx_vf_load2_fp8_raw(const uint8_t *p, phx_vf ret_v[2])
+{
+    ret_v[0] = phx_vf_load_fp8_raw(p);
+    ret_v[1] = phx_vf_load_fp8_raw(p + 8);
+}
+
 /* phx_f32_to_bf16 in every lane. */
 PHX_ALWAYS void phx_vf_store_bf16(uint16_t *p, phx_vf v)
 {
