@@ -357,6 +357,11 @@ static void check_drained(phx_engine *engine)
 void phx_engine_shutdown(phx_engine *engine, uint32_t grace_ms)
 {
     engine->ending = true;
+    engine->group_lost = true; /* no step is sent any more */
+    /* Who still waits is told now: the loop ends as soon as the ranks have. */
+    for (uint32_t i = 0; engine->sched && i < engine->n_living; i++)
+        (void)phx_sched_cancel(engine->sched, engine->living[i].id, PHX_END_CANCELLED);
+    phx_loop_timer_start(engine->pump_timer, 0);
     if (!engine->fleet) {
         engine->options.on_ended(engine->options.user);
         return;

@@ -80,8 +80,6 @@ int main(int argc, char **argv)
     if (rc == PHX_OK)
         rc = start_engine(&c, &err);
     if (rc == PHX_OK)
-        rc = watch_for_the_end(&c, &err);
-    if (rc == PHX_OK)
         rc = phx_loop_run(c.loop, &err);
     if (rc != PHX_OK) {
         phx_log_error("cannot serve", &err);
@@ -178,6 +176,8 @@ static phx_code open_doors(coordinator *c, phx_error *err)
         rc = phx_run_dir_create(runtime, &c->run_dir, err);
     if (rc == PHX_OK)
         rc = phx_loop_create(&c->loop, err);
+    if (rc == PHX_OK)
+        rc = watch_for_the_end(c, err); /* from here on there is something to end in order */
     if (rc == PHX_OK)
         rc = make_engine(c, err);
     const phx_api_options api = {
