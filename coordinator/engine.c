@@ -34,7 +34,7 @@ phx_code phx_engine_create(const phx_engine_options *options, phx_engine **ret_e
         return PHX_FAIL(err, PHX_ERR_NOMEM, "engine");
     engine->options = *options;
     engine->state = PHX_ENGINE_STARTING;
-    engine->started_us = phx_clock_us();
+    engine->started_us = engine->rate_us = phx_clock_us();
     engine->next_id = 1;
     engine->options.fleet.epoch = 1;
     rc = phx_loop_timer_create(options->fleet.loop, (phx_loop_call){pump, engine}, &engine->pump_timer, err);

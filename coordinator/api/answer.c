@@ -191,15 +191,13 @@ static void on_closed(void *user, phx_http_closed why)
 
 static bool begin_stream(phx_answer *answer)
 {
-    static const phx_http_header headers[] = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
     if (!answer->is_stream || answer->has_begun)
         return true;
     answer->has_begun = true;
+    /* The http layer adds what keeps caches and proxies from holding events back. */
     return phx_http_reply_stream_begin(
-               answer->reply, &(phx_http_response){.status = 200,
-                                                   .content_type = "text/event-stream; charset=utf-8",
-                                                   .headers = headers,
-                                                   .n_headers = sizeof(headers) / sizeof(headers[0])}) ==
+               answer->reply,
+               &(phx_http_response){.status = 200, .content_type = "text/event-stream; charset=utf-8"}) ==
            PHX_OK;
 }
 
