@@ -32,7 +32,7 @@
 
 /* e^x. x finite or -infinity. Error: at most 1.02 ulp (measured over all f32; tests/kernels/test_math.c
  * repeats a part). */
-static inline float phx_expf(float x)
+PHX_HOST_DEVICE static inline float phx_expf(float x)
 {
     const float high = x < PHX_EXP_CUT_HIGH ? x : PHX_EXP_CUT_HIGH;    /* as minps(x, cut) */
     const float cut = high > PHX_EXP_CUT_LOW ? high : PHX_EXP_CUT_LOW; /* as maxps(high, cut) */
@@ -71,7 +71,7 @@ static inline float phx_expf(float x)
 
 /* Natural logarithm of a positive normal number (subnormals and 0: unspecified but finite). Error: at most
  * 0.84 ulp. Used once per run of a log-sum-exp, so levels call this very function. */
-static inline float phx_logf(float x)
+PHX_HOST_DEVICE static inline float phx_logf(float x)
 {
     /* x = m * 2^e with m in [0x1.6a09e6p-1, 0x1.6a09e6p0) */
     const uint32_t bits = phx_bits_of_f32(x);
@@ -97,19 +97,19 @@ static inline float phx_logf(float x)
 }
 
 /* 1 / (1 + e^-x). */
-static inline float phx_sigmoidf(float x)
+PHX_HOST_DEVICE static inline float phx_sigmoidf(float x)
 {
     return 1.0f / (1.0f + phx_expf(-x));
 }
 
 /* x / (1 + e^-x). */
-static inline float phx_siluf(float x)
+PHX_HOST_DEVICE static inline float phx_siluf(float x)
 {
     return x / (1.0f + phx_expf(-x));
 }
 
 /* d^-0.5 rounded once: the factor of the Hadamard transform. */
-static inline float phx_hadamard_scale(int64_t d)
+PHX_HOST_DEVICE static inline float phx_hadamard_scale(int64_t d)
 {
     return (float)(1.0 / sqrt((double)d));
 }

@@ -54,27 +54,34 @@ int64_t phx_format_block(phx_format format);
 size_t phx_format_row_bytes(phx_format format, int64_t n_cols);
 bool phx_format_parse(phx_str name, phx_format *ret_format);
 
-static inline float phx_f32_of_bits(uint32_t bits)
+/* Functions that CUDA kernels call too. */
+#if defined(__CUDACC__)
+#define PHX_HOST_DEVICE __host__ __device__
+#else
+#define PHX_HOST_DEVICE
+#endif
+
+PHX_HOST_DEVICE static inline float phx_f32_of_bits(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof(value));
     return value;
 }
 
-static inline uint32_t phx_bits_of_f32(float value)
+PHX_HOST_DEVICE static inline uint32_t phx_bits_of_f32(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof(bits));
     return bits;
 }
 
-static inline float phx_bf16_to_f32(uint16_t code)
+PHX_HOST_DEVICE static inline float phx_bf16_to_f32(uint16_t code)
 {
     return phx_f32_of_bits((uint32_t)code << 16);
 }
 
 /* Nearest, ties to even; NaN stays NaN (quiet). */
-static inline uint16_t phx_f32_to_bf16(float value)
+PHX_HOST_DEVICE static inline uint16_t phx_f32_to_bf16(float value)
 {
     const uint32_t bits = phx_bits_of_f32(value);
     if ((bits & 0x7FFFFFFFu) > 0x7F800000u)

@@ -1,6 +1,7 @@
 /* tests/kernels/check_kernels.c - the kernel checker: every op of every level that this machine can run, and
  * of every level in C form, against the reference, element by element (STYLE habits 25-27, 36).
- * Usage: check_kernels [--seed N] [--level ref|avx2|avx512] [--op NAME] [--bench] [--threads N]
+ * Usage: check_kernels [--seed N] [--level ref|avx2|avx512|emu] [--op NAME] [--bench] [--threads N]
+ * Level emu: the CUDA kernels on the emulator (tests/emu) and nothing else.
  * Exit status 0: every element within the limit that kernels/ops.h states, every promise of equal bits kept.
  */
 #include "tests/kernels/check.h"
@@ -12,6 +13,11 @@
 #include "kernels/ops_cform.list"
 #undef PHX_OP
 #endif
+#if defined(PHX_EMU)
+#define PHX_OP(op, level, fn) phx_##op##_fn fn;
+#include "kernels/ops_emu.list"
+#undef PHX_OP
+#endif
 
 typedef struct options {
     uint64_t seed;
@@ -19,10 +25,12 @@ typedef struct options {
     phx_level level;
     const char *op;
     bool bench;
+    bool emu; /* the emulator in place of the levels */
 } options;
 
 static bool options_parse(int argc, char **argv, options *opt);
 static int variants_collect(phx_level level, check_variant *variants);
+static int emu_collect(check_variant *variant);
 static uint64_t check_all(const options *opt, const check_variant *variants, int n_variants);
 static phx_code pools_create(check *c, phx_error *err);
 
@@ -35,9 +43,13 @@ int main(int argc, char **argv)
         return 2;
     }
     check_variant variants[CHECK_VARIANTS_MAX];
-    const int n_variants = variants_collect(opt.level, variants);
+    const int n_variants = opt.emu ? emu_collect(variants) : variants_collect(opt.level, variants);
     printf("check_kernels: seed %llu, level %s of %s\n", (unsigned long long)opt.seed,
-           phx_level_name(opt.level), phx_level_name(phx_level_of_machine()));
+           opt.emu ? "emu" : phx_level_name(opt.level), phx_level_name(phx_level_of_machine()));
+    if (n_variants == 0) {
+        fprintf(stderr, "check_kernels: built without the CUDA emulator, which needs a C++ compiler\n");
+        return 1;
+    }
     if (!opt.bench)
         return check_all(&opt, variants, n_variants) == 0 ? 0 : 1;
     phx_error err = {0};
@@ -65,6 +77,9 @@ static bool options_parse(int argc, char **argv, options *opt)
                 return false;
         } else if (more && strcmp(argv[i], "--op") == 0) {
             opt->op = argv[++i];
+        } else if (more && strcmp(argv[i], "--level") == 0 && strcmp(argv[i + 1], "emu") == 0) {
+            opt->emu = true;
+            i++;
         } else if (more && strcmp(argv[i], "--level") == 0) {
             phx_level level;
             if (!phx_level_parse(phx_str_of(argv[++i]), &level) || level > phx_level_of_machine())
@@ -121,6 +136,23 @@ static int variants_collect(phx_level level, check_variant *variants)
     return n;
 }
 
+/* The CUDA kernels on the emulator; 0 when it was not built. */
+static int emu_collect(check_variant *variant)
+{
+    *variant = (check_variant){.name = "emu"};
+    phx_ops_choose(PHX_LEVEL_REF, &variant->ops);
+#if defined(PHX_EMU)
+#define PHX_OP(op_name, op_level, fn) \
+    variant->ops.op_name = fn;        \
+    variant->has_##op_name = true;
+#include "kernels/ops_emu.list"
+#undef PHX_OP
+    return 1;
+#else
+    return 0;
+#endif
+}
+
 static phx_code pools_create(check *c, phx_error *err)
 {
     for (uint32_t i = 0; i < CHECK_POOLS; i++) {
@@ -136,6 +168,7 @@ static uint64_t check_one(check *c, const char *op, const check_variant *variant
 {
     c->op = op;
     c->variant = variant->name;
+    c->brief = strcmp(variant->name, "emu") == 0;
     c->is_ref = strcmp(variant->name, "ref") == 0;
     c->ops = &variant->ops;
     c->n_cases = 0;

@@ -1,0 +1,78 @@
+/* kernels/cuda/copy.cu - the ops that move or add single numbers: embed, cache_write, round, add. One thread
+ * per number. */
+#include "kernels/cuda/number.cuh"
+
+#define THREADS 256
+
+static __global__ void embed(const phx_embed_args a, const phx_matrix table)
+{
+    const int64_t i = phx_thread_of_grid();
+    if (i >= a.n_rows * table.n_cols)
+        return;
+    const int64_t row = a.ids[i / table.n_cols];
+    const int64_t col = i % table.n_cols;
+    float value = -0.0f;
+    if (row >= 0)
+        value = phx_code_value(table, row * table.n_cols + col);
+    if (row >= 0 && table.scales)
+        value *= phx_scale_at(table, row, col);
+    a.out[i] = value;
+}
+
+cudaError_t phx_embed_cuda(cudaStream_t stream, const phx_embed_args *args)
+{
+    const int64_t n = args->n_rows * args->table->n_cols;
+    if (n == 0)
+        return cudaSuccess;
+    return PHX_LAUNCH(embed, phx_grid(n, THREADS), THREADS, 0, stream, *args, *args->table);
+}
+
+static __global__ void cache_write(const phx_cache_write_args a, const phx_cache cache)
+{
+    const int64_t i = phx_thread_of_grid();
+    if (i >= a.n_rows * cache.width)
+        return;
+    const int64_t r = i / cache.width;
+    const int64_t col = i % cache.width;
+    phx_store(cache.data, cache.dtype, a.entries[r] * cache.width + col, a.x[r * a.x_stride + col]);
+}
+
+cudaError_t phx_cache_write_cuda(cudaStream_t stream, const phx_cache_write_args *args)
+{
+    const int64_t n = args->n_rows * args->cache->width;
+    if (n == 0)
+        return cudaSuccess;
+    return PHX_LAUNCH(cache_write, phx_grid(n, THREADS), THREADS, 0, stream, *args, *args->cache);
+}
+
+static __global__ void round_rows(const phx_round_args a)
+{
+    const int64_t i = phx_thread_of_grid();
+    if (i >= a.n_rows * a.n_cols)
+        return;
+    const int64_t r = i / a.n_cols;
+    const int64_t col = i % a.n_cols;
+    phx_store(a.out.data, a.out.dtype, r * a.out.stride + col, a.x[r * a.x_stride + col]);
+}
+
+cudaError_t phx_round_cuda(cudaStream_t stream, const phx_round_args *args)
+{
+    const int64_t n = args->n_rows * args->n_cols;
+    if (n == 0)
+        return cudaSuccess;
+    return PHX_LAUNCH(round_rows, phx_grid(n, THREADS), THREADS, 0, stream, *args);
+}
+
+static __global__ void add(const phx_add_args a)
+{
+    const int64_t i = phx_thread_of_grid();
+    if (i < a.n)
+        a.y[i] += a.x[i];
+}
+
+cudaError_t phx_add_cuda(cudaStream_t stream, const phx_add_args *args)
+{
+    if (args->n == 0)
+        return cudaSuccess;
+    return PHX_LAUNCH(add, phx_grid(args->n, THREADS), THREADS, 0, stream, *args);
+}

@@ -1,0 +1,63 @@
+/* kernels/cuda/launch.cuh - what differs between nvcc and the emulator: launches and shared memory.
+ * Owns: PHX_LAUNCH, shared arrays with bounds, grid sizes, the names of the launchers. Every .cu includes it
+ * and none names <<<>>> or __shared__ itself. Built with PHX_EMU the runtime comes from tests/emu/emu.hpp.
+ *
+ * Launchers: phx_<op>_cuda(stream, args) queues the op of kernels/ops.h and returns the error of the launch.
+ * The structs args, args->w, table, cache, keys and fixed are read on the host before the call returns;
+ * everything else that they point at is device memory, pointers inside arrays (gate, up, down, blocks)
+ * included. */
+#ifndef PHX_KERNELS_CUDA_LAUNCH_CUH
+#define PHX_KERNELS_CUDA_LAUNCH_CUH
+
+#if defined(PHX_EMU)
+#include "emu.hpp"
+#else
+#include <cuda_runtime.h>
+#endif
+
+#include <math.h>
+#include <stdint.h>
+
+#include "kernels/ops.h"
+
+#define PHX_DEVICE static inline __device__
+
+#if defined(PHX_EMU)
+
+#define PHX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+    emu::launch(#kernel, grid, block, shared_bytes, stream, [&] { kernel(__VA_ARGS__); })
+template <class T> using phx_shared = emu::shared<T>;
+#define PHX_SHARED(type, name, n)      \
+    static const char name##_site = 0; \
+    const phx_shared<type> name = emu::shared_static<type>(&name##_site, #name, n)
+#define PHX_SHARED_DYNAMIC(type, name, n) const phx_shared<type> name = emu::shared_dynamic<type>(#name, n)
+
+#else
+
+#define PHX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+    (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
+/* A view of a shared array. n is its length, which the emulator checks. */
+template <class T> using phx_shared = T *;
+#define PHX_SHARED(type, name, n) __shared__ type name[n]
+/* The whole dynamic part, as n elements; once per kernel. */
+#define PHX_SHARED_DYNAMIC(type, name, n)                                     \
+    extern __shared__ __align__(16) unsigned char phx_shared_bytes[];         \
+    const phx_shared<type> name = reinterpret_cast<type *>(phx_shared_bytes); \
+    (void)(n)
+
+#endif
+
+/* Blocks for n items; more than a grid holds becomes a launch error. */
+static inline unsigned phx_grid(int64_t n, int64_t per_block)
+{
+    const int64_t blocks = (n + per_block - 1) / per_block;
+    return blocks < (int64_t)UINT32_MAX ? (unsigned)blocks : UINT32_MAX;
+}
+
+extern "C" {
+#define X(op) cudaError_t phx_##op##_cuda(cudaStream_t stream, const phx_##op##_args *args);
+PHX_OPS(X)
+#undef X
+}
+
+#endif

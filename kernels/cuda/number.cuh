@@ -1,0 +1,98 @@
+/* kernels/cuda/number.cuh - reading and writing numbers of every format, and the dot of one warp.
+ * Conversions work on bits, as those of model/dtype.c, so the chip and the emulator agree. */
+#ifndef PHX_KERNELS_CUDA_NUMBER_CUH
+#define PHX_KERNELS_CUDA_NUMBER_CUH
+
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/math.h"
+
+PHX_DEVICE float phx_load(const void *data, phx_dtype dtype, int64_t i)
+{
+    return dtype == PHX_BF16 ? phx_bf16_to_f32(((const uint16_t *)data)[i]) : ((const float *)data)[i];
+}
+
+PHX_DEVICE void phx_store(void *data, phx_dtype dtype, int64_t i, float value)
+{
+    if (dtype == PHX_BF16)
+        ((uint16_t *)data)[i] = phx_f32_to_bf16(value);
+    else
+        ((float *)data)[i] = value;
+}
+
+/* Magnitude codes become f32 by moving the fields and multiplying by the difference of the biases, which is
+ * exact for subnormal codes too. No infinities or NaN: weights are finite. */
+PHX_DEVICE float phx_f16_value(uint16_t code)
+{
+    const uint32_t sign = (uint32_t)(code & 0x8000u) << 16;
+    const float magnitude = phx_f32_of_bits((uint32_t)(code & 0x7FFFu) << 13) * 0x1p112f;
+    return phx_f32_of_bits(sign | phx_bits_of_f32(magnitude));
+}
+
+PHX_DEVICE float phx_e4m3_value(uint8_t code)
+{
+    const uint32_t sign = (uint32_t)(code & 0x80u) << 24;
+    const float magnitude = phx_f32_of_bits((uint32_t)(code & 0x7Fu) << 20) * 0x1p120f;
+    return phx_f32_of_bits(sign | phx_bits_of_f32(magnitude));
+}
+
+/* The nearest e4m3 value, ties to even, saturating at 448. Adding 2^(e+20) to a magnitude of exponent e
+ * leaves three fraction bits; below 2^-6 the step is 2^-9. */
+PHX_DEVICE float phx_round_e4m3(float x)
+{
+    const float magnitude = fabsf(x);
+    const uint32_t exponent = phx_bits_of_f32(magnitude) >> 23;
+    const float shift = phx_f32_of_bits(((exponent > 121u ? exponent : 121u) + 20u) << 23);
+    const float rounded = magnitude >= 448.0f ? 448.0f : (magnitude + shift) - shift;
+    return copysignf(rounded, x);
+}
+
+/* An element of w without its scale. */
+PHX_DEVICE float phx_code_value(const phx_matrix &w, int64_t i)
+{
+    switch (w.format) {
+    case PHX_FORMAT_F32:
+        return ((const float *)w.data)[i];
+    case PHX_FORMAT_BF16:
+        return phx_bf16_to_f32(((const uint16_t *)w.data)[i]);
+    case PHX_FORMAT_F16:
+        return phx_f16_value(((const uint16_t *)w.data)[i]);
+    case PHX_FORMAT_FP8_BLOCK:
+        return phx_e4m3_value(((const uint8_t *)w.data)[i]);
+    case PHX_FORMAT_COUNT:
+        break;
+    }
+    return 0.0f;
+}
+
+PHX_DEVICE float phx_scale_at(const phx_matrix &w, int64_t row, int64_t col)
+{
+    return w.scales[(row + w.row_shift) / 128 * w.scale_stride + (col + w.col_shift) / 128];
+}
+
+/* sum of x[x_offset + k] * w[row][k], k in [first, end), to all lanes of a warp. Lane l takes k = first + l,
+ * first + l + 32, ... in ascending order; then the butterfly. fp8: the lane's sum over each scale block times
+ * the scale is added in block order, lanes counting from the block's first column. So the bits depend on
+ * where the leaf starts and where scale blocks lie, not on how the matrix was packed. */
+PHX_DEVICE float phx_warp_dot(const phx_activation &x, int64_t x_offset, const phx_matrix &w, int64_t row,
+                              int64_t first, int64_t end)
+{
+    const int64_t at = row * w.n_cols;
+    float sum = 0.0f;
+    if (!w.scales) {
+        for (int64_t k = first + phx_lane(); k < end; k += PHX_WARP)
+            sum = fmaf(phx_load(x.data, x.dtype, x_offset + k), phx_code_value(w, at + k), sum);
+        return phx_warp_sum(sum);
+    }
+    for (int64_t block = first; block < end;) {
+        const int64_t next = block + 128 - (block + w.col_shift) % 128;
+        const int64_t block_end = next < end ? next : end;
+        float part = 0.0f;
+        for (int64_t k = block + phx_lane(); k < block_end; k += PHX_WARP)
+            part = fmaf(phx_load(x.data, x.dtype, x_offset + k), phx_code_value(w, at + k), part);
+        sum = fmaf(part, phx_scale_at(w, row, block), sum);
+        block = block_end;
+    }
+    return phx_warp_sum(sum);
+}
+
+#endif

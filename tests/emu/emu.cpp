@@ -1,0 +1,517 @@
+/* tests/emu/emu.cpp - the emulator's scheduler: fibres, barriers, warp functions, shared memory.
+ * The one file of the project with a mutable object of the process (the machine): a kernel finds threadIdx
+ * without an argument. Never compiled with -fsanitize=thread; the kernels are, and call the hooks at the end.
+ */
+#include "emu.hpp"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/rng.h"
+#include "fibre.hpp"
+#include "race.hpp"
+
+namespace
+{
+
+constexpr unsigned WARP = 32;
+constexpr unsigned THREADS_MAX = 1024;
+constexpr size_t STACK = 128u << 10;
+constexpr size_t SHARED_MAX = 227u << 10; /* of an H100's block; the smallest of the targets has 99 KiB */
+
+enum class wait { none, barrier, sync, shuffle, ballot };
+
+const char *const wait_names[] = {"running", "__syncthreads", "__syncwarp", "a shuffle", "__ballot_sync"};
+
+struct thread {
+    fibre at;
+    wait waits = wait::none;
+    bool done = false;
+    emu::site site = {};
+    unsigned mask = 0;
+    uint64_t value = 0; /* given to a warp function; then its answer */
+    int lane = 0;       /* asked for */
+};
+
+struct shared_piece {
+    const void *site;
+    void *ptr;
+};
+
+struct machine {
+    std::mutex lock;
+    uint64_t seed = 1;
+    uint64_t n_launches = 0;
+    uint64_t n_seeded = 0; /* launches since the seed was set */
+    uint64_t n_switches = 0;
+    char fault[512] = "";
+
+    const emu::kernel_call *call = nullptr;
+    phx_rng rng = {};
+    char *stacks = nullptr; /* THREADS_MAX of STACK, the lowest page of each closed */
+    std::vector<thread> threads;
+    std::vector<unsigned> ready;
+    std::vector<char> shared;
+    std::vector<shared_piece> pieces;
+    size_t shared_used = 0;
+    fibre scheduler;
+    unsigned block = 0;
+    unsigned n_threads = 0;
+    unsigned n_done = 0;
+    unsigned barriers = 0;
+    unsigned syncs[THREADS_MAX / WARP] = {};
+    unsigned arrived[THREADS_MAX / WARP] = {}; /* bit per lane that waits in a warp function */
+    bool inside = false;                       /* a fibre runs */
+    unsigned current = 0;
+    race_table races;
+};
+
+machine the_machine;
+
+inline machine &the()
+{
+    return the_machine;
+}
+
+/* One mix per draw: a launch draws once per switch. */
+unsigned draw(size_t n)
+{
+    machine &m = the();
+    return (unsigned)(((phx_rng_mix(m.rng.seed + m.rng.n++) >> 32) * n) >> 32);
+}
+
+void note_fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+void note_fault(const char *format, ...)
+{
+    machine &m = the();
+    if (m.fault[0] != '\0')
+        return;
+    const int n = snprintf(m.fault, sizeof(m.fault), "%s, block %u: ", m.call->name, m.block);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(m.fault + n, sizeof(m.fault) - (size_t)n, format, args);
+    va_end(args);
+}
+
+void to_scheduler()
+{
+    machine &m = the();
+    m.inside = false;
+    m.n_switches++;
+    fibre_switch(&m.threads[m.current].at, &m.scheduler);
+    m.inside = true;
+}
+
+/* Leaves a fibre for good: kernels hold nothing that needs a destructor. */
+[[noreturn]] void abandon()
+{
+    for (;;)
+        to_scheduler();
+}
+
+void thread_main()
+{
+    machine &m = the();
+    m.inside = true;
+    m.call->body(m.call->user);
+    m.threads[m.current].done = true;
+    m.n_done++;
+    abandon();
+}
+
+void wait_here(wait what, emu::site at, unsigned mask, uint64_t value, int lane)
+{
+    machine &m = the();
+    thread &t = m.threads[m.current];
+    t.waits = what;
+    t.site = at;
+    t.mask = mask;
+    t.value = value;
+    t.lane = lane;
+    to_scheduler();
+}
+
+void check_mask(wait what, unsigned mask)
+{
+    machine &m = the();
+    const unsigned lane = m.current % WARP;
+    if ((mask >> lane & 1u) != 0)
+        return;
+    note_fault("thread %u calls %s with mask %08x, which leaves it out", m.current, wait_names[(int)what],
+               mask);
+    abandon();
+}
+
+/* Answers the lanes of one warp function that has all its lanes. */
+void answer(unsigned first, const thread &asked)
+{
+    machine &m = the();
+    uint64_t given[WARP] = {};
+    unsigned votes = 0;
+    for (unsigned i = 0; i < WARP && first + i < m.n_threads; i++) {
+        given[i] = m.threads[first + i].value;
+        if ((asked.mask >> i & 1u) != 0 && given[i] != 0)
+            votes |= 1u << i;
+    }
+    const wait what = asked.waits;
+    const unsigned mask = asked.mask;
+    for (unsigned i = 0; i < WARP; i++) {
+        if ((mask >> i & 1u) == 0)
+            continue;
+        thread &t = m.threads[first + i];
+        if (what == wait::ballot)
+            t.value = votes;
+        if (what == wait::shuffle && (t.lane < 0 || t.lane >= (int)WARP || (mask >> t.lane & 1u) == 0)) {
+            note_fault("thread %u reads lane %d, which is not in mask %08x", first + i, t.lane, mask);
+            return;
+        }
+        if (what == wait::shuffle)
+            t.value = given[t.lane];
+        t.waits = wait::none;
+        m.arrived[first / WARP] &= ~(1u << i);
+        m.ready.push_back(first + i);
+    }
+    if (what == wait::sync)
+        m.syncs[first / WARP]++;
+}
+
+/* A thread has arrived at a warp function: is it the last one? */
+void try_warp(unsigned arrived)
+{
+    machine &m = the();
+    const unsigned first = arrived / WARP * WARP;
+    const thread asked = m.threads[arrived];
+    unsigned *here = &m.arrived[first / WARP];
+    *here |= 1u << (arrived - first);
+    if ((*here & asked.mask) != asked.mask)
+        return; /* the others may still come; if not, try_barrier says so */
+    for (unsigned i = 0; i < WARP; i++) {
+        const thread &t = m.threads[first + i];
+        if ((asked.mask >> i & 1u) == 0)
+            continue;
+        if (t.waits != asked.waits || t.mask != asked.mask || t.site.line != asked.site.line ||
+            t.site.file != asked.site.file) {
+            note_fault(
+                "lanes of one warp meet in different functions: thread %u in %s at line %d, thread %u in %s "
+                "at line %d",
+                arrived, wait_names[(int)asked.waits], asked.site.line, first + i, wait_names[(int)t.waits],
+                t.site.line);
+            return;
+        }
+    }
+    answer(first, asked);
+}
+
+/* No thread can run: either all wait at one barrier, or the kernel hangs. */
+void try_barrier()
+{
+    machine &m = the();
+    const thread *at = nullptr;
+    for (unsigned i = 0; i < m.n_threads; i++) {
+        const thread &t = m.threads[i];
+        if (t.done)
+            continue;
+        if (t.waits != wait::barrier) {
+            note_fault("thread %u waits in %s at line %d for lanes that never come", i,
+                       wait_names[(int)t.waits], t.site.line);
+            return;
+        }
+        if (at && (at->site.line != t.site.line || at->site.file != t.site.file)) {
+            note_fault("divergent barrier: some threads wait at line %d, thread %u at line %d", at->site.line,
+                       i, t.site.line);
+            return;
+        }
+        at = &t;
+    }
+    if (m.n_done > 0) {
+        note_fault("divergent barrier: %u of %u threads have exited, others wait at line %d", m.n_done,
+                   m.n_threads, at->site.line);
+        return;
+    }
+    m.barriers++;
+    for (unsigned i = 0; i < m.n_threads; i++) {
+        m.threads[i].waits = wait::none;
+        m.ready.push_back(i);
+    }
+}
+
+void run_block()
+{
+    machine &m = the();
+    memset(m.shared.data(), 0xFF, m.shared_used); /* NaN to a kernel that reads before it writes */
+    m.pieces.clear();
+    m.shared_used = m.call->shared_bytes;
+    m.n_done = 0;
+    m.barriers = 0;
+    memset(m.syncs, 0, sizeof(m.syncs));
+    memset(m.arrived, 0, sizeof(m.arrived));
+    m.ready.clear();
+    const size_t page = 4096;
+    for (unsigned i = 0; i < m.n_threads; i++) {
+        m.threads[i] = thread();
+        fibre_make(&m.threads[i].at, m.stacks + i * STACK + page, STACK - page, thread_main);
+        m.ready.push_back(i);
+    }
+    while (m.n_done < m.n_threads && m.fault[0] == '\0') {
+        if (m.ready.empty()) {
+            try_barrier();
+            continue;
+        }
+        const size_t pick = draw(m.ready.size());
+        m.current = m.ready[pick];
+        m.ready[pick] = m.ready.back();
+        m.ready.pop_back();
+        m.n_switches++;
+        fibre_switch(&m.scheduler, &m.threads[m.current].at);
+        const thread &t = m.threads[m.current];
+        if (!t.done && t.waits != wait::barrier && m.fault[0] == '\0')
+            try_warp(m.current);
+    }
+}
+
+bool make_stacks(machine &m)
+{
+    if (m.stacks)
+        return true;
+    void *p = mmap(nullptr, THREADS_MAX * STACK, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return false;
+    m.stacks = static_cast<char *>(p);
+    for (unsigned i = 0; i < THREADS_MAX; i++)
+        mprotect(m.stacks + i * STACK, 4096, PROT_NONE);
+    return true;
+}
+
+unsigned volume(dim3 d)
+{
+    return d.x * d.y * d.z;
+}
+
+dim3 split(unsigned i, dim3 size)
+{
+    return dim3(i % size.x, i / size.x % size.y, i / (size.x * size.y));
+}
+
+} // namespace
+
+namespace emu
+{
+
+dim3 thread_index()
+{
+    return split(the().current, the().call->block);
+}
+
+dim3 block_index()
+{
+    return split(the().block, the().call->grid);
+}
+
+dim3 block_size()
+{
+    return the().call->block;
+}
+
+dim3 grid_size()
+{
+    return the().call->grid;
+}
+
+void barrier(site at)
+{
+    wait_here(wait::barrier, at, 0, 0, 0);
+}
+
+void warp_sync(site at, unsigned mask)
+{
+    check_mask(wait::sync, mask);
+    wait_here(wait::sync, at, mask, 0, 0);
+}
+
+uint64_t shuffle(site at, unsigned mask, uint64_t bits, int lane)
+{
+    check_mask(wait::shuffle, mask);
+    wait_here(wait::shuffle, at, mask, bits, lane);
+    return the().threads[the().current].value;
+}
+
+uint64_t shuffle_xor(site at, unsigned mask, uint64_t bits, int lane_mask)
+{
+    return shuffle(at, mask, bits, (int)(the().current % WARP) ^ lane_mask);
+}
+
+unsigned ballot(site at, unsigned mask, bool yes)
+{
+    check_mask(wait::ballot, mask);
+    wait_here(wait::ballot, at, mask, yes ? 1 : 0, 0);
+    return (unsigned)the().threads[the().current].value;
+}
+
+int atomic_add(int *p, int value)
+{
+    const int old = *p;
+    *p += value;
+    return old;
+}
+
+void *shared_array(const void *site, const char *name, size_t bytes)
+{
+    machine &m = the();
+    for (const shared_piece &piece : m.pieces) {
+        if (piece.site == site)
+            return piece.ptr;
+    }
+    const size_t at = (m.shared_used + 15) & ~(size_t)15;
+    if (at + bytes > SHARED_MAX) {
+        note_fault("no room for shared array %s of %zu bytes after %zu", name, bytes, at);
+        abandon();
+    }
+    m.shared_used = at + bytes;
+    m.pieces.push_back({site, m.shared.data() + at});
+    return m.pieces.back().ptr;
+}
+
+void *shared_rest(const char *name, size_t bytes)
+{
+    machine &m = the();
+    if (bytes > m.call->shared_bytes) {
+        note_fault("dynamic shared array %s needs %zu bytes, the launch gave %zu", name, bytes,
+                   m.call->shared_bytes);
+        abandon();
+    }
+    return m.shared.data();
+}
+
+void bad_index(const char *name, int64_t i, int64_t n)
+{
+    note_fault("thread %u: index %lld of shared array %s of %lld", the().current, (long long)i, name,
+               (long long)n);
+    abandon();
+}
+
+cudaError_t run(const kernel_call &call)
+{
+    machine &m = the();
+    const std::lock_guard<std::mutex> guard(m.lock);
+    const uint64_t n_threads = (uint64_t)call.block.x * call.block.y * call.block.z;
+    const uint64_t n_blocks = (uint64_t)call.grid.x * call.grid.y * call.grid.z;
+    m.fault[0] = '\0';
+    if (n_threads == 0 || n_threads > THREADS_MAX || n_blocks == 0 || n_blocks >= UINT32_MAX / 2 ||
+        call.shared_bytes > SHARED_MAX || !make_stacks(m))
+        return cudaErrorInvalidConfiguration;
+    m.call = &call;
+    m.n_launches++;
+    m.rng = {phx_rng_key(m.seed, m.n_seeded++, 0, 0), 0};
+    m.races.begin(m.n_launches);
+    m.n_threads = volume(call.block);
+    m.threads.resize(THREADS_MAX);
+    m.shared.resize(SHARED_MAX, (char)0xFF);
+    std::vector<unsigned> order(n_blocks);
+    for (unsigned i = 0; i < n_blocks; i++) {
+        const unsigned other = draw(i + 1);
+        order[i] = order[other];
+        order[other] = i;
+    }
+    for (size_t i = 0; i < n_blocks && m.fault[0] == '\0'; i++) {
+        m.block = order[i];
+        run_block();
+    }
+    return m.fault[0] == '\0' ? cudaSuccess : cudaErrorLaunchFailure;
+}
+
+} // namespace emu
+
+void phx_emu_seed(uint64_t seed)
+{
+    the().seed = seed;
+    the().n_seeded = 0;
+}
+
+const char *phx_emu_fault(void)
+{
+    return the().fault;
+}
+
+uint64_t phx_emu_switches(void)
+{
+    return the().n_switches;
+}
+
+/* What -fsanitize=thread makes of the kernels' loads and stores. */
+static void touch(const void *address, size_t bytes, bool is_write)
+{
+    machine &m = the();
+    const char *p = static_cast<const char *>(address);
+    if (!m.inside || (p >= m.stacks && p < m.stacks + THREADS_MAX * STACK))
+        return;
+    const bool shared = p >= m.shared.data() && p < m.shared.data() + m.shared.size();
+    const race_access now = {m.n_launches, m.block, m.current, m.barriers, m.syncs[m.current / WARP]};
+    for (size_t i = 0; i < bytes; i += 4) {
+        const uintptr_t at = reinterpret_cast<uintptr_t>(p + i);
+        const char *what = is_write ? m.races.write(at, now, shared) : m.races.read(at, now, shared);
+        if (!what)
+            continue;
+        const race_access &other = m.races.other();
+        note_fault("race in %s memory: thread %u %s without a barrier between (thread %u of block %u)",
+                   shared ? "shared" : "global", m.current, what, other.thread, other.block);
+        abandon();
+    }
+}
+
+extern "C" {
+#define HOOKS(n)                             \
+    void __tsan_read##n(void *p);            \
+    void __tsan_read##n(void *p)             \
+    {                                        \
+        touch(p, n, false);                  \
+    }                                        \
+    void __tsan_write##n(void *p);           \
+    void __tsan_write##n(void *p)            \
+    {                                        \
+        touch(p, n, true);                   \
+    }                                        \
+    void __tsan_unaligned_read##n(void *p);  \
+    void __tsan_unaligned_read##n(void *p)   \
+    {                                        \
+        touch(p, n, false);                  \
+    }                                        \
+    void __tsan_unaligned_write##n(void *p); \
+    void __tsan_unaligned_write##n(void *p)  \
+    {                                        \
+        touch(p, n, true);                   \
+    }
+HOOKS(1)
+HOOKS(2)
+HOOKS(4)
+HOOKS(8)
+HOOKS(16)
+void __tsan_read_range(void *p, size_t n);
+void __tsan_read_range(void *p, size_t n)
+{
+    touch(p, n, false);
+}
+void __tsan_write_range(void *p, size_t n);
+void __tsan_write_range(void *p, size_t n)
+{
+    touch(p, n, true);
+}
+void __tsan_init(void);
+void __tsan_init(void)
+{
+}
+void __tsan_func_entry(void *);
+void __tsan_func_entry(void *)
+{
+}
+void __tsan_func_exit(void);
+void __tsan_func_exit(void)
+{
+}
+}

@@ -1,0 +1,167 @@
+/* tests/emu/emu.hpp - the CUDA emulator: what a .cu file needs of the CUDA language and runtime, for a plain
+ * C++17 compiler. kernels/cuda/launch.cuh includes it when built with PHX_EMU. Owns: launches, threads of a
+ * block as fibres in random order, barriers, warp shuffles and votes, shared memory with bounds, detection of
+ * faults.
+ *
+ * A launch runs to its end before it returns; blocks run one after the other in an order drawn from the seed.
+ * A fault of the kernel (text in phx_emu_fault) ends the launch with cudaErrorLaunchFailure:
+ * - a divergent barrier: threads wait at different barriers, or some have exited;
+ * - a warp function that not all lanes of its mask reach, or that reads a lane outside of the mask;
+ * - an index outside of a shared array;
+ * - a race, where sources are compiled with -fsanitize=thread (hooks at the end of emu.cpp): a read of what
+ * another thread wrote since the last barrier, two writes, or a write over what another thread read; in
+ * global memory also between blocks, there without the last of the three. The one emulator of the process is
+ * locked during a launch. Not here: device memory (host pointers do), streams (launches are in order), inline
+ * PTX. */
+#ifndef PHX_TESTS_EMU_HPP
+#define PHX_TESTS_EMU_HPP
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorLaunchFailure = 719
+};
+typedef struct phx_emu_stream *cudaStream_t; /* NULL is the only one */
+
+struct dim3 {
+    unsigned x, y, z;
+    constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
+    {
+    }
+};
+
+extern "C" {
+/* The order of blocks and threads in the launches that follow. */
+void phx_emu_seed(uint64_t seed);
+/* What went wrong in the last launch; "" when nothing did. */
+const char *phx_emu_fault(void);
+/* Switches between fibres since the process began; tests use it to see that threads really interleave. */
+uint64_t phx_emu_switches(void);
+}
+
+namespace emu
+{
+
+struct site { /* where a kernel waits */
+    const char *file;
+    int line;
+};
+
+dim3 thread_index();
+dim3 block_index();
+dim3 block_size();
+dim3 grid_size();
+
+void barrier(site at);
+void warp_sync(site at, unsigned mask);
+uint64_t shuffle(site at, unsigned mask, uint64_t bits, int lane);
+uint64_t shuffle_xor(site at, unsigned mask, uint64_t bits, int lane_mask);
+unsigned ballot(site at, unsigned mask, bool yes);
+int atomic_add(int *p, int value);
+
+/* Shared memory of the running block. A static array is one per site. */
+void *shared_array(const void *site, const char *name, size_t bytes);
+void *shared_rest(const char *name, size_t bytes);
+[[noreturn]] void bad_index(const char *name, int64_t i, int64_t n);
+
+template <class T> class shared
+{
+  public:
+    shared(T *base, int64_t n, const char *name) : base_(base), n_(n), name_(name)
+    {
+    }
+    T &operator[](int64_t i) const
+    {
+        if (i < 0 || i >= n_)
+            bad_index(name_, i, n_);
+        return base_[i];
+    }
+    shared operator+(int64_t offset) const /* the rest from there */
+    {
+        if (offset < 0 || offset > n_)
+            bad_index(name_, offset, n_);
+        return shared(base_ + offset, n_ - offset, name_);
+    }
+
+  private:
+    T *base_;
+    int64_t n_;
+    const char *name_;
+};
+
+template <class T> shared<T> shared_static(const void *site, const char *name, int64_t n)
+{
+    return shared<T>(static_cast<T *>(shared_array(site, name, (size_t)n * sizeof(T))), n, name);
+}
+
+template <class T> shared<T> shared_dynamic(const char *name, int64_t n)
+{
+    return shared<T>(static_cast<T *>(shared_rest(name, (size_t)n * sizeof(T))), n, name);
+}
+
+struct kernel_call {
+    const char *name;
+    dim3 grid;
+    dim3 block;
+    size_t shared_bytes;
+    void (*body)(const void *user);
+    const void *user;
+};
+cudaError_t run(const kernel_call &call);
+
+template <class F>
+cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                   const F &body)
+{
+    if (stream)
+        return cudaErrorInvalidValue;
+    return run({name, grid, block, shared_bytes, [](const void *user) { (*static_cast<const F *>(user))(); },
+                &body});
+}
+
+template <class T> uint64_t to_bits(T value)
+{
+    static_assert(sizeof(T) <= 8, "a shuffle moves up to eight bytes");
+    uint64_t bits = 0;
+    memcpy(&bits, &value, sizeof(value));
+    return bits;
+}
+
+template <class T> T from_bits(uint64_t bits)
+{
+    T value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
+} // namespace emu
+
+#define threadIdx (emu::thread_index())
+#define blockIdx  (emu::block_index())
+#define blockDim  (emu::block_size())
+#define gridDim   (emu::grid_size())
+
+#define EMU_SITE         (emu::site{__FILE__, __LINE__})
+#define __syncthreads()  emu::barrier(EMU_SITE)
+#define __syncwarp(mask) emu::warp_sync(EMU_SITE, mask)
+#define __shfl_sync(mask, value, lane) \
+    emu::from_bits<decltype(value)>(emu::shuffle(EMU_SITE, mask, emu::to_bits(value), lane))
+#define __shfl_xor_sync(mask, value, lane_mask) \
+    emu::from_bits<decltype(value)>(emu::shuffle_xor(EMU_SITE, mask, emu::to_bits(value), lane_mask))
+#define __ballot_sync(mask, yes) emu::ballot(EMU_SITE, mask, (yes) != 0)
+#define __popc(bits)             __builtin_popcount(bits)
+#define atomicAdd(p, value)      emu::atomic_add(p, value)
+
+#endif
