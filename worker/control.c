@@ -48,8 +48,10 @@ void *phx_rank_control(void *user)
         if (rc == PHX_OK && may_leave(&c))
             break;
     }
-    if (rc != PHX_OK && rc != PHX_ERR_CANCELLED)
-        phx_log(PHX_LOG_WARN, "control link ended: %s", err.text);
+    /* After the order to stop, or the compute thread's own failure, the link's end is no news. */
+    if (rc != PHX_OK && !c.stopping_us && !c.drained_us)
+        (void)PHX_FAIL(&c.rank->control_error, c.link && rc == PHX_ERR_UNAVAILABLE ? PHX_ERR_PEER_LOST : rc,
+                       "control link: %s", err.text);
     stop(&c);
     phx_link_close(c.link);
     phx_buf_done(&c.message);
@@ -77,6 +79,7 @@ static phx_code connect_and_greet(control *c, phx_error *err)
 {
     const phx_rank_options *o = &c->rank->options;
     phx_link_keys keys;
+    bool told = false;
     char identity[48], host[256] = "?";
     if (o->key_file) {
         const phx_code rc = phx_link_keys_read(o->key_file, &keys, err);
@@ -91,6 +94,9 @@ static phx_code connect_and_greet(control *c, phx_error *err)
         rc = phx_link_connect(o->coordinator, o->key_file ? &keys : NULL, identity, &c->link, &again);
         if (rc != PHX_OK && (rc != PHX_ERR_UNAVAILABLE || phx_clock_us() > until))
             return PHX_FAIL(err, rc, "cannot reach the coordinator: %s", again.text);
+        if (rc != PHX_OK && !told)
+            phx_log(PHX_LOG_WARN, "trying for %u s: %s", PHX_CONNECT_US / 1000000, again.text);
+        told = told || rc != PHX_OK;
         if (rc != PHX_OK)
             (void)usleep(200000);
     }

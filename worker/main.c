@@ -163,6 +163,10 @@ static phx_code run(const phx_rank_options *options, phx_error *err)
     rc = phx_rank_serve(&rank, &engine, err);
     phx_mailbox_close(rank.outbox); /* the control thread sends what is left, then ends */
     (void)pthread_join(control, NULL);
+    if (rank.control_error.code != PHX_OK) { /* the first cause, when it made the compute thread stop */
+        rc = rank.control_error.code;
+        *err = rank.control_error;
+    }
 out:
     phx_rank_engine_destroy(engine);
     phx_mailbox_destroy(rank.inbox);

@@ -42,6 +42,7 @@ typedef struct phx_rank {
     _Atomic int32_t capture_credit; /* parts that may still be sent */
     _Atomic(phx_comm *) comm;       /* for the control thread's abort; NULL before it exists */
     _Atomic bool stop;              /* asked to end, or the coordinator is gone */
+    phx_error control_error;        /* why the control thread ended by itself; read it after joining */
 } phx_rank;
 
 /* Processors this process may use (cgroups and launchers narrow them): writes the first n_max numbers when
