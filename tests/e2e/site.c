@@ -40,6 +40,13 @@ void site_open(site *s)
     (void)snprintf(s->control, sizeof(s->control), "ipc://%s/phalanx/control", s->dir);
 }
 
+void site_open_guest(site *guest, const site *host)
+{
+    *guest = *host;
+    guest->pid = 0;
+    (void)snprintf(guest->log, sizeof(guest->log), "%s/log2", host->dir);
+}
+
 static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *walk)
 {
     (void)info;
@@ -275,8 +282,9 @@ static void list_files(const char *path, bool top, phx_buf *text)
 {
     DIR *dir = opendir(path);
     for (const struct dirent *e; dir && (e = readdir(dir));) {
-        const bool expected = top && (strcmp(e->d_name, "phalanx") == 0 || strcmp(e->d_name, "state") == 0 ||
-                                      strcmp(e->d_name, "log") == 0 || strncmp(e->d_name, "keep", 4) == 0);
+        const bool expected =
+            top && (strcmp(e->d_name, "phalanx") == 0 || strcmp(e->d_name, "state") == 0 ||
+                    strncmp(e->d_name, "log", 3) == 0 || strncmp(e->d_name, "keep", 4) == 0);
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && !expected)
             (void)phx_buf_printf(text, "  file %s/%s\n", path, e->d_name);
     }

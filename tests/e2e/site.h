@@ -26,6 +26,9 @@ typedef struct site {
 void site_open(site *s);
 void site_close(site *s); /* kills what is left, removes the folder */
 
+/* The same place with a process and a log of its own, beside the server's; never closed. */
+void site_open_guest(site *guest, const site *host);
+
 /* Starts build/PROGRAM with arguments up to NULL, in the site's environment plus `env` (NAME=value list up to
  * NULL, or NULL). */
 void site_start(site *s, const char *program, const char *const *args, const char *const *env);

@@ -273,6 +273,8 @@ static void test_mixed(void **state)
         if (i % 2 && strcmp(expected[i].ptr, expected[i - 1].ptr) != 0)
             fail_msg("mixed request %u streamed:\n%s\nwhole:\n%s", i, expected[i].ptr, expected[i - 1].ptr);
     }
+    assert_non_null(strstr(expected[20].ptr, "get_price:{")); /* the tool was called */
+    assert_true(expected[24].ptr[0] != '|');                  /* it thought */
     for (uint32_t i = 0; i < N_MIXED; i++)
         phx_buf_done(&expected[i]);
 }
