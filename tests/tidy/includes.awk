@@ -46,7 +46,7 @@ $4 ~ /^[ \t]*#[ \t]*include[ \t]*[<"]/ {
     folder = $1
     sub(/\/.*/, "", folder)
     ours = $4 ~ /"/
-    if ($1 ~ /\.h$/)
+    if ($1 ~ /\.(h|hpp|cuh)$/)
         n_includes[$1]++
     for (header in home)
         if (index(name, header) == 1 && !starts_with_one_of($1, home[header]))

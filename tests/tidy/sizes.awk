@@ -6,6 +6,7 @@ BEGIN {
     FILE_LINES = 800
     FUNCTION_LINES = 100
     TEST_FUNCTION_LINES = 150
+    DEVICE_FUNCTION_LINES = 250
     COLUMNS = 110
     NESTING = 4
 }
@@ -25,7 +26,7 @@ function end_of_file()
 }
 function end_of_function(   limit)
 {
-    limit = path ~ /^tests\// ? TEST_FUNCTION_LINES : FUNCTION_LINES
+    limit = path ~ /^tests\// ? TEST_FUNCTION_LINES : path ~ /\.cuh?$/ ? DEVICE_FUNCTION_LINES : FUNCTION_LINES
     if (line - first + 1 > limit)
         finding("function", path ":" name, line - first + 1, "a function has at most " limit " lines")
     if (deepest > NESTING)

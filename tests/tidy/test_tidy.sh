@@ -15,9 +15,9 @@ finding() { # RULE PLACE VALUE TEXT
     printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$tmp/findings"
 }
 
-find $folders -name '*.[ch]' | sort >"$tmp/sources"
+find $folders -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.hpp' | sort >"$tmp/sources"
 find . \( -name 'build*' -o -name .git \) -prune -o \
-    \( -name '*.[ch]' -o -name '*.md' -o -name '*.sh' -o -name '*.awk' -o -name '*.py' -o -name '*.txt' -o -name '*.list' \
+    \( -name '*.[ch]' -o -name '*.cu*' -o -name '*.[ch]pp' -o -name '*.md' -o -name '*.sh' -o -name '*.awk' -o -name '*.py' -o -name '*.txt' -o -name '*.list' \
     -o -name '*.proto' -o -name '*.cmake' -o -name '*.yaml' -o -path './launch/*' -o -path './.ci/*' \) -type f -print |
     sed 's,^\./,,' | grep -v -e '^tests/data/' -e '^launch/demo/.*\(json\|safetensors\)$' -e '^tests/tidy/' |
     sort >"$tmp/texts"
