@@ -1,0 +1,150 @@
+#!/bin/bash
+# tests/e2e/layouts.sh [--long] - `phalanx verify` and `phalanx logits` over layouts: golden tensors within their
+# bounds in both profiles at every level, and logits that are the same bytes whatever the layout, threads, chunks,
+# neighbours and prefix cache. Without --long a covering subset. Environment: PHX_BUILD, PHX_SOURCE, PHX_SHARED.
+set -u
+long=${1:-}
+phalanx=$PHX_BUILD/phalanx
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+export XDG_RUNTIME_DIR=$tmp XDG_STATE_HOME=$tmp/state
+n_verified=0 n_compared=0 n_failed=0
+
+fails() { # WHAT LOG
+    n_failed=$((n_failed + 1))
+    echo "FAILED: $1"
+    cat "$2"
+}
+
+levels=ref
+grep -q ' avx2 ' /proc/cpuinfo && levels="$levels avx2"
+grep -q ' avx512bw ' /proc/cpuinfo && levels="$levels avx512"
+
+# name folder heads layers; the large data where it is, else what is bundled
+cases=()
+for name in deepseek-v3-bf16 deepseek-v3-fp8 deepseek-v3-qdirect deepseek-v32-bf16 deepseek-v32-fp8 deepseek-v32-long; do
+    folder=$PHX_SHARED/golden/$name
+    [ -e "$folder/golden.safetensors" ] || folder=$PHX_SOURCE/tests/data/golden/$name
+    if [ -e "$folder/golden.safetensors" ]; then
+        cases+=("$folder")
+    else
+        echo "SKIP: no golden case $name"
+    fi
+done
+cases+=("$PHX_SOURCE/launch/demo")
+
+number() { # FOLDER KEY
+    sed -n "s/.*\"$2\": *\([0-9]*\).*/\1/p" "$1/config.json" | head -n 1
+}
+
+# The layouts that a model's heads, layers and experts reach, one a line.
+layouts_of() { # FOLDER
+    local heads layers
+    heads=$(number "$1" num_attention_heads)
+    layers=$(number "$1" num_hidden_layers)
+    echo "--tp 1"
+    echo "--tp 2"
+    echo "--tp 4"
+    [ "$heads" -ge 8 ] && echo "--tp 8"
+    echo "--pp 2"
+    [ "$layers" -ge 3 ] && echo "--pp 3"
+    echo "--tp 2 --pp 2"
+    echo "--ep 2"
+    echo "--ep 4"
+    echo "--ep 2 --pp 2"
+}
+
+verify() { # FOLDER FLAG...
+    local folder=$1
+    shift
+    n_verified=$((n_verified + 1))
+    "$phalanx" verify --model "$folder" "$folder/golden.safetensors" "$@" >"$tmp/verify" 2>&1 ||
+        fails "verify $(basename "$folder") $*" "$tmp/verify"
+}
+
+verify_all() {
+    local folder layout level i=0
+    for folder in "${cases[@]}"; do
+        while read -r layout; do
+            i=$((i + 1))
+            if [ -z "$long" ]; then # each layout and each case in turn meets a profile
+                [ $((i % 2)) = 0 ] && verify "$folder" $layout --profile oracle --threads 1
+                [ $((i % 5)) = 0 ] && verify "$folder" $layout --profile serving --threads 2 --against-ref
+                continue
+            fi
+            for level in $levels; do
+                verify "$folder" $layout --profile oracle --threads 1 --level "$level"
+                verify "$folder" $layout --profile serving --threads 1 --level "$level" --against-ref
+            done
+            verify "$folder" $layout --profile oracle --threads 2
+            verify "$folder" $layout --profile serving --threads 2
+        done < <(layouts_of "$folder")
+    done
+}
+
+logits() { # OUT FOLDER FLAG...
+    local out=$1 folder=$2
+    shift 2
+    "$phalanx" logits --model "$folder" --tokens "@$tmp/tokens" --out "$out" "$@" >"$tmp/said" 2>&1 && return
+    fails "logits $(basename "$folder") $*" "$tmp/said"
+    return 1
+}
+
+same() { # FOLDER FLAG...: the bytes of $tmp/base.npy
+    n_compared=$((n_compared + 1))
+    rm -f "$tmp/other.npy"
+    logits "$tmp/other.npy" "$@" || return
+    cmp "$tmp/base.npy" "$tmp/other.npy" >"$tmp/said" 2>&1 || fails "other bytes: $*" "$tmp/said"
+}
+
+# Rows behind the reused ones; those themselves are NaN.
+same_warm() { # FOLDER N_WARM FLAG...
+    local folder=$1 n_warm=$2 bytes
+    shift 2
+    n_compared=$((n_compared + 1))
+    bytes=$(((n_tokens - n_warm) * $(number "$folder" vocab_size) * 4))
+    rm -f "$tmp/other.npy"
+    logits "$tmp/other.npy" "$folder" --warm "$n_warm" "$@" || return
+    tail -c $bytes "$tmp/base.npy" >"$tmp/base.rows"
+    tail -c $bytes "$tmp/other.npy" | cmp "$tmp/base.rows" - >"$tmp/said" 2>&1 ||
+        fails "other bytes: $(basename "$folder") --warm $n_warm $*" "$tmp/said"
+}
+
+n_tokens=150
+compare_all() {
+    local folder layout mode profile chunk i=0
+    for folder in "${cases[@]}"; do
+        awk -v n=$n_tokens 'BEGIN { for (i = 0; i < n; i++) printf "%d ", (i * i * 7 + i * 13 + 5) % 90 }' >"$tmp/tokens"
+        for mode in tp ep; do
+            for profile in serving oracle official; do
+                i=$((i + 1))
+                [ -z "$long" ] && [ $((i % 7)) != 1 ] && continue
+                logits "$tmp/base.npy" "$folder" --threads 1 --experts $mode --profile $profile || continue
+                while read -r layout; do
+                    case "$layout" in *--ep*) [ $mode = ep ] || continue ;; esac
+                    case "$layout" in *--tp*) [ $mode = tp ] || continue ;; esac
+                    same "$folder" $layout --experts $mode --profile $profile --threads 1
+                done < <(layouts_of "$folder")
+                for chunk in 1 7 64 $n_tokens; do
+                    same "$folder" --chunk $chunk --experts $mode --profile $profile --threads 2
+                done
+                same "$folder" --neighbours 3 --chunk 7 --experts $mode --profile $profile --threads 1 --pp 2
+                same_warm "$folder" 64 --experts $mode --profile $profile --threads 1
+                same_warm "$folder" 128 --experts $mode --profile $profile --threads 2 --pp 2 --neighbours 2
+            done
+        done
+    done
+}
+
+# A comparison that cannot fail would prove nothing: other numerics are other bytes.
+control() {
+    local folder=${cases[0]}
+    logits "$tmp/base.npy" "$folder" --profile oracle && logits "$tmp/other.npy" "$folder" --profile serving &&
+        cmp -s "$tmp/base.npy" "$tmp/other.npy" && fails "profiles oracle and serving gave the same bytes" /dev/null
+}
+
+verify_all
+compare_all
+control
+echo "$n_verified verdicts, $n_compared comparisons, $n_failed failed"
+[ $n_failed = 0 ]
