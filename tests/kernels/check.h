@@ -42,7 +42,7 @@ typedef struct check {
     const phx_ops *ops; /* under test */
     const char *op;
     const char *variant;
-    bool brief;     /* a slow variant: fewer rows, every seventh remainder */
+    bool brief;     /* a slow variant: fewer rows, every thirteenth remainder */
     bool is_ref;    /* the reference itself is under test: then it meets a formula written a second time */
     char what[160]; /* the case in words */
     uint64_t n_cases;
@@ -60,12 +60,12 @@ void check_case(check *c, const char *format, ...) __attribute__((format(printf,
 /* What a brief check makes of a count of rows or of the step of a loop over remainders. */
 static inline int64_t check_rows(const check *c, int64_t n_rows)
 {
-    return c->brief && n_rows > 9 ? 9 : n_rows;
+    return c->brief && n_rows > 5 ? 5 : n_rows;
 }
 
 static inline int64_t check_step(const check *c, int64_t step)
 {
-    return c->brief ? step * 7 : step;
+    return c->brief ? step * 13 : step;
 }
 
 /* Ends a case: tests all guard words, frees all memory of the case. */

@@ -26,22 +26,23 @@ void check_attention(check *c)
     for (int d = 0; d < 2; d++) {
         const phx_dtype dtype = d == 0 ? PHX_BF16 : PHX_F32;
         const phx_dtype out = d == 0 ? PHX_BF16 : PHX_F32;
-        for (int fill = 0; fill < CHECK_FILL_COUNT; fill++) {
+        for (int fill = 0; fill < CHECK_FILL_COUNT; fill += c->brief ? 2 : 1) {
             if (fill == CHECK_BIG) /* scores of 2^40 say nothing about a softmax */
                 continue;
             attention_case(c, &(shape){dtype, PHX_F32, (check_fill)fill, 2, 3, 64, 16, 600, false, false});
             attention_case(c, &(shape){dtype, out, (check_fill)fill, 3, 2, 32, 8, 300, true, false});
         }
         static const int32_t lengths[] = {1, 2, 15, 16, 17, 63, 64, 65, 255, 256, 257, 511, 512, 513, 800};
-        for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
+        for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i += c->brief ? 3 : 1)
             attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 1 + (int64_t)i % 4, 32, 16,
                                        lengths[i], (i & 1) != 0, false});
         attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 4, 3, 64, 16, 600, false, true});
         attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 0, 2, 32, 16, 5, false, false});
         attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 7, 2, 32, 16, 40, false, false});
-        attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 64, 1, 16, 8, 40, true, false});
+        attention_case(c,
+                       &(shape){dtype, PHX_BF16, CHECK_RANDOM, check_rows(c, 64), 1, 16, 8, 40, true, false});
         attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 1, 9, 512, 64, 300, false, false});
-        for (int64_t latent = 1; latent <= 70; latent += 3)
+        for (int64_t latent = 1; latent <= 70; latent += check_step(c, 3))
             attention_case(
                 c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 3, latent, 2 * (latent % 5), 20, false, false});
     }

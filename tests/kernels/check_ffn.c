@@ -23,17 +23,17 @@ void check_ffn_in(check *c)
     static const int64_t tokens[] = {0, 1, 2, 3, 7, 64};
     for (int f = 0; f < PHX_FORMAT_COUNT; f++) {
         for (int kind = 0; kind < CHECK_ROUTING_COUNT; kind++) {
-            for (int i = 0; i < 6; i++) {
+            for (int i = 0; i < 6; i += c->brief ? 3 : 1) {
                 const phx_dtype dtype = (i & 1) != 0 ? PHX_F32 : PHX_BF16;
                 const phx_dtype out = (i + kind) % 3 == 0 ? PHX_F32 : PHX_BF16;
                 ffn_in_case(c, &(shape){(phx_format)f, dtype, out, CHECK_RANDOM, (check_routing_kind)kind,
-                                        tokens[i], 19, 131});
+                                        check_rows(c, tokens[i]), 19, 131});
             }
         }
         for (int fill = 0; fill < CHECK_FILL_COUNT; fill++)
             ffn_in_case(c, &(shape){(phx_format)f, PHX_BF16, PHX_F32, (check_fill)fill, CHECK_ROUTING_MIXED,
                                     5, 37, 300});
-        for (int64_t k = 1; k <= 130; k += 3)
+        for (int64_t k = 1; k <= 130; k += check_step(c, 3))
             ffn_in_case(c, &(shape){(phx_format)f, PHX_F32, PHX_F32, CHECK_RANDOM, CHECK_ROUTING_MIXED, 3,
                                     1 + k % 9, k});
     }

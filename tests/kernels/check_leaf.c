@@ -38,7 +38,7 @@ void check_leaf_sum(check *c)
 {
     static const int64_t tokens[] = {0, 1, 2, 3, 7, 64};
     for (int f = 0; f < PHX_FORMAT_COUNT; f++) {
-        for (int i = 0; i < 6 * 2 * 3; i++) {
+        for (int i = 0; i < 6 * 2 * 3; i += c->brief ? 4 : 1) {
             shape s = {.format = (phx_format)f,
                        .dtype = (i & 1) != 0 ? PHX_F32 : PHX_BF16,
                        .fill = (check_fill)(i % CHECK_FILL_COUNT),
@@ -46,7 +46,7 @@ void check_leaf_sum(check *c)
                        .has_routed = i % 7 != 3,
                        .has_fixed = i % 5 != 2,
                        .ep = i / 6 % 2 != 0,
-                       .n_tokens = tokens[i % 6],
+                       .n_tokens = check_rows(c, tokens[i % 6]),
                        .n_out = 13,
                        .k_routed = 131,
                        .k_fixed = 300};
@@ -56,12 +56,12 @@ void check_leaf_sum(check *c)
             }
             leaf_sum_case(c, &s);
         }
-        for (int64_t k = 1; k <= 130; k += 2)
+        for (int64_t k = 1; k <= 130; k += check_step(c, 2))
             leaf_sum_case(c, &(shape){(phx_format)f, (k & 2) != 0 ? PHX_F32 : PHX_BF16, CHECK_RANDOM,
                                       (check_routing_kind)(k % CHECK_ROUTING_COUNT), true, true, k % 4 == 1,
                                       3, 1 + k % 9, k, 131 - k, false});
     }
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < (c->brief ? 2 : 6); i++)
         leaf_sum_case(c, &(shape){.format = PHX_FORMAT_BF16,
                                   .dtype = PHX_BF16,
                                   .fill = CHECK_RANDOM,
