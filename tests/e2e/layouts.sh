@@ -68,7 +68,7 @@ verify_all() {
         while read -r layout; do
             i=$((i + 1))
             if [ -z "$long" ]; then # each layout and each case in turn meets a profile
-                [ $((i % 2)) = 0 ] && verify "$folder" $layout --profile oracle --threads 1
+                [ $((i % 3)) = 0 ] && verify "$folder" $layout --profile oracle --threads 1
                 [ $((i % 5)) = 0 ] && verify "$folder" $layout --profile serving --threads 2 --against-ref
                 continue
             fi
@@ -118,7 +118,7 @@ compare_all() {
         for mode in tp ep; do
             for profile in serving oracle official; do
                 i=$((i + 1))
-                [ -z "$long" ] && [ $((i % 7)) != 1 ] && continue
+                [ -z "$long" ] && [ $((i % 10)) != 1 ] && continue
                 logits "$tmp/base.npy" "$folder" --threads 1 --experts $mode --profile $profile || continue
                 while read -r layout; do
                     case "$layout" in *--ep*) [ $mode = ep ] || continue ;; esac
