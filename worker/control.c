@@ -10,9 +10,12 @@
 #include "proto/link.h"
 #include "worker/rank.h"
 
-#define PHX_PROGRESS_US   200000u   /* between reports */
-#define PHX_CONNECT_US    30000000u /* how long a rank tries to reach its coordinator */
-#define PHX_STOP_GRACE_US 1000000u  /* from being told to stop to aborting a running collective */
+/* How long a rank tries to reach its coordinator: one that was started by hand, and one that the coordinator
+ * launched, which is an orphan when nobody answers. */
+#define PHX_BY_HAND_US    30000000u
+#define PHX_LAUNCHED_US   2000000u
+#define PHX_PROGRESS_US   200000u  /* between reports */
+#define PHX_STOP_GRACE_US 1000000u /* from being told to stop to aborting a running collective */
 
 typedef struct control {
     phx_rank *rank;
@@ -88,14 +91,14 @@ static phx_code connect_and_greet(control *c, phx_error *err)
     }
     (void)snprintf(identity, sizeof(identity), "e%llur%u", (unsigned long long)o->epoch, o->rank);
     phx_code rc = PHX_ERR_UNAVAILABLE;
-    const uint64_t until =
-        phx_clock_us() + PHX_CONNECT_US; /* ranks may be started before their coordinator */
+    const uint32_t patience_us = o->epoch ? PHX_LAUNCHED_US : PHX_BY_HAND_US;
+    const uint64_t until = phx_clock_us() + patience_us;
     for (phx_error again = {0}; rc == PHX_ERR_UNAVAILABLE; again = (phx_error){0}) {
         rc = phx_link_connect(o->coordinator, o->key_file ? &keys : NULL, identity, &c->link, &again);
         if (rc != PHX_OK && (rc != PHX_ERR_UNAVAILABLE || phx_clock_us() > until))
             return PHX_FAIL(err, rc, "cannot reach the coordinator: %s", again.text);
         if (rc != PHX_OK && !told)
-            phx_log(PHX_LOG_WARN, "trying for %u s: %s", PHX_CONNECT_US / 1000000, again.text);
+            phx_log(PHX_LOG_WARN, "trying for %u s: %s", patience_us / 1000000, again.text);
         told = told || rc != PHX_OK;
         if (rc != PHX_OK)
             (void)usleep(200000);
