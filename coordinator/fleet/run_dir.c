@@ -115,9 +115,10 @@ static bool is_same(const janitor_socket *socket)
 phx_code phx_run_dir_keep_socket(phx_run_dir *dir, const char *path, phx_error *err)
 {
     janitor_socket socket = {0};
-    if (!describe(path, &socket))
-        return PHX_FAIL(err, PHX_ERR_NOT_FOUND, "'%s' is no socket", path);
-    if (write(dir->janitor_fd, &socket, sizeof(socket)) != (ssize_t)sizeof(socket)) /* below PIPE_BUF */
+    /* A client that started us may have connected and removed the path already: then there is no more to do.
+     */
+    if (describe(path, &socket) &&
+        write(dir->janitor_fd, &socket, sizeof(socket)) != (ssize_t)sizeof(socket)) /* below PIPE_BUF */
         return PHX_FAIL(err, PHX_ERR_IO, "cannot tell the janitor: %s", strerror(errno));
     return PHX_OK;
 }

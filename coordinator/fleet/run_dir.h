@@ -17,7 +17,7 @@ typedef struct phx_run_dir {
  * that waits for this process to end, then removes what is left. Call before threads exist. */
 phx_code phx_run_dir_create(const char *parent, phx_run_dir *ret_dir, phx_error *err);
 
-/* The janitor also removes the socket at `path`, once it exists: that very one, never a successor's. */
+/* The janitor also removes the socket that is now at `path`: that very one, never a successor's. */
 phx_code phx_run_dir_keep_socket(phx_run_dir *dir, const char *path, phx_error *err);
 
 /* Removes the folder and segments, and ends the janitor. Sockets are left to who made them. */

@@ -95,13 +95,13 @@ static void test_drain(void **state)
     site_open(&s);
     site_serve(&s, layout);
     assert_int_equal(ask_status(&s, "/readyz", NULL), 200);
-    streams_begin(&all, &s, 1500);
+    streams_begin(&all, &s, 600);
     assert_int_equal(kill(s.pid, SIGTERM), 0);
     assert_true(site_await_log(&s, "draining", 5000));
     assert_int_equal(ask_status(&s, "/v1/completions", body), 503);
     assert_int_equal(ask_status(&s, "/readyz", NULL), 503);
     assert_int_equal(ask_status(&s, "/livez", NULL), 200);
-    streams_finish(&all, 30000);
+    streams_finish(&all, 60000);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
         assert_int_equal(all.reply[i].end, WEB_WHOLE);
         assert_false(all.reply[i].error);
@@ -211,7 +211,7 @@ static void test_relaunch(void **state)
             assert_true(site_pids(&s, victims[round - 1], pids) > 0);
             assert_int_equal(kill(pids[0], SIGKILL), 0);
         }
-        streams_finish(&all, 30000);
+        streams_finish(&all, 60000);
         for (uint32_t i = 0; i < N_STREAMS; i++) {
             assert_int_equal(all.reply[i].end, WEB_WHOLE);
             assert_false(all.reply[i].error);
