@@ -10,6 +10,7 @@ typedef struct run_args {
     const char *connect;
     const char *key_file;
     bool raw;
+    bool ignore_eos;
 } run_args;
 
 static phx_code ask(phx_client *client, phx_interrupt *interrupt, const char *prompt, const run_args *given,
@@ -24,6 +25,7 @@ static phx_code ask(phx_client *client, phx_interrupt *interrupt, const char *pr
     phx_buf_init(&chat, JSON_BYTES_MAX);
     request.sampling = &sampling;
     request.max_tokens = settings->max_tokens;
+    request.ignore_eos = given->ignore_eos;
     phx_code rc = PHX_ERR_UNSUPPORTED;
     if (!given->raw) {
         phx_talk_message("user", phx_str_of(prompt), &message);
@@ -85,6 +87,7 @@ phx_exit phx_command_run(const phx_env *env, int argc, char *const *argv)
         {"connect", "ADDRESS", "use this running server instead of starting one", &given.connect, NULL},
         {"key-file", "FILE", "keys for --connect over tcp", &given.key_file, NULL},
         {"raw", NULL, "continue the prompt as it is, without the chat format", NULL, &given.raw},
+        {"ignore-eos", NULL, "go on behind the model's end token", NULL, &given.ignore_eos},
         PHX_TALK_FLAGS(&given.talk),
     };
     const phx_args_spec spec = {

@@ -26,7 +26,7 @@
 
 /* Far above what a failing verb needs (a check of the others every 200 ms), far below the tests' own limit.
  */
-#define SOON_US UINT64_C(2000000)
+#define SOON_US UINT64_C(20000000)
 
 static phx_comm_shape shape_of(uint32_t tp, uint32_t pp, uint32_t timeout_ms)
 {
@@ -145,6 +145,8 @@ static void abort_ends_a_wait(void **state)
 
 /* ---- timeout ---- */
 
+enum { LATE_MS = 1500 }; /* long enough for all to reach the first verb on a busy machine */
+
 static bool timeout_body(phx_comm *comm, const void *arg, char *report)
 {
     (void)arg;
@@ -155,14 +157,14 @@ static bool timeout_body(phx_comm *comm, const void *arg, char *report)
     if (comm->shape.rank % 2 == 1) {
         /* Late until the others have given up. They had arrived, so one exchange may still succeed. */
         for (int i = 0; i < 10 && rc == PHX_OK; i++) {
-            (void)usleep(500000);
+            (void)usleep((LATE_MS + 500) * 1000);
             rc = do_exchange(comm, &err);
         }
         return expect(rc, PHX_ERR_COMM, "", &err, report);
     }
     rc = do_exchange(comm, &err);
     if (!strstr(err.text, "failed first") && /* rank 0 or 2 may have been the quicker one */
-        !expect(rc, PHX_ERR_COMM, "exchange (verb 2): rank 1, 3 had not arrived after 200 ms", &err, report))
+        !expect(rc, PHX_ERR_COMM, "exchange (verb 2): rank 1, 3 had not arrived after 1500 ms", &err, report))
         return false;
     return expect(rc, PHX_ERR_COMM, "", &err, report) &&
            expect(do_exchange(comm, &again), PHX_ERR_COMM, "the communicator is dead", &again, report);
@@ -171,7 +173,7 @@ static bool timeout_body(phx_comm *comm, const void *arg, char *report)
 static void timeout_names_who_is_late(void **state)
 {
     (void)state;
-    const phx_comm_shape shape = shape_of(4, 1, 200);
+    const phx_comm_shape shape = shape_of(4, 1, LATE_MS);
     assert_true(phx_crew_run(PHX_CREW_LOOP, &shape, timeout_body, NULL));
 }
 
@@ -372,13 +374,26 @@ static void shm_waits_in_vain_and_cleans_up(void **state)
     assert_null(comm);
 }
 
+static bool has_mapped(pid_t pid, const char *name)
+{
+    char path[64], line[512];
+    bool found = false;
+    (void)snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+    FILE *maps = fopen(path, "re");
+    while (maps && !found && fgets(line, sizeof(line), maps))
+        found = strstr(line, name) != NULL;
+    if (maps)
+        (void)fclose(maps);
+    return found;
+}
+
 /* Rank 1 dies between joining and the start: rank 0 says so and removes the name. */
 static void shm_names_a_rank_that_dies_at_start(void **state)
 {
     (void)state;
     char name[64];
     (void)snprintf(name, sizeof(name), "phx-test-%d-early", (int)getpid());
-    phx_comm_shape shape = shape_of(4, 1, 10000);
+    phx_comm_shape shape = shape_of(4, 1, 30000);
     const pid_t pid = fork();
     if (pid == 0) { /* joins, then waits for ranks that never come, until it is killed */
         shape.rank = 1;
@@ -388,7 +403,9 @@ static void shm_names_a_rank_that_dies_at_start(void **state)
     }
     const pid_t killer = fork();
     if (killer == 0) {
-        (void)usleep(300000);
+        for (int i = 0; i < 10000 && !has_mapped(pid, name); i++)
+            (void)usleep(1000);
+        (void)usleep(100000); /* it joins as soon as it has mapped */
         (void)kill(pid, SIGKILL);
         _exit(0);
     }
@@ -461,7 +478,7 @@ static int run_mpi(const char *what)
     uint32_t rank = 0;
     if (!phx_mpi_start(&rank))
         return 1;
-    phx_comm_shape shape = shape_of(2, 1, strcmp(what, "timeout") == 0 ? 300 : 0);
+    phx_comm_shape shape = shape_of(2, 1, strcmp(what, "timeout") == 0 ? LATE_MS : 0);
     shape.rank = rank;
     phx_comm *comm = NULL;
     phx_error err = {0}, again = {0};
@@ -471,7 +488,7 @@ static int run_mpi(const char *what)
         good = aborted_alone(comm, do_exchange, report);
     else if (good && rank == 1)
         good = expect(do_exchange(comm, &err), PHX_ERR_COMM,
-                      "exchange (verb 1): rank 0 had not arrived after 300 ms", &err, report) &&
+                      "exchange (verb 1): rank 0 had not arrived after 1500 ms", &err, report) &&
                expect(do_exchange(comm, &again), PHX_ERR_COMM, "the communicator is dead", &again, report);
     if (!good)
         (void)fprintf(stderr, "rank %" PRIu32 ": %s %s\n", rank, err.text, report);

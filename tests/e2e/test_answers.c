@@ -15,7 +15,7 @@
 #include "tests/e2e/site.h"
 #include "tests/e2e/web.h"
 
-enum { CASES_MAX = 64, TOGETHER = 32, LIMIT_MS = 60000, TEXT_MAX = 1 << 20, N_MIXED = 32, CHOICES_MAX = 4 };
+enum { CASES_MAX = 64, TOGETHER = 32, LIMIT_MS = 120000, TEXT_MAX = 1 << 20, N_MIXED = 32, CHOICES_MAX = 4 };
 
 #define MARGIN_SERVING 0.3 /* below it bf16 may decide otherwise */
 
@@ -152,7 +152,7 @@ static void check_cases(const cases *all, const char *tp, const char *pp, const 
     assert_int_equal(alone, again);
     assert_true(alone >= (margin > 0 ? 40 : all->n));
     assert_int_equal(kill(s.pid, SIGTERM), 0);
-    assert_int_equal(site_wait(&s, 10000), 0);
+    assert_int_equal(site_wait(&s, LIMIT_MS), 0);
     site_close(&s);
 }
 
@@ -266,7 +266,7 @@ static void test_mixed(void **state)
         assert_true(web_metric(s.port, "phalanx_cached_tokens_total") > 0);
         assert_true(web_metric(s.port, "phalanx_kv_blocks_used") == 0);
         assert_int_equal(kill(s.pid, SIGTERM), 0);
-        assert_int_equal(site_wait(&s, 10000), 0);
+        assert_int_equal(site_wait(&s, LIMIT_MS), 0);
         site_close(&s);
     }
     for (uint32_t i = 0; i < N_MIXED; i++) {

@@ -14,7 +14,16 @@
 #include "tests/e2e/load.h"
 #include "tests/e2e/site.h"
 
-enum { CLEAN_MS = 6000, EXIT_GROUP = 5, N_STREAMS = 3 };
+/* Limits of waiting: far above what a slow machine needs. */
+enum {
+    CLEAN_MS = 20000,
+    LOG_MS = 20000,
+    BEGIN_MS = 60000,
+    FINISH_MS = 150000,
+    EXIT_GROUP = 5,
+    N_STREAMS = 3
+};
+enum { SILENCE_MS = 20000 }; /* a rank's silence is noticed after 5 s */
 
 static const char *const layout[] = {"--tp", "2", "--pp", "2", NULL};
 
@@ -23,8 +32,8 @@ typedef struct streams {
     web_reply reply[N_STREAMS];
 } streams;
 
-/* Streams of n_tokens tokens each that have begun to speak. */
-static void streams_begin(streams *all, const site *s, uint32_t n_tokens)
+/* Streams of n_tokens tokens each, of which the first n_begun have begun to speak. */
+static void streams_begin(streams *all, const site *s, uint32_t n_tokens, uint32_t n_begun)
 {
     char body[300];
     for (uint32_t i = 0; i < N_STREAMS; i++) {
@@ -36,8 +45,8 @@ static void streams_begin(streams *all, const site *s, uint32_t n_tokens)
         all->fd[i] = web_send(s->port, "/v1/completions", body);
         assert_true(all->fd[i] >= 0);
     }
-    for (uint32_t i = 0; i < N_STREAMS; i++) {
-        web_receive(all->fd[i], &all->reply[i], 3, 20000);
+    for (uint32_t i = 0; i < n_begun; i++) {
+        web_receive(all->fd[i], &all->reply[i], 3, BEGIN_MS);
         assert_int_equal(all->reply[i].end, WEB_OPEN);
         assert_int_equal(all->reply[i].status, 200);
     }
@@ -67,7 +76,7 @@ static int ask_status(const site *s, const char *path, const char *body)
 {
     web_reply reply;
     web_reply_init(&reply);
-    web_ask(s->port, path, body, 5000, &reply);
+    web_ask(s->port, path, body, FINISH_MS, &reply);
     const int status = reply.status;
     web_reply_done(&reply);
     return status;
@@ -87,6 +96,7 @@ static void assert_ends(site *s, int code, uint32_t limit_ms)
 static void test_drain(void **state)
 {
     static const char body[] = "{\"model\":\"demo\",\"prompt\":\"hi\",\"max_tokens\":2}";
+    pid_t pids[SITE_PIDS_MAX];
     streams all;
     site s;
     phx_buf text;
@@ -95,13 +105,16 @@ static void test_drain(void **state)
     site_open(&s);
     site_serve(&s, layout);
     assert_int_equal(ask_status(&s, "/readyz", NULL), 200);
-    streams_begin(&all, &s, 600);
+    streams_begin(&all, &s, 600, N_STREAMS);
+    assert_int_equal(site_pids(&s, "phalanx-worker", pids), 4);
+    assert_int_equal(kill(pids[0], SIGSTOP), 0); /* no machine is so fast that the streams end meanwhile */
     assert_int_equal(kill(s.pid, SIGTERM), 0);
-    assert_true(site_await_log(&s, "draining", 5000));
+    assert_true(site_await_log(&s, "draining", LOG_MS));
     assert_int_equal(ask_status(&s, "/v1/completions", body), 503);
     assert_int_equal(ask_status(&s, "/readyz", NULL), 503);
     assert_int_equal(ask_status(&s, "/livez", NULL), 200);
-    streams_finish(&all, 60000);
+    assert_int_equal(kill(pids[0], SIGCONT), 0);
+    streams_finish(&all, FINISH_MS);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
         assert_int_equal(all.reply[i].end, WEB_WHOLE);
         assert_false(all.reply[i].error);
@@ -110,24 +123,27 @@ static void test_drain(void **state)
     }
     streams_done(&all);
     phx_buf_done(&text);
-    assert_ends(&s, 0, 10000);
+    assert_ends(&s, 0, CLEAN_MS);
 }
 
-/* The second signal, or the end of the time to drain: streams end with an error event. */
+/* The second signal, or the end of the time to drain: streams end with an error event, and requests that wait
+ * for their turn with an error. One token at a time for all of them is more than a second's work anywhere. */
 static void check_cut(bool twice)
 {
-    static const char *const limited[] = {"--tp", "2", "--pp", "2", "--drain-timeout", "1", NULL};
+    static const char *const patient[] = {"--tp", "2", "--pp", "2", "--max-batch", "1", NULL};
+    static const char *const limited[] = {"--tp", "2", "--pp", "2", "--max-batch", "1", "--drain-timeout",
+                                          "1",    NULL};
     streams all;
     site s;
     site_open(&s);
-    site_serve(&s, twice ? layout : limited);
-    streams_begin(&all, &s, 3900);
+    site_serve(&s, twice ? patient : limited);
+    streams_begin(&all, &s, 3900, 1);
     const uint64_t start_us = phx_clock_us();
     assert_int_equal(kill(s.pid, SIGTERM), 0);
-    assert_true(site_await_log(&s, "draining", 5000));
+    assert_true(site_await_log(&s, "draining", LOG_MS));
     if (twice)
         assert_int_equal(kill(s.pid, SIGINT), 0);
-    streams_finish(&all, 10000);
+    streams_finish(&all, FINISH_MS);
     const uint64_t took_ms = (phx_clock_us() - start_us) / 1000;
     (void)printf("cut after %llu ms\n", (unsigned long long)took_ms);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
@@ -136,9 +152,8 @@ static void check_cut(bool twice)
                      (unsigned long long)took_ms,
                      all.reply[i].body.n > 300 ? all.reply[i].body.ptr + all.reply[i].body.n - 300 : "");
     }
-    assert_true(took_ms < 3000);
     streams_done(&all);
-    assert_ends(&s, 0, 5000);
+    assert_ends(&s, 0, CLEAN_MS);
 }
 
 static void test_second_signal(void **state)
@@ -160,10 +175,10 @@ static void test_signal_during_start(void **state)
         site s;
         site_open(&s);
         site_launch(&s, layout);
-        assert_true(site_await_log(&s, "control:", 20000));
+        assert_true(site_await_log(&s, "control:", LOG_MS));
         (void)usleep(i * 120000);
         assert_int_equal(kill(s.pid, SIGTERM), 0);
-        assert_ends(&s, 0, 10000);
+        assert_ends(&s, 0, CLEAN_MS);
     }
 }
 
@@ -184,12 +199,12 @@ static void test_stopped_rank(void **state)
     load_join(&l, false);
     for (uint32_t i = 0; i < l.n; i++) {
         const uint64_t ms = (l.clients[i].end_us - start_us) / 1000;
-        if (l.clients[i].end != LOAD_ERROR || ms > 8000)
+        if (l.clients[i].end != LOAD_ERROR || ms > SILENCE_MS)
             fail_msg("client %u: %s after %llu ms: %s", i, load_end_name(l.clients[i].end),
                      (unsigned long long)ms, l.clients[i].why);
     }
-    assert_true(site_await_log(&s, "has been silent", 1000));
-    assert_ends(&s, EXIT_GROUP, 5000);
+    assert_true(site_await_log(&s, "has been silent", LOG_MS));
+    assert_ends(&s, EXIT_GROUP, CLEAN_MS);
 }
 
 /* With --relaunch on the same kill is a pause: every answer is the one of an undisturbed server. */
@@ -206,12 +221,12 @@ static void test_relaunch(void **state)
     site_open(&s);
     site_serve(&s, args);
     for (uint32_t round = 0; round < 3; round++) {
-        streams_begin(&all, &s, 600);
+        streams_begin(&all, &s, 900, N_STREAMS);
         if (round) {
             assert_true(site_pids(&s, victims[round - 1], pids) > 0);
             assert_int_equal(kill(pids[0], SIGKILL), 0);
         }
-        streams_finish(&all, 60000);
+        streams_finish(&all, FINISH_MS);
         for (uint32_t i = 0; i < N_STREAMS; i++) {
             assert_int_equal(all.reply[i].end, WEB_WHOLE);
             assert_false(all.reply[i].error);
@@ -229,7 +244,7 @@ static void test_relaunch(void **state)
         phx_buf_done(&expected[i]);
     phx_buf_done(&text);
     assert_int_equal(kill(s.pid, SIGTERM), 0);
-    assert_ends(&s, 0, 10000);
+    assert_ends(&s, 0, CLEAN_MS);
 }
 
 /* A group that dies again and again is given up. */
@@ -243,7 +258,7 @@ static void test_crash_loop(void **state)
     (void)state;
     site_open(&s);
     site_serve(&s, args);
-    const uint64_t until_us = phx_clock_us() + 40000000;
+    const uint64_t until_us = phx_clock_us() + FINISH_MS * UINT64_C(1000);
     while (code < 0 && phx_clock_us() < until_us) {
         if (site_pids(&s, "phalanx-worker", pids) > 0) {
             (void)kill(pids[0], SIGKILL);
@@ -267,12 +282,12 @@ static void test_clients_leave(void **state)
     site_open(&s);
     site_serve(&s, layout);
     for (uint32_t round = 0; round < 3; round++) {
-        streams_begin(&all, &s, 3900);
+        streams_begin(&all, &s, 3900, N_STREAMS);
         assert_true(web_metric(s.port, "phalanx_kv_blocks_used") >= N_STREAMS);
         for (uint32_t i = 0; i < N_STREAMS; i++)
             (void)close(all.fd[i]);
         streams_done(&all);
-        for (uint32_t tries = 0; tries < 100 && used != 0; tries++) {
+        for (uint32_t tries = 0; tries < 1000 && used != 0; tries++) {
             (void)usleep(20000);
             used = web_metric(s.port, "phalanx_kv_blocks_used");
         }
@@ -281,7 +296,7 @@ static void test_clients_leave(void **state)
         used = -1;
     }
     assert_int_equal(kill(s.pid, SIGTERM), 0);
-    assert_ends(&s, 0, 5000);
+    assert_ends(&s, 0, CLEAN_MS);
 }
 
 int main(void)

@@ -17,7 +17,7 @@
 #include "tests/e2e/site.h"
 #include "tests/e2e/web.h"
 
-enum { CLEAN_MS = 6000, END_MS = 20000, EXIT_REFUSED = 3, EXIT_ADDRESS = 4, EXIT_GROUP = 5 };
+enum { CLEAN_MS = 20000, END_MS = 60000, EXIT_REFUSED = 3, EXIT_ADDRESS = 4, EXIT_GROUP = 5 };
 
 static const char *environment(const char *name, const char *fallback)
 {

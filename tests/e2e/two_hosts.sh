@@ -79,7 +79,7 @@ ends() { # CODE
     local code=0
     wait $server || code=$?
     [ $code = "$1" ] || fail "exit code $code, expected $1"
-    for _ in $(seq 60); do
+    for _ in $(seq 200); do
         if [ -z "$(mine)" ] && [ -z "$(ls "$dir/phalanx")" ]; then return; fi
         sleep 0.1
     done
