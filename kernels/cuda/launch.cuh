@@ -24,6 +24,7 @@
 
 #if defined(PHX_EMU)
 
+#define PHX_UNROLL
 #define PHX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     emu::launch(#kernel, grid, block, shared_bytes, stream, [&] { kernel(__VA_ARGS__); })
 template <class T> using phx_shared = emu::shared<T>;
@@ -34,6 +35,7 @@ template <class T> using phx_shared = emu::shared<T>;
 
 #else
 
+#define PHX_UNROLL _Pragma("unroll")
 #define PHX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
 /* A view of a shared array. n is its length, which the emulator checks. */

@@ -1,27 +1,80 @@
-/* kernels/cuda/product.cu - product (a warp per output) and product_t (a thread per output). Simple and exact
- * in order; the fast ones come later and must give these bits' limits, not these bits. */
-#include "kernels/cuda/number.cuh"
+/* kernels/cuda/product.cu - product (stream.cuh) and product_t (a thread per output). */
+#include "kernels/cuda/stream.cuh"
 
-static __global__ void product(const phx_product_args a, const phx_matrix w)
+template <int NT> struct product_work {
+    const phx_product_args &a;
+    const phx_matrix &w;
+    phx_blocks blocks;
+    phx_item<NT> tile; /* without columns */
+    float sums[phx_stream<NT>::owned];
+
+    __device__ int64_t n_items() const
+    {
+        return blocks.n;
+    }
+    __device__ phx_item<NT> item(int64_t i) const
+    {
+        phx_item<NT> item = tile;
+        item.first = phx_block_first(blocks, i);
+        item.end = phx_block_end(blocks, i);
+        return item;
+    }
+    __device__ void add(int64_t, int owned, float part, float scale)
+    {
+        sums[owned] = fmaf(part, scale, sums[owned]);
+    }
+};
+
+/* Grid: rows of W by PHX_TILE_OUT, rows of x by NT tiles, groups. */
+template <int FORMAT, int DTYPE, int NT>
+static __global__ void __launch_bounds__(PHX_STREAM_THREADS)
+    product(const phx_product_args a, const phx_matrix w)
 {
-    const int64_t i = phx_warp_of_grid();
-    if (i >= a.n_rows * a.n_groups * a.n_out)
-        return;
-    const int64_t n = i % a.n_out;
-    const int64_t g = i / a.n_out % a.n_groups;
-    const int64_t r = i / a.n_out / a.n_groups;
-    const float sum = phx_warp_dot(a.x, r * a.x.stride + g * a.x_group_stride, w,
-                                   a.first_row + g * a.group_rows + n, 0, w.n_cols);
-    if (phx_lane() == 0)
-        a.out[r * a.out_stride + g * a.out_group_stride + n] = sum;
+    const int64_t n = (int64_t)blockIdx.x * PHX_TILE_OUT;
+    const int64_t r = (int64_t)blockIdx.y * NT * PHX_TILE_ROW;
+    const int64_t g = blockIdx.z;
+    const int64_t group_first = a.first_row + g * a.group_rows;
+    product_work<NT> work = {a, w, phx_blocks_of(w, 0, w.n_cols), {}, {}};
+    work.tile.w = &w;
+    work.tile.row = group_first + n;
+    work.tile.row_end = group_first + a.n_out;
+    work.tile.x = (const uint8_t *)a.x.data + g * a.x_group_stride * phx_inputs<DTYPE>::bytes;
+    work.tile.x_stride = a.x.stride;
+    for (int t = 0; t < NT; t++) {
+        const int64_t row = r + t * PHX_TILE_ROW + phx_lane() / 4;
+        work.tile.x_rows[t] = row < a.n_rows ? row : a.n_rows - 1;
+    }
+    phx_stream_run<FORMAT, DTYPE, NT>(work);
+    for (int o = 0; o < phx_stream<NT>::owned; o++) {
+        const int64_t sum = threadIdx.x + o * PHX_STREAM_THREADS;
+        const int64_t row = r + phx_sum_row(sum);
+        const int64_t out = n + phx_sum_out(sum);
+        if (sum < phx_stream<NT>::sums && row < a.n_rows && out < a.n_out)
+            a.out[row * a.out_stride + g * a.out_group_stride + out] = work.sums[o];
+    }
+}
+
+template <int FORMAT, int DTYPE, int NT>
+static cudaError_t product_launch(cudaStream_t stream, const phx_product_args &args)
+{
+    const dim3 grid(phx_grid(args.n_out, PHX_TILE_OUT), phx_grid(args.n_rows, NT * PHX_TILE_ROW),
+                    (unsigned)args.n_groups);
+    return PHX_LAUNCH((product<FORMAT, DTYPE, NT>), grid, PHX_STREAM_THREADS, 0, stream, args, *args.w);
 }
 
 cudaError_t phx_product_cuda(cudaStream_t stream, const phx_product_args *args)
 {
-    const int64_t n = args->n_rows * args->n_groups * args->n_out;
-    if (n == 0)
+    if (args->n_rows * args->n_groups * args->n_out == 0)
         return cudaSuccess;
-    return PHX_LAUNCH(product, phx_grid(n, PHX_BLOCK_WARPS), PHX_BLOCK, 0, stream, *args, *args->w);
+    if (args->w->n_cols == 0)
+        return cudaErrorInvalidValue;
+#define X(w_format, x_dtype, tiles)                                                               \
+    if (args->w->format == w_format && args->x.dtype == x_dtype)                                  \
+        return args->n_rows <= PHX_TILE_ROW ? product_launch<w_format, x_dtype, 1>(stream, *args) \
+                                            : product_launch<w_format, x_dtype, tiles>(stream, *args);
+    PHX_STREAM_CASES(X)
+#undef X
+    return cudaErrorInvalidValue;
 }
 
 /* Rows of W in ascending order; fp8: the sum over each scale block of rows, times its scale. */

@@ -53,6 +53,87 @@ PHX_DEVICE int64_t phx_count_bits(uint32_t bits)
     return __popc(bits);
 }
 
+/* Sixteen bytes in registers. */
+typedef struct alignas(16) phx_16 {
+    uint32_t word[4];
+} phx_16;
+
+typedef struct alignas(8) phx_8 {
+    uint32_t word[2];
+} phx_8;
+
+/* From an aligned address in global memory that nothing writes during the launch: read once, so that it takes
+ * no room in L1. */
+PHX_DEVICE phx_16 phx_load16_stream(const void *p)
+{
+    phx_16 x;
+#if defined(PHX_EMU)
+    x = *(const phx_16 *)p;
+#else
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.word[0]), "=r"(x.word[1]), "=r"(x.word[2]), "=r"(x.word[3])
+                 : "l"(p));
+#endif
+    return x;
+}
+
+/* Two bf16 numbers times two, rounded to the nearest. C: the product of two bf16 is exact in f32. */
+PHX_DEVICE uint32_t phx_mul_bf16x2(uint32_t a, uint32_t b)
+{
+#if defined(PHX_EMU)
+    const float low = phx_bf16_to_f32((uint16_t)a) * phx_bf16_to_f32((uint16_t)b);
+    const float high = phx_bf16_to_f32((uint16_t)(a >> 16)) * phx_bf16_to_f32((uint16_t)(b >> 16));
+    return (uint32_t)phx_f32_to_bf16(high) << 16 | phx_f32_to_bf16(low);
+#else
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(0x80008000u)); /* + -0: exact */
+    return d;
+#endif
+}
+
+/* Bytes of (b, a), b the higher: byte i of the result is the one that nibble i of selector numbers. */
+PHX_DEVICE uint32_t phx_choose_bytes(uint32_t a, uint32_t b, uint32_t selector)
+{
+#if defined(PHX_EMU)
+    const uint64_t bytes = (uint64_t)b << 32 | a;
+    uint32_t d = 0;
+    for (uint32_t i = 0; i < 4; i++)
+        d |= (uint32_t)(bytes >> 8 * (selector >> 4 * i & 7u) & 0xFFu) << 8 * i;
+    return d;
+#else
+    return __byte_perm(a, b, selector);
+#endif
+}
+
+#if defined(PHX_EMU)
+typedef struct phx_mma_lane {
+    const uint32_t *a;
+    const uint32_t *b;
+    float *d;
+} phx_mma_lane;
+
+void phx_mma_bf16_c(void *const *lanes); /* tests/emu/mma.cpp */
+#endif
+
+/* d += a * b for a [16][16] and b [16][8] of bf16, d [16][8] of f32. With group = lane / 4, at = lane % 4:
+ * a[0], a[2]: row group, columns 2 at, 2 at + 1 and 8 more; a[1], a[3]: row group + 8;
+ * b[0], b[1]: column group, rows 2 at, 2 at + 1 and 8 more; d[0], d[1]: row group, columns 2 at and 2 at + 1;
+ * d[2], d[3]: row group + 8.
+ * How a chip adds is not documented. C: products exact, all 17 terms cut to 25 bits below the largest, added,
+ * cut to f32: what measurements of Hopper are reported to show, and no better than older chips. */
+PHX_DEVICE void phx_mma_bf16(float *d, const uint32_t *a, const uint32_t *b)
+{
+#if defined(PHX_EMU)
+    phx_mma_lane mine = {a, b, d};
+    EMU_TOGETHER(phx_mma_bf16_c, &mine);
+#else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
 /* Orders the memory of the warp's lanes. */
 PHX_DEVICE void phx_warp_sync(void)
 {

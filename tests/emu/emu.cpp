@@ -24,9 +24,10 @@ constexpr unsigned THREADS_MAX = 1024;
 constexpr size_t STACK = 128u << 10;
 constexpr size_t SHARED_MAX = 227u << 10; /* of an H100's block; the smallest of the targets has 99 KiB */
 
-enum class wait { none, barrier, sync, shuffle, ballot };
+enum class wait { none, barrier, sync, shuffle, ballot, together };
 
-const char *const wait_names[] = {"running", "__syncthreads", "__syncwarp", "a shuffle", "__ballot_sync"};
+const char *const wait_names[] = {"running",   "__syncthreads", "__syncwarp",
+                                  "a shuffle", "__ballot_sync", "an instruction of the whole warp"};
 
 struct thread {
     fibre at;
@@ -36,6 +37,7 @@ struct thread {
     unsigned mask = 0;
     uint64_t value = 0; /* given to a warp function; then its answer */
     int lane = 0;       /* asked for */
+    void (*body)(void *const *lanes) = nullptr;
 };
 
 struct shared_piece {
@@ -179,6 +181,12 @@ void answer(unsigned first, const thread &asked)
     }
     if (what == wait::sync)
         m.syncs[first / WARP]++;
+    if (what == wait::together) {
+        void *lanes[WARP];
+        for (unsigned i = 0; i < WARP; i++)
+            lanes[i] = reinterpret_cast<void *>(given[i]);
+        asked.body(lanes);
+    }
 }
 
 /* A thread has arrived at a warp function: is it the last one? */
@@ -352,6 +360,17 @@ unsigned ballot(site at, unsigned mask, bool yes)
     check_mask(wait::ballot, mask);
     wait_here(wait::ballot, at, mask, yes ? 1 : 0, 0);
     return (unsigned)the().threads[the().current].value;
+}
+
+void warp_together(site at, void (*body)(void *const *lanes), void *mine)
+{
+    machine &m = the();
+    if (m.n_threads % WARP != 0) {
+        note_fault("an instruction of the whole warp in a block of %u threads", m.n_threads);
+        abandon();
+    }
+    m.threads[m.current].body = body;
+    wait_here(wait::together, at, 0xFFFFFFFFu, reinterpret_cast<uint64_t>(mine), 0);
 }
 
 int atomic_add(int *p, int value)

@@ -69,6 +69,9 @@ void warp_sync(site at, unsigned mask);
 uint64_t shuffle(site at, unsigned mask, uint64_t bits, int lane);
 uint64_t shuffle_xor(site at, unsigned mask, uint64_t bits, int lane_mask);
 unsigned ballot(site at, unsigned mask, bool yes);
+/* An instruction of all 32 lanes: when the last has come, body gets what each lane gave. What it reads and
+ * writes there is not seen by the detection of races. */
+void warp_together(site at, void (*body)(void *const *lanes), void *mine);
 int atomic_add(int *p, int value);
 
 /* Shared memory of the running block. A static array is one per site. */
@@ -163,5 +166,6 @@ template <class T> T from_bits(uint64_t bits)
 #define __ballot_sync(mask, yes) emu::ballot(EMU_SITE, mask, (yes) != 0)
 #define __popc(bits)             __builtin_popcount(bits)
 #define atomicAdd(p, value)      emu::atomic_add(p, value)
+#define EMU_TOGETHER(body, mine) emu::warp_together(EMU_SITE, body, mine)
 
 #endif

@@ -134,7 +134,9 @@ double check_load(const void *data, phx_dtype dtype, int64_t i)
 
 phx_activation check_activation(check *c, int64_t n_rows, int64_t n_cols, phx_dtype dtype, check_fill fill)
 {
-    const int64_t stride = n_cols + phx_rng_below(&c->rng, 4);
+    /* a step of 8 keeps rows of whole blocks aligned, which has kernels of its own */
+    const int64_t step = phx_rng_below(&c->rng, 2) == 0 ? 8 : 1;
+    const int64_t stride = n_cols + step * phx_rng_below(&c->rng, 4);
     void *data = check_mem(c, n_rows * stride, phx_dtype_bytes(dtype));
     for (int64_t r = 0; r < n_rows; r++) {
         for (int64_t i = 0; i < n_cols; i++)
@@ -158,7 +160,7 @@ static uint8_t draw_fp8(check *c, check_fill fill, int64_t i)
 static void fill_fp8(check *c, phx_matrix *m, check_fill fill)
 {
     m->row_shift = (int32_t)phx_rng_below(&c->rng, 128);
-    m->col_shift = (int32_t)phx_rng_below(&c->rng, 128);
+    m->col_shift = phx_rng_below(&c->rng, 2) == 0 ? 0 : (int32_t)phx_rng_below(&c->rng, 128);
     const int64_t n_scale_rows = (m->n_rows + m->row_shift + 127) / 128;
     m->scale_stride = (m->n_cols + m->col_shift + 127) / 128 + phx_rng_below(&c->rng, 2);
     float *scales = check_mem(c, n_scale_rows * m->scale_stride, sizeof(float));

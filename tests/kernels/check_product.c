@@ -34,7 +34,11 @@ static void all_shapes(check *c, void (*run)(check *c, const shape *s))
         for (int64_t k = 1; k <= 130; k += check_step(c, 1))
             run(c, &(shape){format, (k & 1) != 0 ? PHX_BF16 : PHX_F32, CHECK_RANDOM, 1 + k % 5, 1, 1 + k % 11,
                             k});
+        for (int64_t blocks = 1; blocks <= 3; blocks++) /* whole blocks of columns, and rows past a tile */
+            run(c, &(shape){format, (blocks & 1) != 0 ? PHX_BF16 : PHX_F32, CHECK_RANDOM, 8 * blocks + 1, 1,
+                            20, 128 * blocks});
         run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, 2, 1, 7, 2048});
+        run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, 1, 1, 5, 10240});
         run(c, &(shape){format, PHX_F32, CHECK_RANDOM, 1, 2, 130, 515});
     }
 }
