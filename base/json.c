@@ -16,15 +16,18 @@ static const phx_json *node_of(const json_t *value)
     return (const phx_json *)(const void *)value;
 }
 
-/* Depth and number of values, by a scan that knows only strings and brackets. Counting errs on the high side.
- */
+/* Depth, values, and keys of each object, by a scan that knows only strings and brackets. Counting errs on
+ * the high side. */
 static phx_code check_limits(phx_bytes text, phx_json_limits limits, phx_error *err)
 {
     if (text.n > limits.n_bytes_max)
         return PHX_FAIL(err, PHX_ERR_TOO_LONG, "JSON of %zu bytes, limit %zu", text.n, limits.n_bytes_max);
+    size_t n_keys[PHX_JSON_DEPTH_ANY + 1]; /* of the arrays and objects that are open */
     size_t n_nodes = 1;
     uint32_t depth = 0;
     bool in_string = false;
+    assert(limits.depth_max <= PHX_JSON_DEPTH_ANY);
+    n_keys[0] = 0;
     for (size_t i = 0; i < text.n; i++) {
         const uint8_t c = text.ptr[i];
         if (in_string) {
@@ -40,11 +43,15 @@ static phx_code check_limits(phx_bytes text, phx_json_limits limits, phx_error *
             if (++depth > limits.depth_max)
                 return PHX_FAIL(err, PHX_ERR_TOO_LONG, "JSON nested deeper than %u at byte %zu",
                                 limits.depth_max, i);
+            n_keys[depth] = 0;
             n_nodes++;
         } else if ((c == '}' || c == ']') && depth > 0) {
             depth--;
         } else if (c == ',' || c == ':') {
             n_nodes++;
+            if (c == ':' && ++n_keys[depth] > limits.n_keys_max)
+                return PHX_FAIL(err, PHX_ERR_TOO_LONG, "JSON object with more than %zu keys",
+                                limits.n_keys_max);
         }
         if (n_nodes > limits.n_nodes_max)
             return PHX_FAIL(err, PHX_ERR_TOO_LONG, "JSON with more than %zu values", limits.n_nodes_max);

@@ -5,6 +5,7 @@
 #define PHX_BASE_JSON_H
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/str.h"
 
@@ -25,10 +26,13 @@ typedef struct phx_json_limits {
     size_t n_bytes_max;
     uint32_t depth_max;
     size_t n_nodes_max; /* values and keys */
+    size_t n_keys_max;  /* of one object */
 } phx_json_limits;
 
-#define PHX_JSON_LIMITS_REQUEST ((phx_json_limits){8u << 20, 64, 1000000})
-#define PHX_JSON_LIMITS_FILE    ((phx_json_limits){256u << 20, 64, 20000000})
+#define PHX_JSON_LIMITS_REQUEST \
+    ((phx_json_limits){PHX_REQUEST_BYTES_MAX, PHX_JSON_DEPTH_MAX, PHX_JSON_NODES_MAX, PHX_JSON_KEYS_MAX})
+#define PHX_JSON_LIMITS_FILE ((phx_json_limits){256u << 20, PHX_JSON_DEPTH_MAX, 20000000, 20000000})
+#define PHX_JSON_DEPTH_ANY   1024u /* no limits may ask for more */
 
 /* Rejects trailing text, duplicate keys, invalid UTF-8, NUL in strings, numbers out of range. Errors name
  * line and column. Destroy with phx_json_destroy. */

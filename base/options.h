@@ -5,12 +5,12 @@
 #define PHX_BASE_OPTIONS_H
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/str.h"
 
 #define PHX_OPTION_TEXT_BYTES    2048u /* terminator included */
 #define PHX_OPTION_CHOICE_BYTES  16u
-#define PHX_OPTIONS_FILE_MAX     (256u << 10)
 #define PHX_OPTIONS_OPERANDS_MAX 16u
 
 /* Scopes: headings of the help, and the bits of what a command accepts. */

@@ -9,15 +9,14 @@
 #include "base/file.h"
 #include "base/json.h"
 
-#define PATH_BYTES       4096
-#define FILE_NAME_BYTES  256
-#define CONFIG_BYTES_MAX (1u << 20)
-#define INDEX_BYTES_MAX  (64u << 20)
-#define INDEX_NODES_MAX  4000000u
-#define INDEX_DEPTH_MAX  8u
-#define PLACES_MAX       1000000u
-#define SINGLE_FILE      "model.safetensors"
-#define INDEX_FILE       "model.safetensors.index.json"
+#define PATH_BYTES      4096
+#define FILE_NAME_BYTES 256
+#define INDEX_BYTES_MAX (64u << 20)
+#define INDEX_NODES_MAX 4000000u
+#define INDEX_DEPTH_MAX 8u
+#define PLACES_MAX      1000000u
+#define SINGLE_FILE     "model.safetensors"
+#define INDEX_FILE      "model.safetensors.index.json"
 
 static phx_code open_single(phx_ck_files *files, const char *model_dir, phx_error *err);
 static phx_code open_sharded(phx_ck_files *files, const char *model_dir, const phx_json *index,
@@ -46,7 +45,7 @@ phx_code phx_ck_files_open(phx_ck_files *files, const char *model_dir, phx_error
     rc = join_path(path, model_dir, phx_str_of("config.json"), err);
     if (rc != PHX_OK)
         goto out;
-    rc = hash_text(&hasher, path, CONFIG_BYTES_MAX, &text, err);
+    rc = hash_text(&hasher, path, PHX_CONFIG_BYTES_MAX, &text, err);
     if (rc != PHX_OK)
         goto out;
     phx_buf_clear(&text);
@@ -57,9 +56,10 @@ phx_code phx_ck_files_open(phx_ck_files *files, const char *model_dir, phx_error
         rc = hash_text(&hasher, path, INDEX_BYTES_MAX, &text, err);
         if (rc != PHX_OK)
             goto out;
-        rc = phx_json_parse((phx_bytes){(const uint8_t *)text.ptr, text.n},
-                            (phx_json_limits){INDEX_BYTES_MAX, INDEX_DEPTH_MAX, INDEX_NODES_MAX}, &index,
-                            &inner);
+        rc = phx_json_parse(
+            (phx_bytes){(const uint8_t *)text.ptr, text.n},
+            (phx_json_limits){INDEX_BYTES_MAX, INDEX_DEPTH_MAX, INDEX_NODES_MAX, INDEX_NODES_MAX}, &index,
+            &inner);
         if (rc == PHX_OK)
             rc = open_sharded(files, model_dir, index, &inner);
         if (rc != PHX_OK) {

@@ -7,8 +7,6 @@
 #include "model/name_map.h"
 #include "model/safetensors.h"
 
-#define PHX_SHARDS_MAX 4096
-
 typedef struct phx_ck_file {
     phx_st_file *st;
     bool *is_used; /* [phx_st_count(st)]: matched with something that the family expects */

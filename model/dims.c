@@ -10,7 +10,7 @@
 #include "model/family.h"
 
 /* reliability.md 3.4 */
-#define CONFIG_LIMITS ((phx_json_limits){1u << 20, 16, 200000})
+#define CONFIG_LIMITS ((phx_json_limits){PHX_CONFIG_BYTES_MAX, PHX_CONFIG_DEPTH_MAX, 200000, 200000})
 
 #define LAYERS_MAX       512
 #define EXPERT_SLOTS_MAX (1 << 18) /* layers x experts: bounds the expected tensors */

@@ -3,13 +3,13 @@
 #ifndef PHX_MODEL_LAYOUT_H
 #define PHX_MODEL_LAYOUT_H
 
+#include "base/limits.h"
 #include "base/status.h"
 #include "model/dims.h"
 #include "model/numerics.h"
 
-#define PHX_LEAVES    8u
-#define PHX_PP_MAX    16u
-#define PHX_RANKS_MAX 64u
+#define PHX_LEAVES 8u
+#define PHX_PP_MAX 16u
 
 typedef struct phx_layout {
     uint32_t tp;

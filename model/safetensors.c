@@ -14,7 +14,8 @@
 
 #define PREFIX_BYTES 8u /* little-endian length of the header */
 /* A tensor needs about 20 nodes; the scan of base/json.c errs on the high side. */
-#define HEAD_LIMITS ((phx_json_limits){PHX_SAFETENSORS_HEAD_MAX, 8, 32u * PHX_TENSOR_COUNT_MAX})
+#define HEAD_LIMITS \
+    ((phx_json_limits){PHX_SAFETENSORS_HEAD_MAX, 8, 32u * PHX_TENSOR_COUNT_MAX, 2u * PHX_TENSOR_COUNT_MAX})
 
 typedef struct metadata_row {
     phx_str key;
@@ -377,8 +378,9 @@ static phx_code load_head(phx_st_file *file, phx_bytes text, phx_error *err)
     if (rc != PHX_OK)
         goto out;
     const size_t n_max = phx_json_count(root);
-    if (n_max > PHX_TENSOR_COUNT_MAX + 1) {
-        rc = PHX_FAIL(err, PHX_ERR_TOO_LONG, "%zu tensors in one file, the limit is %d", n_max,
+    const size_t n_tensors = n_max - (phx_json_get(root, "__metadata__") ? 1 : 0);
+    if (n_tensors > PHX_TENSOR_COUNT_MAX) {
+        rc = PHX_FAIL(err, PHX_ERR_TOO_LONG, "%zu tensors in one file, the limit is %d", n_tensors,
                       PHX_TENSOR_COUNT_MAX);
         goto out;
     }

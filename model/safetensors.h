@@ -5,13 +5,9 @@
 #define PHX_MODEL_SAFETENSORS_H
 
 #include "base/hash.h"
+#include "base/limits.h"
 #include "base/status.h"
 #include "model/dtype.h"
-
-#define PHX_TENSOR_DIMS_MAX      8
-#define PHX_TENSOR_NAME_MAX      512
-#define PHX_TENSOR_COUNT_MAX     200000
-#define PHX_SAFETENSORS_HEAD_MAX (64u << 20)
 
 typedef struct phx_st_tensor {
     phx_str name; /* inside the file's name table */

@@ -82,7 +82,8 @@ phx_code phx_synth_config(const char *path, phx_dims *ret_dims, phx_error *err)
 {
     phx_json *root = NULL;
     phx_error inner = {0};
-    phx_code rc = phx_json_parse_file(path, (phx_json_limits){1u << 20, 16, 200000}, &root, err);
+    phx_code rc = phx_json_parse_file(
+        path, (phx_json_limits){PHX_CONFIG_BYTES_MAX, PHX_CONFIG_DEPTH_MAX, 200000, 200000}, &root, err);
     if (rc != PHX_OK)
         return rc;
     rc = phx_dims_parse(root, ret_dims, &inner);

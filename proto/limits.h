@@ -6,15 +6,8 @@
 
 #include "proto/step_plan.h"
 
-#define PHX_MESSAGE_MAX        (16u << 20) /* one message on the wire; PHX_LINK_MESSAGE_MAX is the same */
-#define PHX_REQUEST_TOKENS_MAX (1u << 20)  /* token ids of one request */
-#define PHX_REQUEST_BYTES_MAX  (8u << 20)  /* its text */
-#define PHX_STOP_STRINGS_MAX   16u
-#define PHX_STOP_BYTES_MAX     256u
-#define PHX_CHOICES_MAX        8u         /* n */
-#define PHX_CAPTURE_PART_MAX   (1u << 20) /* bytes of tensor data in one part */
-#define PHX_RANKS_MAX          64u
-#define PHX_STEP_IDS_MAX       (1u << 20) /* token ids in one step plan: rows and reused ids together */
+#define PHX_CAPTURE_PART_MAX (1u << 20) /* bytes of tensor data in one part */
+#define PHX_STEP_IDS_MAX     (1u << 20) /* token ids in one step plan: rows and reused ids together */
 #define PHX_CAPTURE_ALL                                                                      \
     (PHX_CAPTURE_LOGITS | PHX_CAPTURE_HIDDEN | PHX_CAPTURE_TOPK | PHX_CAPTURE_INDEX_SCORES | \
      PHX_CAPTURE_EXPERTS)

@@ -199,7 +199,7 @@ static phx_code set_options(phx_link *link, const char *address, const phx_link_
             zmq_setsockopt(link->socket, numbers[i].option, &numbers[i].value, sizeof(int)) != 0)
             return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "libzmq refuses %s: %s", numbers[i].name,
                             zmq_strerror(zmq_errno()));
-    const int64_t message_max = PHX_LINK_MESSAGE_MAX;
+    const int64_t message_max = PHX_MESSAGE_MAX;
     if (zmq_setsockopt(link->socket, ZMQ_MAXMSGSIZE, &message_max, sizeof(message_max)) != 0)
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "libzmq refuses MAXMSGSIZE: %s", zmq_strerror(zmq_errno()));
     if (!keys)
@@ -411,9 +411,9 @@ bool phx_link_wait(phx_link *link, int extra_fd, int timeout_ms)
 phx_code phx_link_send(phx_link *link, const phx_peer *peer, phx_bytes message, phx_error *err)
 {
     assert(link->is_router == (peer != NULL));
-    if (message.n > PHX_LINK_MESSAGE_MAX)
+    if (message.n > PHX_MESSAGE_MAX)
         return PHX_FAIL(err, PHX_ERR_TOO_LONG, "message of %zu bytes, the limit is %u", message.n,
-                        PHX_LINK_MESSAGE_MAX);
+                        PHX_MESSAGE_MAX);
     /* Makes libzmq look at what its I/O thread has told it: otherwise a peer that is gone is still believed
      * in. */
     int events = 0;

@@ -6,12 +6,12 @@
 #define PHX_PROTO_LINK_H
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "base/status.h"
 
-#define PHX_LINK_MESSAGE_MAX (16u << 20)
-#define PHX_LINK_PEER_MAX    64u
-#define PHX_LINK_CONNECT_MS  5000
-#define PHX_LINK_QUEUE_MAX   8192 /* messages waiting per peer and direction */
+#define PHX_LINK_PEER_MAX   64u
+#define PHX_LINK_CONNECT_MS 5000
+#define PHX_LINK_QUEUE_MAX  8192 /* messages waiting per peer and direction */
 
 typedef struct phx_link phx_link;
 

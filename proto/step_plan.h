@@ -12,14 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/limits.h"
 #include "base/status.h"
 
-#define PHX_SLOTS_MAX        1024u  /* sequences that run together */
-#define PHX_STEP_TOKENS_MAX  16384u /* rows of one forward pass */
-#define PHX_STEP_BLOCKS_MAX  65536u
-#define PHX_LOGIT_BIAS_MAX   1024u
-#define PHX_TOP_LOGPROBS_MAX 20u
-#define PHX_STOP_IDS_MAX     16u
+#define PHX_STEP_TOKENS_MAX 16384u /* rows of one forward pass */
+#define PHX_STEP_BLOCKS_MAX 65536u
 
 /* How the next token of a slot is chosen. temperature 0 is greedy. */
 typedef struct phx_sampling {

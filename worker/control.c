@@ -38,8 +38,8 @@ void *phx_rank_control(void *user)
 {
     phx_error err = {0};
     control c = {.rank = user};
-    phx_buf_init(&c.message, PHX_LINK_MESSAGE_MAX);
-    phx_buf_init(&c.wire, PHX_LINK_MESSAGE_MAX);
+    phx_buf_init(&c.message, PHX_MESSAGE_MAX);
+    phx_buf_init(&c.wire, PHX_MESSAGE_MAX);
     phx_code rc = connect_and_greet(&c, &err);
     while (rc == PHX_OK) {
         (void)phx_link_wait(c.link, phx_mailbox_fd(c.rank->outbox), (int)(PHX_PROGRESS_US / 1000));

@@ -98,8 +98,8 @@ phx_code phx_fleet_create(const phx_fleet_options *options, const phx_fleet_sink
     fleet->epoch = options->epoch;
     fleet->n_ranks = phx_layout_n_ranks(&options->request.layout);
     fleet->started_us = phx_clock_us();
-    phx_buf_init(&fleet->message, PHX_LINK_MESSAGE_MAX);
-    phx_buf_init(&fleet->wire, PHX_LINK_MESSAGE_MAX);
+    phx_buf_init(&fleet->message, PHX_MESSAGE_MAX);
+    phx_buf_init(&fleet->wire, PHX_MESSAGE_MAX);
     const phx_loop_signal_spec child = {SIGCHLD, on_child, fleet};
     fleet->rows = phx_alloc((size_t)options->request.n_batch * IN_FLIGHT_MAX, sizeof(*fleet->rows));
     if (!fleet->rows) {

@@ -6,12 +6,11 @@
 #include <stdint.h>
 
 #include "base/hash.h"
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/str.h"
 
-#define PHX_HTTP_KEYS_MAX      4096u
 #define PHX_HTTP_KEY_BYTES_MIN 8u
-#define PHX_HTTP_KEY_BYTES_MAX 256u
 
 typedef struct phx_http_keys phx_http_keys;
 

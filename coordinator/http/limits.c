@@ -4,9 +4,8 @@
 phx_http_limits phx_http_limits_default(void)
 {
     return (phx_http_limits){
-#define X(field, value, ceiling, text) .field = (value),
-        PHX_HTTP_LIMITS(X)
-#undef X
+#define PHX_LIMIT_HTTP(field, value, ceiling, what) .field = (value),
+#include "base/limits.list"
     };
 }
 
@@ -17,9 +16,8 @@ phx_code phx_http_limits_check(const phx_http_limits *limits, phx_error *err)
         uint64_t value;
         uint64_t ceiling;
     } rows[] = {
-#define X(field, value, ceiling, text) {#field, limits->field, (ceiling)},
-        PHX_HTTP_LIMITS(X)
-#undef X
+#define PHX_LIMIT_HTTP(field, value, ceiling, what) {#field, limits->field, (ceiling)},
+#include "base/limits.list"
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (rows[i].value < 1 || rows[i].value > rows[i].ceiling)

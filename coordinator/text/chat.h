@@ -7,15 +7,10 @@
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/str.h"
 
-#define PHX_CHAT_MESSAGES_MAX    2048u
-#define PHX_CHAT_TOOLS_MAX       128u
-#define PHX_CHAT_CALLS_MAX       128u        /* tool calls of one assistant message */
-#define PHX_CHAT_NAME_BYTES_MAX  128u        /* of a function */
-#define PHX_CHAT_TEXT_BYTES_MAX  (8u << 20)  /* all texts of a conversation together */
-#define PHX_CHAT_PROMPT_MAX      (16u << 20) /* bytes; as much as a tokenizer takes */
 #define PHX_CHAT_ARGUMENTS_DEPTH 64u
 
 /* ---- the conversation

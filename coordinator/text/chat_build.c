@@ -336,7 +336,8 @@ static phx_code read_arguments(builder *b, const phx_json *node, phx_chat_call *
         return wrong(b, ".arguments", "string that holds a JSON object", node);
     if (call->arguments.n == 0)
         return PHX_OK;
-    const phx_json_limits limits = {PHX_CHAT_TEXT_BYTES_MAX, PHX_CHAT_ARGUMENTS_DEPTH, 1000000};
+    const phx_json_limits limits = {PHX_CHAT_TEXT_BYTES_MAX, PHX_CHAT_ARGUMENTS_DEPTH, PHX_JSON_NODES_MAX,
+                                    PHX_JSON_KEYS_MAX};
     const phx_bytes text = {(const uint8_t *)call->arguments.ptr, call->arguments.n};
     const phx_code rc = phx_json_parse(text, limits, &call->parsed, &inner);
     if (rc == PHX_ERR_CORRUPT)

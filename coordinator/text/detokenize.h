@@ -6,6 +6,7 @@
 #define PHX_COORDINATOR_TEXT_DETOKENIZE_H
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "coordinator/text/tokenizer.h"
 
 /* One stream; fields are private. Holds at most 3 bytes, no memory of its own: copy it to fork a stream. */
@@ -28,16 +29,14 @@ phx_code phx_detokenizer_feed(phx_detokenizer *d, uint32_t id, phx_buf *text);
 /* The end of the stream: an incomplete character becomes one U+FFFD. The stream may begin anew. */
 phx_code phx_detokenizer_flush(phx_detokenizer *d, phx_buf *text);
 
-#define PHX_STOPS_MAX      16u
-#define PHX_STOP_BYTES_MAX 256u
-#define PHX_STOP_NONE      UINT32_MAX
+#define PHX_STOP_NONE UINT32_MAX
 
 /* One stream's search for stop strings. */
 typedef struct phx_stop_matcher phx_stop_matcher;
 
-/* Stops are copied: valid UTF-8, not empty (PHX_ERR_INVALID), at most PHX_STOPS_MAX of PHX_STOP_BYTES_MAX
- * bytes (PHX_ERR_TOO_LONG). n_stops may be 0: text passes unchanged. include_stop: the text ends behind the
- * stop string, not before it. Destroy with phx_stop_matcher_destroy. */
+/* Stops are copied: valid UTF-8, not empty (PHX_ERR_INVALID), at most PHX_STOP_STRINGS_MAX of
+ * PHX_STOP_BYTES_MAX bytes (PHX_ERR_TOO_LONG). n_stops may be 0: text passes unchanged. include_stop: the
+ * text ends behind the stop string, not before it. Destroy with phx_stop_matcher_destroy. */
 phx_code phx_stop_matcher_create(const phx_str *stops, size_t n_stops, bool include_stop,
                                  phx_stop_matcher **ret_matcher, phx_error *err);
 void phx_stop_matcher_destroy(phx_stop_matcher *matcher); /* accepts NULL */

@@ -19,7 +19,7 @@ struct phx_stop_matcher {
     uint32_t matched; /* or PHX_STOP_NONE */
     size_t n_held;
     uint8_t held[PHX_STOP_BYTES_MAX];
-    stop stops[PHX_STOPS_MAX];
+    stop stops[PHX_STOP_STRINGS_MAX];
 };
 
 /* n_matched is below s->n: after a whole match no more text is looked at. */
@@ -50,8 +50,9 @@ phx_code phx_stop_matcher_create(const phx_str *stops, size_t n_stops, bool incl
 {
     phx_code rc = PHX_OK;
     phx_stop_matcher *m = NULL;
-    if (n_stops > PHX_STOPS_MAX) {
-        rc = PHX_FAIL(err, PHX_ERR_TOO_LONG, "%zu stop strings; the limit is %u", n_stops, PHX_STOPS_MAX);
+    if (n_stops > PHX_STOP_STRINGS_MAX) {
+        rc = PHX_FAIL(err, PHX_ERR_TOO_LONG, "%zu stop strings; the limit is %u", n_stops,
+                      PHX_STOP_STRINGS_MAX);
         goto out;
     }
     m = phx_alloc(1, sizeof(*m));

@@ -400,7 +400,7 @@ static phx_str trimmed(phx_str text)
 static bool is_json(phx_str text)
 {
     phx_json *root = NULL;
-    const phx_json_limits limits = {PHX_OUTPUT_CALL_BYTES_MAX, VALUE_DEPTH, VALUE_NODES};
+    const phx_json_limits limits = {PHX_OUTPUT_CALL_BYTES_MAX, VALUE_DEPTH, VALUE_NODES, VALUE_NODES};
     const phx_code rc = phx_json_parse((phx_bytes){(const uint8_t *)text.ptr, text.n}, limits, &root, NULL);
     phx_json_destroy(root);
     return rc == PHX_OK;

@@ -7,10 +7,6 @@
 
 #include "coordinator/text/chat.h"
 
-#define PHX_OUTPUT_CALL_BYTES_MAX (1u << 20) /* text of one call with what precedes it in its block */
-#define PHX_OUTPUT_PARAMS_MAX     256u
-#define PHX_OUTPUT_KEY_BYTES_MAX  256u
-
 typedef enum phx_output_kind {
     PHX_OUTPUT_REASONING,  /* text: more reasoning */
     PHX_OUTPUT_CONTENT,    /* text: more of the answer */

@@ -5,17 +5,9 @@
 #ifndef PHX_COORDINATOR_TEXT_TOKENIZER_H
 #define PHX_COORDINATOR_TEXT_TOKENIZER_H
 
+#include "base/limits.h"
 #include "base/status.h"
 #include "base/str.h"
-
-/* Limits of what is read. */
-#define PHX_TOKENIZER_FILE_BYTES_MAX  (64u << 20)
-#define PHX_TOKENIZER_IDS_MAX         (1u << 20) /* every id is below */
-#define PHX_TOKENIZER_MERGES_MAX      (4u << 20)
-#define PHX_TOKENIZER_PIECE_BYTES_MAX (64u << 10)
-#define PHX_TOKENIZER_ADDED_MAX       16384u
-#define PHX_TOKENIZER_ADDED_BYTES_MAX 1024u
-#define PHX_TOKENIZER_TEXT_BYTES_MAX  (16u << 20) /* of one encoding */
 
 #define PHX_TOKEN_NONE UINT32_MAX
 

@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 
-static const phx_json_limits json_limits = {PHX_TOKENIZER_FILE_BYTES_MAX, 32, 16u << 20};
+static const phx_json_limits json_limits = {PHX_TOKENIZER_FILE_BYTES_MAX, 32, 16u << 20, 16u << 20};
 
 static phx_code check_pipeline(const phx_json *root, phx_error *err);
 static phx_code find_scanner(const phx_json *root, const phx_scanner **ret_scanner, phx_error *err);

@@ -293,7 +293,7 @@ static void send_generate(scene *s, uint64_t call_id, uint32_t capture)
     frame.call_id = call_id;
     frame.body_case = PHALANX__CLIENT_FRAME__BODY_GENERATE;
     frame.generate = &request;
-    phx_buf_init(&wire, PHX_LINK_MESSAGE_MAX);
+    phx_buf_init(&wire, PHX_MESSAGE_MAX);
     assert_int_equal(phx_message_encode(&frame.base, &wire, NULL), PHX_OK);
     assert_int_equal(phx_link_send(s->client, NULL, (phx_bytes){(const uint8_t *)wire.ptr, wire.n}, NULL),
                      PHX_OK);
@@ -309,7 +309,7 @@ static void send_credit(scene *s, uint64_t call_id, uint32_t n)
     frame.call_id = call_id;
     frame.body_case = PHALANX__CLIENT_FRAME__BODY_CREDIT;
     frame.credit = &credit;
-    phx_buf_init(&wire, PHX_LINK_MESSAGE_MAX);
+    phx_buf_init(&wire, PHX_MESSAGE_MAX);
     assert_int_equal(phx_message_encode(&frame.base, &wire, NULL), PHX_OK);
     assert_int_equal(phx_link_send(s->client, NULL, (phx_bytes){(const uint8_t *)wire.ptr, wire.n}, NULL),
                      PHX_OK);
@@ -321,7 +321,7 @@ static Phalanx__ServerFrame *await_frame(scene *s)
     phx_buf wire;
     Phalanx__ServerFrame *frame = NULL;
     const uint64_t start_us = phx_clock_us();
-    phx_buf_init(&wire, PHX_LINK_MESSAGE_MAX);
+    phx_buf_init(&wire, PHX_MESSAGE_MAX);
     while (phx_link_receive(s->client, NULL, &wire, NULL) != PHX_OK) {
         assert_int_equal(phx_loop_step(s->r.web.loop, 1000, NULL), PHX_OK);
         assert_true(phx_clock_us() - start_us < PATIENCE_US);

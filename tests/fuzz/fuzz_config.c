@@ -7,7 +7,7 @@
 #include "model/family.h"
 #include "model/layout.h"
 
-#define LIMITS       ((phx_json_limits){1u << 20, 16, 200000})
+#define LIMITS       ((phx_json_limits){PHX_CONFIG_BYTES_MAX, PHX_CONFIG_DEPTH_MAX, 200000, 200000})
 #define ELEMENTS_MAX (1LL << 60)
 #define VISITS_MAX   4096
 

@@ -1,4 +1,4 @@
-/* tests/http/test_limits.c - every row of coordinator/http/limits.h, at the limit and one past it. */
+/* tests/http/test_limits.c - every limit of a connection (base/limits.list), at the limit and one past it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -433,14 +433,125 @@ static void test_reply_bytes(void **state)
     rig_close(&r);
 }
 
+/* Writes 1 KiB at a time until the layer has had enough; n_queued_max is the most it ever held. */
+static phx_code flood(rig *r, phx_http_reply *reply, size_t *n_queued_max)
+{
+    char data[1024];
+    phx_code rc = PHX_OK;
+    memset(data, 'x', sizeof(data));
+    for (size_t i = 0; rc == PHX_OK && i < 65536; i++) {
+        rc = phx_http_reply_stream_write(reply, (phx_str){data, sizeof(data)});
+        const size_t n = phx_http_reply_queued_bytes(reply);
+        *n_queued_max = n > *n_queued_max ? n : *n_queued_max;
+        if (i % 64 == 0)
+            assert_int_equal(phx_loop_step(r->loop, 0, NULL), PHX_OK);
+    }
+    return rc;
+}
+
+static client *stream_to_small(rig *r)
+{
+    client *c = client_open_small(r);
+    client_send(c, "GET /stream HTTP/1.1\r\n" H "\r\n");
+    rig_until(r, &r->n_held, 1);
+    return c;
+}
+
+static void test_slow_reader_hard(void **state)
+{
+    const phx_http_limits limits = phx_http_limits_default();
+    rig r;
+    size_t n_queued_max = 0;
+    (void)state;
+    rig_open(&r, &(phx_http_options){0});
+    client *c = stream_to_small(&r);
+    assert_int_equal(flood(&r, r.held[0], &n_queued_max), PHX_ERR_TOO_LONG);
+    assert_in_range(n_queued_max, limits.unsent_hard_bytes - 2048, limits.unsent_hard_bytes + 64);
+    assert_int_equal(phx_http_reply_stream_write(r.held[0], phx_str_of("x")), PHX_ERR_CANCELLED);
+    rig_until(&r, &r.n_closed, 1);
+    assert_int_equal(r.why, PHX_HTTP_CLOSED_SLOW);
+    assert_int_equal(phx_http_stats_of(r.http)->by_fault[PHX_HTTP_FAULT_SLOW_READER], 1);
+    /* Others do not notice. */
+    assert_int_equal(ask(&r, "GET /hello HTTP/1.1\r\n" H "\r\n"), 200);
+    client_close(c);
+    rig_close(&r);
+}
+
+static void test_slow_reader_soft(void **state)
+{
+    phx_http_limits limits = phx_http_limits_default();
+    rig r;
+    char data[4096];
+    (void)state;
+    limits.unsent_soft_bytes = 65536;
+    limits.unsent_soft_ms = 50;
+    memset(data, 'x', sizeof(data));
+    rig_open(&r, &(phx_http_options){.limits = &limits});
+    client *c = stream_to_small(&r);
+    /* Past what the kernel takes, then past the soft bound, and no further. */
+    while (phx_http_reply_queued_bytes(r.held[0]) <= limits.unsent_soft_bytes) {
+        assert_int_equal(phx_http_reply_stream_write(r.held[0], (phx_str){data, sizeof(data)}), PHX_OK);
+        assert_int_equal(phx_loop_step(r.loop, 0, NULL), PHX_OK);
+    }
+    rig_until(&r, &r.n_closed, 1);
+    assert_int_equal(r.why, PHX_HTTP_CLOSED_SLOW);
+    client_close(c);
+    rig_close(&r);
+}
+
+/* ---- which test tries which row: a row without one does not compile ---- */
+
+#define TRIES_request_line_bytes test_head_lengths
+#define TRIES_header_bytes       test_head_lengths
+#define TRIES_headers_bytes      test_head_lengths
+#define TRIES_n_headers          test_head_lengths
+#define TRIES_body_bytes         test_body_length
+#define TRIES_body_total_bytes   test_body_total
+#define TRIES_n_chunks           test_chunks
+#define TRIES_n_chunks_any       test_chunks
+#define TRIES_chunk_avg_bytes    test_chunks
+#define TRIES_n_conns            test_connections
+#define TRIES_n_conns_key        test_connections
+#define TRIES_n_conns_address    test_connections
+#define TRIES_n_fds_reserved     test_reserved_descriptors
+#define TRIES_header_ms          test_clocks
+#define TRIES_body_grace_ms      test_clocks
+#define TRIES_body_rate_bytes_s  test_clocks
+#define TRIES_idle_ms            test_clocks
+#define TRIES_unsent_soft_bytes  test_slow_reader_soft
+#define TRIES_unsent_soft_ms     test_slow_reader_soft
+#define TRIES_unsent_hard_bytes  test_slow_reader_hard
+#define TRIES_reply_bytes        test_reply_bytes
+#define TRIES_pipelined_bytes    test_pipelined_bytes
+#define TRIES_linger_ms          test_linger
+#define TRIES_linger_bytes       test_linger
+
+static const struct {
+    const char *limit;
+    CMUnitTestFunction test;
+} tries[] = {
+#define PHX_LIMIT_HTTP(field, value, ceiling, what) {#field, TRIES_##field},
+#include "base/limits.list"
+};
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_head_lengths), cmocka_unit_test(test_body_length),
-        cmocka_unit_test(test_chunks),       cmocka_unit_test(test_body_total),
-        cmocka_unit_test(test_connections),  cmocka_unit_test(test_reserved_descriptors),
-        cmocka_unit_test(test_clocks),       cmocka_unit_test(test_pipelined_bytes),
-        cmocka_unit_test(test_linger),       cmocka_unit_test(test_reply_bytes),
+        cmocka_unit_test(test_head_lengths),     cmocka_unit_test(test_body_length),
+        cmocka_unit_test(test_chunks),           cmocka_unit_test(test_body_total),
+        cmocka_unit_test(test_connections),      cmocka_unit_test(test_reserved_descriptors),
+        cmocka_unit_test(test_clocks),           cmocka_unit_test(test_pipelined_bytes),
+        cmocka_unit_test(test_linger),           cmocka_unit_test(test_reply_bytes),
+        cmocka_unit_test(test_slow_reader_hard), cmocka_unit_test(test_slow_reader_soft),
     };
+    for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
+        bool is_run = false;
+        for (size_t t = 0; t < sizeof(tests) / sizeof(tests[0]); t++)
+            is_run = is_run || tests[t].test_func == tries[i].test;
+        if (!is_run) {
+            (void)fprintf(stderr, "the test of %s is not in the list\n", tries[i].limit);
+            return 1;
+        }
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

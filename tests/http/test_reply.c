@@ -183,72 +183,6 @@ static void test_abort_cuts(void **state)
     rig_close(&r);
 }
 
-/* Writes 1 KiB at a time until the layer has had enough; n_queued_max is the most it ever held. */
-static phx_code flood(rig *r, phx_http_reply *reply, size_t *n_queued_max)
-{
-    char data[1024];
-    phx_code rc = PHX_OK;
-    memset(data, 'x', sizeof(data));
-    for (size_t i = 0; rc == PHX_OK && i < 65536; i++) {
-        rc = phx_http_reply_stream_write(reply, (phx_str){data, sizeof(data)});
-        const size_t n = phx_http_reply_queued_bytes(reply);
-        *n_queued_max = n > *n_queued_max ? n : *n_queued_max;
-        if (i % 64 == 0)
-            assert_int_equal(phx_loop_step(r->loop, 0, NULL), PHX_OK);
-    }
-    return rc;
-}
-
-static client *stream_to_small(rig *r)
-{
-    client *c = client_open_small(r);
-    client_send(c, "GET /stream HTTP/1.1\r\n" H "\r\n");
-    rig_until(r, &r->n_held, 1);
-    return c;
-}
-
-static void test_slow_reader_hard(void **state)
-{
-    const phx_http_limits limits = phx_http_limits_default();
-    rig r;
-    size_t n_queued_max = 0;
-    (void)state;
-    rig_open(&r, &(phx_http_options){0});
-    client *c = stream_to_small(&r);
-    assert_int_equal(flood(&r, r.held[0], &n_queued_max), PHX_ERR_TOO_LONG);
-    assert_in_range(n_queued_max, limits.unsent_hard_bytes - 2048, limits.unsent_hard_bytes + 64);
-    assert_int_equal(phx_http_reply_stream_write(r.held[0], phx_str_of("x")), PHX_ERR_CANCELLED);
-    rig_until(&r, &r.n_closed, 1);
-    assert_int_equal(r.why, PHX_HTTP_CLOSED_SLOW);
-    assert_int_equal(phx_http_stats_of(r.http)->by_fault[PHX_HTTP_FAULT_SLOW_READER], 1);
-    /* Others do not notice. */
-    assert_int_equal(ask(&r, "GET /hello HTTP/1.1\r\n" H "\r\n"), 200);
-    client_close(c);
-    rig_close(&r);
-}
-
-static void test_slow_reader_soft(void **state)
-{
-    phx_http_limits limits = phx_http_limits_default();
-    rig r;
-    char data[4096];
-    (void)state;
-    limits.unsent_soft_bytes = 65536;
-    limits.unsent_soft_ms = 50;
-    memset(data, 'x', sizeof(data));
-    rig_open(&r, &(phx_http_options){.limits = &limits});
-    client *c = stream_to_small(&r);
-    /* Past what the kernel takes, then past the soft bound, and no further. */
-    while (phx_http_reply_queued_bytes(r.held[0]) <= limits.unsent_soft_bytes) {
-        assert_int_equal(phx_http_reply_stream_write(r.held[0], (phx_str){data, sizeof(data)}), PHX_OK);
-        assert_int_equal(phx_loop_step(r.loop, 0, NULL), PHX_OK);
-    }
-    rig_until(&r, &r.n_closed, 1);
-    assert_int_equal(r.why, PHX_HTTP_CLOSED_SLOW);
-    client_close(c);
-    rig_close(&r);
-}
-
 /* A long answer that nobody reads ends too, although its handle was completed long ago. */
 static void test_slow_reader_of_a_whole_answer(void **state)
 {
@@ -437,8 +371,6 @@ int main(void)
         cmocka_unit_test(test_completed_inside_on_closed),
         cmocka_unit_test(test_error_form),
         cmocka_unit_test(test_abort_cuts),
-        cmocka_unit_test(test_slow_reader_hard),
-        cmocka_unit_test(test_slow_reader_soft),
         cmocka_unit_test(test_slow_reader_of_a_whole_answer),
         cmocka_unit_test(test_crowd),
         cmocka_unit_test(test_random_resets),

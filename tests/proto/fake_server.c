@@ -230,8 +230,8 @@ int fake_server_main(const char *address)
     static server s;
     phx_link_keys keys;
     (void)alarm(60); /* never outlives a failed test for long */
-    phx_buf_init(&s.in, PHX_LINK_MESSAGE_MAX);
-    phx_buf_init(&s.out, PHX_LINK_MESSAGE_MAX);
+    phx_buf_init(&s.in, PHX_MESSAGE_MAX);
+    phx_buf_init(&s.out, PHX_MESSAGE_MAX);
     const ssize_t n = read(0, &keys, sizeof(keys));
     expect(n == 0 || n == (ssize_t)sizeof(keys), 15);
     expect(phx_link_bind(address, n ? &keys : NULL, &s.link, NULL) == PHX_OK, 16);

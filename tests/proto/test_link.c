@@ -77,7 +77,7 @@ static void expect_message(phx_link *link, phx_peer *peer, const char *text)
 {
     phx_buf message;
     phx_error err = {0};
-    phx_buf_init(&message, PHX_LINK_MESSAGE_MAX);
+    phx_buf_init(&message, PHX_MESSAGE_MAX);
     const phx_code rc = receive_wait(link, peer, &message, &err);
     if (rc != PHX_OK)
         fail_msg("expected '%s': %s %s", text, phx_code_name(rc), err.text);
@@ -90,7 +90,7 @@ static void expect_silence(phx_link *link)
 {
     phx_buf message;
     phx_peer peer;
-    phx_buf_init(&message, PHX_LINK_MESSAGE_MAX);
+    phx_buf_init(&message, PHX_MESSAGE_MAX);
     (void)phx_link_wait(link, -1, 50);
     assert_int_equal(phx_link_receive(link, &peer, &message, NULL), PHX_ERR_NOT_FOUND);
     phx_buf_done(&message);
@@ -279,10 +279,10 @@ static void test_message_sizes(void **state)
     phx_buf big, message;
     phx_peer peer;
     phx_error err = {0};
-    phx_buf_init(&big, PHX_LINK_MESSAGE_MAX + 1);
-    phx_buf_init(&message, PHX_LINK_MESSAGE_MAX);
+    phx_buf_init(&big, PHX_MESSAGE_MAX + 1);
+    phx_buf_init(&message, PHX_MESSAGE_MAX);
     char chunk[65536] = {1};
-    while (big.n < PHX_LINK_MESSAGE_MAX)
+    while (big.n < PHX_MESSAGE_MAX)
         assert_int_equal(phx_buf_append(&big, chunk, sizeof(chunk)), PHX_OK);
     const phx_bytes at_limit = {(const uint8_t *)big.ptr, big.n};
     assert_int_equal(phx_link_send(dealer, NULL, at_limit, &err), PHX_OK);

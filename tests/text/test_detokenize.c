@@ -172,7 +172,7 @@ static void test_buffer_ceiling(void **state)
 /* ---- stop strings */
 
 typedef struct stop_case {
-    phx_str stops[PHX_STOPS_MAX];
+    phx_str stops[PHX_STOP_STRINGS_MAX];
     size_t n_stops;
     phx_str text;
     bool include_stop;
@@ -278,9 +278,9 @@ static void test_stop_random(void **state)
     phx_rng rng = {11, 0};
     for (int round = 0; round < 20000; round++) {
         char text[40];
-        char stops[PHX_STOPS_MAX][8];
+        char stops[PHX_STOP_STRINGS_MAX][8];
         stop_case c = {.include_stop = phx_rng_below(&rng, 2)};
-        c.n_stops = phx_rng_below(&rng, PHX_STOPS_MAX + 1);
+        c.n_stops = phx_rng_below(&rng, PHX_STOP_STRINGS_MAX + 1);
         const uint32_t n_letters = 1 + phx_rng_below(&rng, 3);
         for (size_t i = 0; i < c.n_stops; i++) {
             const uint32_t n = 1 + phx_rng_below(&rng, sizeof(stops[i]));
@@ -300,14 +300,15 @@ static void test_stop_limits(void **state)
     (void)state;
     char longest[PHX_STOP_BYTES_MAX + 1];
     char text[2 * PHX_STOP_BYTES_MAX];
-    phx_str stops[PHX_STOPS_MAX + 1];
+    phx_str stops[PHX_STOP_STRINGS_MAX + 1];
     phx_stop_matcher *m = NULL;
     memset(longest, 'a', sizeof(longest));
     memset(text, 'a', sizeof(text));
     text[PHX_STOP_BYTES_MAX - 1] = 'b';
-    for (size_t i = 0; i <= PHX_STOPS_MAX; i++)
+    for (size_t i = 0; i <= PHX_STOP_STRINGS_MAX; i++)
         stops[i] = (phx_str){longest, PHX_STOP_BYTES_MAX};
-    assert_int_equal(phx_stop_matcher_create(stops, PHX_STOPS_MAX + 1, false, &m, NULL), PHX_ERR_TOO_LONG);
+    assert_int_equal(phx_stop_matcher_create(stops, PHX_STOP_STRINGS_MAX + 1, false, &m, NULL),
+                     PHX_ERR_TOO_LONG);
     stops[0].n++;
     assert_int_equal(phx_stop_matcher_create(stops, 1, false, &m, NULL), PHX_ERR_TOO_LONG);
     stops[0].n = 0;
@@ -315,9 +316,9 @@ static void test_stop_limits(void **state)
     stops[0] = (phx_str){"\xC3", 1};
     assert_int_equal(phx_stop_matcher_create(stops, 1, false, &m, NULL), PHX_ERR_INVALID);
     assert_null(m);
-    stop_case c = {.n_stops = PHX_STOPS_MAX, .text = {text, sizeof(text)}};
-    for (size_t i = 0; i < PHX_STOPS_MAX; i++)
-        c.stops[i] = stops[PHX_STOPS_MAX];
+    stop_case c = {.n_stops = PHX_STOP_STRINGS_MAX, .text = {text, sizeof(text)}};
+    for (size_t i = 0; i < PHX_STOP_STRINGS_MAX; i++)
+        c.stops[i] = stops[PHX_STOP_STRINGS_MAX];
     check_stop(&c, NULL);
 }
 

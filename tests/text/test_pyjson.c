@@ -137,7 +137,7 @@ static void test_bounds(void **state)
         memset(deep, '[', depth);
         memset(deep + depth, ']', depth);
         assert_int_equal(phx_json_parse((phx_bytes){(const uint8_t *)deep, 2 * depth},
-                                        (phx_json_limits){1024, 1024, 1024}, &root, NULL),
+                                        (phx_json_limits){1024, 1024, 1024, 1024}, &root, NULL),
                          PHX_OK);
         phx_buf_init(&buf, 1024);
         /* the outermost value is at depth 0 */

@@ -136,7 +136,7 @@ static const edit edits[] = {
     {"\"invert\":false", "\"invert\":true", PHX_ERR_UNSUPPORTED, "inverted"},
     {"\"use_regex\":false", "\"use_regex\":true", PHX_ERR_UNSUPPORTED, "use_regex"},
     {"\"pretokenizers\":[", "\"pretokenizers\":[], \"other\":[", PHX_ERR_UNSUPPORTED, "pre_tokenizer"},
-    {"\"id\":258", "\"id\":1048576", PHX_ERR_TOO_LONG, "1048576"},
+    {"\"id\":258", "\"id\":2097152", PHX_ERR_TOO_LONG, "2097152"},
     {"\"id\":258", "\"id\":-1", PHX_ERR_CORRUPT, "'<b>'"},
     {"\"id\":258", "\"id\":257", PHX_ERR_CORRUPT, "id 257"},
     {"\"id\":258", "\"id\":\"258\"", PHX_ERR_CORRUPT, "'<b>'"},
