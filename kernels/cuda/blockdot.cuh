@@ -46,7 +46,7 @@ template <int PIECES> PHX_DEVICE void phx_cut_pair(float low, float high, uint32
 template <int FORMAT> struct phx_weights;
 
 template <> struct phx_weights<PHX_FORMAT_BF16> {
-    enum { pieces = 1, bytes = 2, run = 8, scaled = 0 };
+    enum { pieces = 1, bytes = 2, run = 8 };
     static __device__ void step(const phx_16 &raw, int s, uint32_t pairs[2][pieces])
     {
         pairs[0][0] = raw.word[2 * s];
@@ -55,7 +55,7 @@ template <> struct phx_weights<PHX_FORMAT_BF16> {
 };
 
 template <> struct phx_weights<PHX_FORMAT_FP8_BLOCK> {
-    enum { pieces = 1, bytes = 1, run = 16, scaled = 1 };
+    enum { pieces = 1, bytes = 1, run = 16 };
     /* Two e4m3 codes in the high bytes of 16-bit halves: fields moved, then times 2^120, which is exact. */
     static __device__ uint32_t widen(uint32_t codes)
     {
@@ -70,7 +70,7 @@ template <> struct phx_weights<PHX_FORMAT_FP8_BLOCK> {
 };
 
 template <> struct phx_weights<PHX_FORMAT_F16> {
-    enum { pieces = 2, bytes = 2, run = 8, scaled = 0 };
+    enum { pieces = 2, bytes = 2, run = 8 };
     static __device__ void step(const phx_16 &raw, int s, uint32_t pairs[2][pieces])
     {
         for (int h = 0; h < 2; h++) {
@@ -82,7 +82,7 @@ template <> struct phx_weights<PHX_FORMAT_F16> {
 };
 
 template <> struct phx_weights<PHX_FORMAT_F32> {
-    enum { pieces = 3, bytes = 4, run = 4, scaled = 0 };
+    enum { pieces = 3, bytes = 4, run = 4 };
     static __device__ void step(const phx_16 &raw, int, uint32_t pairs[2][pieces])
     {
         for (int h = 0; h < 2; h++)
@@ -126,6 +126,20 @@ template <> struct phx_inputs<PHX_F32> {
             phx_cut_pair<pieces>(2 * h < n ? x[2 * h] : 0.0f, 2 * h + 1 < n ? x[2 * h + 1] : 0.0f, pairs[h]);
     }
 };
+
+/* d += W * x for one step: w by row half, column half and piece, x by half and piece. */
+template <int PIECES_W, int PIECES_X>
+PHX_DEVICE void phx_mma_pieces(float d[4], const uint32_t w[2][2][PIECES_W], const uint32_t x[2][PIECES_X])
+{
+    PHX_UNROLL
+    for (int i = 0; i < PIECES_W * PIECES_X; i++) {
+        const int iw = i / PIECES_X;
+        const int ix = i % PIECES_X;
+        const uint32_t a[4] = {w[0][0][iw], w[1][0][iw], w[0][1][iw], w[1][1][iw]};
+        const uint32_t b[2] = {x[0][ix], x[1][ix]};
+        phx_mma_bf16(d, a, b);
+    }
+}
 
 /* The first n elements of 16 bytes, then zeros. */
 template <int BYTES> PHX_DEVICE phx_16 phx_load16_part(const void *p, int64_t n)
@@ -179,26 +193,22 @@ template <int NT> struct phx_dot_rows {
     const uint8_t *x[NT];
 };
 
-/* d[t] = the dots of PHX_TILE_OUT rows of W with NT tiles of rows of x over n <= PHX_K_BLOCK columns, where
- * the fragments of phx_mma_bf16 lie. Loads of the whole block come before the first mma. */
-template <int FORMAT, int DTYPE, int NT>
-PHX_DEVICE void phx_block_dot(const phx_dot_rows<NT> &rows, int64_t n, float d[NT][4])
+/* phx_block_dot with all loads whole and aligned, or each number for itself. The loads of W come before the
+ * first mma. */
+template <int FORMAT, int DTYPE, int NT, bool WHOLE>
+PHX_DEVICE void phx_block_dot_as(const phx_dot_rows<NT> &rows, int64_t n, float d[NT][4])
 {
     typedef phx_weights<FORMAT> weights;
     typedef phx_inputs<DTYPE> inputs;
     enum { group = 4 * weights::run, groups = PHX_K_BLOCK / group, steps = weights::run / 4 };
     const int64_t at = phx_lane() % 4 * weights::run; /* my columns of each group */
-    uintptr_t low_bits = ((uintptr_t)rows.w[0] | (uintptr_t)rows.w[1]) & 15u;
-    for (int t = 0; t < NT; t++)
-        low_bits |= (uintptr_t)rows.x[t] & (inputs::align - 1u);
-    const bool is_whole = n == PHX_K_BLOCK && low_bits == 0;
     phx_16 raw[groups][2];
     PHX_UNROLL
     for (int g = 0; g < groups; g++) {
         for (int half = 0; half < 2; half++) {
             const int64_t k = g * group + at;
             const uint8_t *p = rows.w[half] + k * weights::bytes;
-            raw[g][half] = is_whole ? phx_load16_stream(p) : phx_load16_part<weights::bytes>(p, n - k);
+            raw[g][half] = WHOLE ? phx_load16_stream(p) : phx_load16_part<weights::bytes>(p, n - k);
         }
     }
     for (int t = 0; t < NT; t++) {
@@ -207,7 +217,7 @@ PHX_DEVICE void phx_block_dot(const phx_dot_rows<NT> &rows, int64_t n, float d[N
     }
     PHX_UNROLL
     for (int g = 0; g < groups; g++) {
-        if (g * group >= n)
+        if (!WHOLE && g * group >= n)
             break;
         PHX_UNROLL
         for (int s = 0; s < steps; s++) {
@@ -219,21 +229,28 @@ PHX_DEVICE void phx_block_dot(const phx_dot_rows<NT> &rows, int64_t n, float d[N
                 uint32_t x[2][inputs::pieces];
                 const int64_t k = g * group + at + 4 * s;
                 const uint8_t *p = rows.x[t] + k * inputs::bytes;
-                if (is_whole)
+                if (WHOLE)
                     inputs::whole(p, x);
                 else
                     inputs::part(p, n - k, x);
-                PHX_UNROLL
-                for (int i = 0; i < weights::pieces * inputs::pieces; i++) {
-                    const int iw = i / inputs::pieces;
-                    const int ix = i % inputs::pieces;
-                    const uint32_t a[4] = {w[0][0][iw], w[1][0][iw], w[0][1][iw], w[1][1][iw]};
-                    const uint32_t b[2] = {x[0][ix], x[1][ix]};
-                    phx_mma_bf16(d[t], a, b);
-                }
+                phx_mma_pieces<weights::pieces, inputs::pieces>(d[t], w, x);
             }
         }
     }
+}
+
+/* d[t] = the dots of PHX_TILE_OUT rows of W with NT tiles of rows of x over n <= PHX_K_BLOCK columns, where
+ * the fragments of phx_mma_bf16 lie. */
+template <int FORMAT, int DTYPE, int NT>
+PHX_DEVICE void phx_block_dot(const phx_dot_rows<NT> &rows, int64_t n, float d[NT][4])
+{
+    uintptr_t low_bits = ((uintptr_t)rows.w[0] | (uintptr_t)rows.w[1]) & 15u;
+    for (int t = 0; t < NT; t++)
+        low_bits |= (uintptr_t)rows.x[t] & (phx_inputs<DTYPE>::align - 1u);
+    if (phx_ballot(n == PHX_K_BLOCK && low_bits == 0) == PHX_ALL_LANES)
+        phx_block_dot_as<FORMAT, DTYPE, NT, true>(rows, n, d);
+    else
+        phx_block_dot_as<FORMAT, DTYPE, NT, false>(rows, n, d);
 }
 
 #endif

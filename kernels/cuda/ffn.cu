@@ -1,101 +1,101 @@
-/* kernels/cuda/ffn.cu - ffn_in (a warp per output column of an expert) and leaf_sum (a warp per output). */
-#include "kernels/cuda/number.cuh"
+/* kernels/cuda/ffn.cu - ffn_in: a block of threads per 16 columns of an expert, over all its entries. */
+#include "kernels/cuda/stream.cuh"
 
-#define LEAVES_MAX 8
+#define ENTRY_TILES 4 /* tiles of entries at a time when there are more than one */
 
-PHX_DEVICE int64_t token_of(const phx_expert_rows &rows, int64_t entry)
+/* First the blocks of gate, then those of up. */
+template <int NT> struct ffn_work {
+    const phx_matrix *gate;
+    const phx_matrix *up;
+    phx_blocks gate_blocks;
+    phx_blocks up_blocks;
+    phx_item<NT> tile; /* without matrix and columns */
+    float g[phx_stream<NT>::owned];
+    float u[phx_stream<NT>::owned];
+    phx_shared<int32_t> is_up; /* by slot */
+
+    __device__ int64_t n_items() const
+    {
+        return gate_blocks.n + up_blocks.n;
+    }
+    __device__ phx_item<NT> item(int64_t i, int64_t slot) const
+    {
+        const bool second = i >= gate_blocks.n;
+        phx_item<NT> item = tile;
+        item.w = second ? up : gate;
+        const phx_blocks &blocks = second ? up_blocks : gate_blocks;
+        item.first = phx_block_first(blocks, second ? i - gate_blocks.n : i);
+        item.end = phx_block_end(blocks, second ? i - gate_blocks.n : i);
+        if (phx_lane() == 0)
+            is_up[slot] = second ? 1 : 0;
+        return item;
+    }
+    __device__ void add(int64_t slot, int owned, float part, float scale)
+    {
+        if (is_up[slot] != 0)
+            u[owned] = fmaf(part, scale, u[owned]);
+        else
+            g[owned] = fmaf(part, scale, g[owned]);
+    }
+};
+
+/* Columns [n, n + PHX_TILE_OUT) of entries [first, end) of expert e, at most NT tiles of them. */
+template <int DTYPE, int NT>
+PHX_DEVICE void ffn_tile(const phx_ffn_in_args &a, int64_t e, int64_t n, int64_t first, int64_t end,
+                         const phx_waiting &waiting, phx_shared<int32_t> is_up)
 {
-    return rows.token ? rows.token[entry] : entry;
+    const int64_t n_cols = a.gate[e]->n_cols;
+    ffn_work<NT> work = {
+        a.gate[e], a.up[e], phx_blocks_of(*a.gate[e], 0, n_cols), phx_blocks_of(*a.up[e], 0, n_cols), {}, {},
+        {},        is_up};
+    work.tile.row = n;
+    work.tile.row_end = a.n_out;
+    work.tile.x = a.x.data;
+    work.tile.x_stride = a.x.stride;
+    for (int t = 0; t < NT; t++) {
+        const int64_t entry = first + t * PHX_TILE_ROW + phx_lane() / 4;
+        const int64_t there = entry < end ? entry : end - 1;
+        work.tile.x_rows[t] = a.rows.token ? a.rows.token[there] : there;
+    }
+    phx_stream_run<PHX_FORMAT_ANY, DTYPE, NT>(work, waiting);
+    for (int o = 0; o < phx_stream<NT>::owned; o++) {
+        const int64_t sum = threadIdx.x + o * PHX_STREAM_THREADS;
+        const int64_t entry = first + phx_sum_row(sum);
+        const int64_t out = n + phx_sum_out(sum);
+        if (sum < phx_stream<NT>::sums && entry < end && out < a.n_out)
+            phx_store(a.out.data, a.out.dtype, entry * a.out.stride + out, phx_siluf(work.g[o]) * work.u[o]);
+    }
 }
 
-/* The host does not know how many entries an expert has, so the grid is over its columns. */
-static __global__ void ffn_in(const phx_ffn_in_args a)
+/* Grid: columns by PHX_TILE_OUT, experts, shares of an expert's entries. The host does not know how many
+ * entries there are: blocks without any leave at once. */
+template <int DTYPE>
+static __global__ void __launch_bounds__(PHX_STREAM_THREADS, 2) ffn_in(const phx_ffn_in_args a)
 {
-    const int64_t i = phx_warp_of_grid();
-    if (i >= a.rows.n_experts * a.n_out)
-        return;
-    const int64_t e = i / a.n_out;
-    const int64_t n = i % a.n_out;
-    for (int64_t j = a.rows.first[e]; j < a.rows.first[e + 1]; j++) {
-        const int64_t x_offset = token_of(a.rows, j) * a.x.stride;
-        const float g = phx_warp_dot(a.x, x_offset, *a.gate[e], n, 0, a.gate[e]->n_cols);
-        const float u = phx_warp_dot(a.x, x_offset, *a.up[e], n, 0, a.up[e]->n_cols);
-        if (phx_lane() == 0)
-            phx_store(a.out.data, a.out.dtype, j * a.out.stride + n, phx_siluf(g) * u);
+    PHX_SHARED(float, sums, PHX_WAITING_SUMS);
+    PHX_SHARED(float, scales, PHX_WAITING_SUMS / PHX_PART_SUMS * PHX_TILE_OUT);
+    PHX_SHARED(int32_t, is_up, PHX_WAITING_SUMS / PHX_PART_SUMS);
+    const phx_waiting waiting = {sums, scales, PHX_WAITING_SUMS};
+    const int64_t n = (int64_t)blockIdx.x * PHX_TILE_OUT;
+    const int64_t e = blockIdx.y;
+    const int64_t end = a.rows.first[e + 1];
+    const int64_t step = ENTRY_TILES * PHX_TILE_ROW;
+    for (int64_t first = a.rows.first[e] + blockIdx.z * step; first < end; first += gridDim.z * step) {
+        const int64_t last = first + step < end ? first + step : end;
+        if (last - first <= PHX_TILE_ROW)
+            ffn_tile<DTYPE, 1>(a, e, n, first, last, waiting, is_up);
+        else
+            ffn_tile<DTYPE, ENTRY_TILES>(a, e, n, first, last, waiting, is_up);
     }
 }
 
 cudaError_t phx_ffn_in_cuda(cudaStream_t stream, const phx_ffn_in_args *args)
 {
-    const int64_t n = args->rows.n_experts * args->n_out;
-    if (n == 0)
+    if (args->rows.n_experts * args->n_out == 0)
         return cudaSuccess;
-    return PHX_LAUNCH(ffn_in, phx_grid(n, PHX_BLOCK_WARPS), PHX_BLOCK, 0, stream, *args);
-}
-
-/* The expert of entry j: the last one that starts at or before it and is not empty. */
-PHX_DEVICE int64_t expert_of(const phx_expert_rows &rows, int64_t j)
-{
-    int64_t low = 0;
-    int64_t high = rows.n_experts;
-    while (high - low > 1) {
-        const int64_t middle = (low + high) / 2;
-        if (rows.first[middle] <= j)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-PHX_DEVICE float routed_leaf(const phx_leaf_sum_args &a, int64_t t, int64_t n, int64_t leaf)
-{
-    float sum = 0.0f;
-    for (int64_t i = a.token_first[t]; i < a.token_first[t + 1]; i++) { /* experts ascending */
-        const int64_t j = a.token_entries[i];
-        const int64_t e = expert_of(a.routed, j);
-        if (a.expert_leaf && a.expert_leaf[e] != leaf)
-            continue;
-        const int64_t first = a.expert_leaf ? 0 : a.routed_bounds[leaf];
-        const int64_t end = a.expert_leaf ? a.down[e]->n_cols : a.routed_bounds[leaf + 1];
-        const float dot = phx_warp_dot(a.h_routed, j * a.h_routed.stride, *a.down[e], n, first, end);
-        sum = fmaf(a.routed.weight ? a.routed.weight[j] : 1.0f, dot, sum);
-    }
-    return sum;
-}
-
-static __global__ void leaf_sum(const phx_leaf_sum_args a, const phx_matrix fixed)
-{
-    const int64_t i = phx_warp_of_grid();
-    if (i >= a.n_tokens * a.n_out)
-        return;
-    const int64_t t = i / a.n_out;
-    const int64_t n = i % a.n_out;
-    /* finished subtrees, as the digits of a binary counter: leaf 2k + 1 closes a pair, and so on */
-    float stack[LEAVES_MAX];
-    int depth = 0;
-    for (int64_t leaf = 0; leaf < a.n_leaves; leaf++) {
-        float sum = a.routed.n_experts > 0 ? routed_leaf(a, t, n, leaf) : 0.0f;
-        if (a.fixed)
-            sum += phx_warp_dot(a.h_fixed, t * a.h_fixed.stride, fixed, n, a.fixed_bounds[leaf],
-                                a.fixed_bounds[leaf + 1]);
-        for (int64_t done = leaf; done % 2 == 1; done /= 2)
-            sum = stack[--depth] + sum;
-        stack[depth++] = sum;
-    }
-    if (phx_lane() == 0)
-        a.out[i] = stack[0];
-}
-
-cudaError_t phx_leaf_sum_cuda(cudaStream_t stream, const phx_leaf_sum_args *args)
-{
-    const int64_t n = args->n_tokens * args->n_out;
-    if (n == 0)
-        return cudaSuccess;
-    const uint32_t leaves = args->n_leaves;
-    if (leaves == 0 || leaves > LEAVES_MAX || (leaves & (leaves - 1)) != 0)
-        return cudaErrorInvalidValue;
-    const phx_matrix none = {};
-    return PHX_LAUNCH(leaf_sum, phx_grid(n, PHX_BLOCK_WARPS), PHX_BLOCK, 0, stream, *args,
-                      args->fixed ? *args->fixed : none);
+    const unsigned shares = args->rows.n_experts == 1 ? 16 : 1;
+    const dim3 grid(phx_grid(args->n_out, PHX_TILE_OUT), (unsigned)args->rows.n_experts, shares);
+    if (args->x.dtype == PHX_BF16)
+        return PHX_LAUNCH((ffn_in<PHX_BF16>), grid, PHX_STREAM_THREADS, 0, stream, *args);
+    return PHX_LAUNCH((ffn_in<PHX_F32>), grid, PHX_STREAM_THREADS, 0, stream, *args);
 }

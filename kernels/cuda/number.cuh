@@ -1,4 +1,4 @@
-/* kernels/cuda/number.cuh - reading and writing numbers of every format, and the dot of one warp.
+/* kernels/cuda/number.cuh - reading and writing numbers of every format.
  * Conversions work on bits, as those of model/dtype.c, so the chip and the emulator agree. */
 #ifndef PHX_KERNELS_CUDA_NUMBER_CUH
 #define PHX_KERNELS_CUDA_NUMBER_CUH
@@ -67,32 +67,6 @@ PHX_DEVICE float phx_code_value(const phx_matrix &w, int64_t i)
 PHX_DEVICE float phx_scale_at(const phx_matrix &w, int64_t row, int64_t col)
 {
     return w.scales[(row + w.row_shift) / 128 * w.scale_stride + (col + w.col_shift) / 128];
-}
-
-/* sum of x[x_offset + k] * w[row][k], k in [first, end), to all lanes of a warp. Lane l takes k = first + l,
- * first + l + 32, ... in ascending order; then the butterfly. fp8: the lane's sum over each scale block times
- * the scale is added in block order, lanes counting from the block's first column. So the bits depend on
- * where the leaf starts and where scale blocks lie, not on how the matrix was packed. */
-PHX_DEVICE float phx_warp_dot(const phx_activation &x, int64_t x_offset, const phx_matrix &w, int64_t row,
-                              int64_t first, int64_t end)
-{
-    const int64_t at = row * w.n_cols;
-    float sum = 0.0f;
-    if (!w.scales) {
-        for (int64_t k = first + phx_lane(); k < end; k += PHX_WARP)
-            sum = fmaf(phx_load(x.data, x.dtype, x_offset + k), phx_code_value(w, at + k), sum);
-        return phx_warp_sum(sum);
-    }
-    for (int64_t block = first; block < end;) {
-        const int64_t next = block + 128 - (block + w.col_shift) % 128;
-        const int64_t block_end = next < end ? next : end;
-        float part = 0.0f;
-        for (int64_t k = block + phx_lane(); k < block_end; k += PHX_WARP)
-            part = fmaf(phx_load(x.data, x.dtype, x_offset + k), phx_code_value(w, at + k), part);
-        sum = fmaf(part, phx_scale_at(w, row, block), sum);
-        block = block_end;
-    }
-    return phx_warp_sum(sum);
 }
 
 #endif

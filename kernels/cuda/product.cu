@@ -2,8 +2,6 @@
 #include "kernels/cuda/stream.cuh"
 
 template <int NT> struct product_work {
-    const phx_product_args &a;
-    const phx_matrix &w;
     phx_blocks blocks;
     phx_item<NT> tile; /* without columns */
     float sums[phx_stream<NT>::owned];
@@ -12,7 +10,7 @@ template <int NT> struct product_work {
     {
         return blocks.n;
     }
-    __device__ phx_item<NT> item(int64_t i) const
+    __device__ phx_item<NT> item(int64_t i, int64_t) const
     {
         phx_item<NT> item = tile;
         item.first = phx_block_first(blocks, i);
@@ -30,11 +28,13 @@ template <int FORMAT, int DTYPE, int NT>
 static __global__ void __launch_bounds__(PHX_STREAM_THREADS)
     product(const phx_product_args a, const phx_matrix w)
 {
+    PHX_SHARED(float, sums, PHX_WAITING_SUMS);
+    PHX_SHARED(float, scales, PHX_WAITING_SUMS / PHX_PART_SUMS * PHX_TILE_OUT);
     const int64_t n = (int64_t)blockIdx.x * PHX_TILE_OUT;
     const int64_t r = (int64_t)blockIdx.y * NT * PHX_TILE_ROW;
     const int64_t g = blockIdx.z;
     const int64_t group_first = a.first_row + g * a.group_rows;
-    product_work<NT> work = {a, w, phx_blocks_of(w, 0, w.n_cols), {}, {}};
+    product_work<NT> work = {phx_blocks_of(w, 0, w.n_cols), {}, {}};
     work.tile.w = &w;
     work.tile.row = group_first + n;
     work.tile.row_end = group_first + a.n_out;
@@ -44,7 +44,7 @@ static __global__ void __launch_bounds__(PHX_STREAM_THREADS)
         const int64_t row = r + t * PHX_TILE_ROW + phx_lane() / 4;
         work.tile.x_rows[t] = row < a.n_rows ? row : a.n_rows - 1;
     }
-    phx_stream_run<FORMAT, DTYPE, NT>(work);
+    phx_stream_run<FORMAT, DTYPE, NT>(work, {sums, scales, PHX_WAITING_SUMS});
     for (int o = 0; o < phx_stream<NT>::owned; o++) {
         const int64_t sum = threadIdx.x + o * PHX_STREAM_THREADS;
         const int64_t row = r + phx_sum_row(sum);

@@ -42,6 +42,18 @@ PHX_DEVICE int32_t phx_shfl_xor(int32_t value, int mask)
     return __shfl_xor_sync(PHX_ALL_LANES, value, mask);
 }
 
+/* The value of one lane, and of the lane `distance` below (mine where there is none). */
+PHX_DEVICE int32_t phx_shfl(int32_t value, int lane)
+{
+    return __shfl_sync(PHX_ALL_LANES, value, lane);
+}
+
+PHX_DEVICE int32_t phx_shfl_up(int32_t value, int distance)
+{
+    const int lane = (int)phx_lane() - distance;
+    return __shfl_sync(PHX_ALL_LANES, value, lane < 0 ? (int)phx_lane() : lane);
+}
+
 /* Bit i: what lane i said. */
 PHX_DEVICE uint32_t phx_ballot(bool yes)
 {

@@ -33,6 +33,10 @@ void check_ffn_in(check *c)
         for (int fill = 0; fill < CHECK_FILL_COUNT; fill++)
             ffn_in_case(c, &(shape){(phx_format)f, PHX_BF16, PHX_F32, (check_fill)fill, CHECK_ROUTING_MIXED,
                                     5, 37, 300});
+        for (int64_t blocks = 1; blocks <= 2; blocks++) /* whole blocks, more than one tile of rows */
+            ffn_in_case(c, &(shape){(phx_format)f, blocks == 1 ? PHX_BF16 : PHX_F32, PHX_F32, CHECK_RANDOM,
+                                    blocks == 1 ? CHECK_ROUTING_DENSE : CHECK_ROUTING_MIXED, 34, 18,
+                                    128 * blocks});
         for (int64_t k = 1; k <= 130; k += check_step(c, 3))
             ffn_in_case(c, &(shape){(phx_format)f, PHX_F32, PHX_F32, CHECK_RANDOM, CHECK_ROUTING_MIXED, 3,
                                     1 + k % 9, k});

@@ -61,6 +61,18 @@ void check_leaf_sum(check *c)
                                       (check_routing_kind)(k % CHECK_ROUTING_COUNT), true, true, k % 4 == 1,
                                       3, 1 + k % 9, k, 131 - k, false});
     }
+    for (int i = 0; i < 4; i++) /* more than one tile of tokens, leaves of whole blocks */
+        leaf_sum_case(c, &(shape){.format = (i & 1) != 0 ? PHX_FORMAT_BF16 : PHX_FORMAT_FP8_BLOCK,
+                                  .dtype = i == 0 ? PHX_F32 : PHX_BF16,
+                                  .fill = CHECK_RANDOM,
+                                  .kind = CHECK_ROUTING_MIXED,
+                                  .has_routed = true,
+                                  .has_fixed = i != 3,
+                                  .ep = i == 1,
+                                  .n_tokens = 1 + 16 * i,
+                                  .n_out = 18,
+                                  .k_routed = i < 2 ? 256 : 1024,
+                                  .k_fixed = 384});
     for (int i = 0; i < (c->brief ? 2 : 6); i++)
         leaf_sum_case(c, &(shape){.format = PHX_FORMAT_BF16,
                                   .dtype = PHX_BF16,
