@@ -10,12 +10,14 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "tests/comm/host_device.h"
 
 #define RANKS_MAX 16u
 
 typedef struct member {
     phx_crew_backend backend;
     phx_comm_shape shape;
+    const phx_comm_nccl_options *options;
     phx_crew_body *body;
     const void *arg;
     phx_comm_hub *hub;   /* loop */
@@ -24,17 +26,45 @@ typedef struct member {
     char report[PHX_CREW_REPORT_BYTES];
 } member;
 
+phx_code phx_crew_nccl_create(phx_comm *under, const phx_comm_shape *shape,
+                              const phx_comm_nccl_options *options, phx_comm **ret_comm, void **ret_stream,
+                              phx_error *err)
+{
+    void *stream = NULL;
+    phx_comm_nccl_options all = options ? *options : (phx_comm_nccl_options){.measure = false};
+    phx_code rc = phx_host_device.stream_create(NULL, &stream, err);
+    all.library = PHX_TEST_NCCL;
+    all.device = &phx_host_device;
+    all.stream = stream;
+    *ret_comm = NULL;
+    if (rc == PHX_OK)
+        rc = phx_comm_nccl_create(under, shape, &all, ret_comm, err);
+    if (rc == PHX_OK) {
+        *ret_stream = stream;
+        return PHX_OK;
+    }
+    phx_host_device.stream_destroy(NULL, stream);
+    phx_comm_destroy(under);
+    return rc;
+}
+
 static void run_member(member *m)
 {
     phx_error err = {0};
     phx_comm *comm = NULL;
-    const phx_code rc = m->backend == PHX_CREW_LOOP ? phx_comm_loop_create(m->hub, &m->shape, &comm, &err)
-                                                    : phx_comm_shm_create(m->segment, &m->shape, &comm, &err);
+    void *stream = NULL;
+    const bool is_nccl = phx_crew_is_nccl(m->backend);
+    const phx_comm_shape shape = is_nccl ? phx_comm_nccl_under_shape(&m->shape) : m->shape;
+    phx_code rc = m->hub ? phx_comm_loop_create(m->hub, &shape, &comm, &err)
+                         : phx_comm_shm_create(m->segment, &shape, &comm, &err);
+    if (rc == PHX_OK && is_nccl)
+        rc = phx_crew_nccl_create(comm, &m->shape, m->options, &comm, &stream, &err);
     if (rc == PHX_OK)
         m->good = m->body(comm, m->arg, m->report);
     else
-        (void)snprintf(m->report, sizeof(m->report), "create: %s", err.text);
+        (void)snprintf(m->report, sizeof(m->report), "create: %.400s", err.text);
     phx_comm_destroy(comm);
+    phx_host_device.stream_destroy(NULL, stream);
     if (!m->good)
         (void)fprintf(stderr, "rank %u of tp %u pp %u: %s\n", m->shape.rank, m->shape.tp, m->shape.pp,
                       m->report);
@@ -102,15 +132,23 @@ static bool run_processes(member *members, uint32_t n)
 
 bool phx_crew_run(phx_crew_backend backend, const phx_comm_shape *shape, phx_crew_body *body, const void *arg)
 {
+    return phx_crew_run_nccl(backend, shape, NULL, body, arg);
+}
+
+bool phx_crew_run_nccl(phx_crew_backend backend, const phx_comm_shape *shape,
+                       const phx_comm_nccl_options *options, phx_crew_body *body, const void *arg)
+{
     const uint32_t n = shape->tp * shape->pp;
     member *members = n <= RANKS_MAX ? phx_alloc(n, sizeof(*members)) : NULL;
     if (!members)
         return false;
     for (uint32_t r = 0; r < n; r++) {
-        members[r] = (member){.backend = backend, .shape = *shape, .body = body, .arg = arg};
+        members[r] =
+            (member){.backend = backend, .shape = *shape, .options = options, .body = body, .arg = arg};
         members[r].shape.rank = r;
     }
-    const bool good = backend == PHX_CREW_LOOP ? run_threads(members, n) : run_processes(members, n);
+    const bool threads = backend == PHX_CREW_LOOP || backend == PHX_CREW_NCCL_THREADS;
+    const bool good = threads ? run_threads(members, n) : run_processes(members, n);
     phx_free(members);
     return good;
 }

@@ -1,5 +1,6 @@
 /* tests/comm/test_comm.c - what the verbs compute, to the bit, on every backend.
- * `test_comm`: loop and shm, many layouts. `mpirun -n TP*PP test_comm mpi TP PP`: the same checks over MPI.
+ * `test_comm`: loop and shm, many layouts; `test_comm nccl`: the stand-in for NCCL over both. `mpirun -n
+ * TP*PP test_comm mpi|nccl TP PP`: the same checks over MPI, or the stand-in over that.
  * Inputs follow from (case, rank, index), so each rank knows what all others put in. */
 #include <inttypes.h>
 #include <setjmp.h>
@@ -15,6 +16,7 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "tests/comm/crew.h"
+#include "tests/comm/host_device.h"
 #ifdef PHX_TEST_MPI
 #include "tests/comm/mpi_start.h"
 #endif
@@ -349,8 +351,121 @@ static void shm_has_exact_results(void **state)
     run_layouts(PHX_CREW_SHM);
 }
 
+static void nccl_threads_have_exact_results(void **state)
+{
+    (void)state;
+    run_layouts(PHX_CREW_NCCL_THREADS);
+}
+
+static void nccl_has_exact_results(void **state)
+{
+    (void)state;
+    run_layouts(PHX_CREW_NCCL);
+}
+
+/* Sums in the library's order: exact where the order does not matter, and not the tree where it does. */
+static bool any_order_body(phx_comm *comm, const void *arg, char *report)
+{
+    (void)arg;
+    enum { N = 1000 };
+    float values[N], trees[N];
+    phx_error err = {0};
+    const uint32_t tp = comm->shape.tp, tp_rank = comm->shape.rank % tp;
+    for (input kind = INTEGERS; kind <= UNEVEN; kind++) {
+        for (size_t i = 0; i < N; i++) {
+            float parts[8] = {0};
+            for (uint32_t r = 0; r < tp; r++)
+                parts[r] = input_value(kind, 0, r, i);
+            values[i] = parts[tp_rank];
+            trees[i] = tree_sum(parts, tp);
+        }
+        view v = {.report = report};
+        if (phx_exchange(comm, values, N, &err) != PHX_OK)
+            return differs(&v, "exchange in any order", N, &err);
+        const bool same = memcmp(values, trees, sizeof(values)) == 0;
+        if (kind == INTEGERS ? !same : kind == UNEVEN && tp > 2 && same)
+            return differs(&v, kind == UNEVEN ? "the order is the tree's" : "exchange in any order", N, NULL);
+    }
+    return true;
+}
+
+/* Verbs that only queue: nothing is looked at before phx_comm_wait. */
+static bool queued_body(phx_comm *comm, const void *arg, char *report)
+{
+    (void)arg;
+    enum { N = 700, N_ROUNDS = 5 };
+    static _Thread_local float values[N_ROUNDS][N], all[N_ROUNDS][8 * N];
+    static _Thread_local char mail[N_ROUNDS], got[N_ROUNDS];
+    view v = {.report = report};
+    phx_error err = {0};
+    phx_code rc = PHX_OK;
+    const phx_comm_shape *shape = &comm->shape;
+    const uint32_t tp = shape->tp, stage = shape->rank / tp;
+    for (uint32_t k = 0; k < N_ROUNDS && rc == PHX_OK; k++) {
+        for (size_t i = 0; i < N; i++)
+            values[k][i] = (float)((k + i) * (shape->rank % tp + 1));
+        mail[k] = (char)(shape->rank + k);
+        rc = phx_exchange(comm, values[k], N, &err);
+        if (rc == PHX_OK) /* of what the exchange will have made */
+            rc = phx_gather(comm, values[k], sizeof(values[k]), all[k], &err);
+        if (rc == PHX_OK && shape->pp > 1)
+            rc = phx_stage_send(comm, (stage + 1) % shape->pp, &mail[k], 1, &err);
+        if (rc == PHX_OK && shape->pp > 1)
+            rc = phx_stage_recv(comm, (stage + shape->pp - 1) % shape->pp, &got[k], 1, &err);
+    }
+    if (rc == PHX_OK)
+        rc = phx_comm_wait(comm, &err);
+    if (rc != PHX_OK)
+        return differs(&v, "queued verbs", 0, &err);
+    const uint32_t from = (stage + shape->pp - 1) % shape->pp * tp + shape->rank % tp;
+    for (uint32_t k = 0; k < N_ROUNDS; k++) {
+        for (size_t i = 0; i < tp * N; i++)
+            if (all[k][i] != (float)((k + i % N) * (tp * (tp + 1) / 2)))
+                return differs(&v, "queued exchange", k, NULL);
+        if (shape->pp > 1 && got[k] != (char)(from + k))
+            return differs(&v, "queued message", k, NULL);
+    }
+    return phx_comm_barrier(comm, &err) == PHX_OK || differs(&v, "barrier", 0, &err);
+}
+
+static bool measured_body(phx_comm *comm, const void *arg, char *report)
+{
+    phx_buf text;
+    phx_buf_init(&text, 10000);
+    const bool good = phx_comm_describe(comm, &text) == PHX_OK && strstr(text.ptr, "as measured");
+    if (!good)
+        (void)snprintf(report, PHX_CREW_REPORT_BYTES, "the measurement is not told");
+    phx_buf_done(&text);
+    return good && suite(comm, arg, report);
+}
+
+static void nccl_in_other_modes_has_exact_results(void **state)
+{
+    (void)state;
+    const phx_comm_nccl_options any_order = {.any_order = true};
+    const phx_comm_nccl_options queue_only = {.queue_only = true};
+    const phx_comm_nccl_options measure = {.measure = true};
+    const phx_comm_shape wide = shape_of(4, 1, true), square = shape_of(2, 2, false);
+    assert_true(phx_crew_run_nccl(PHX_CREW_NCCL_THREADS, &wide, &any_order, any_order_body, NULL));
+    assert_true(phx_crew_run_nccl(PHX_CREW_NCCL_THREADS, &wide, &queue_only, queued_body, NULL));
+    assert_true(phx_crew_run_nccl(PHX_CREW_NCCL, &square, &queue_only, queued_body, NULL));
+    assert_true(phx_crew_run_nccl(PHX_CREW_NCCL, &wide, &measure, measured_body, NULL));
+}
+
 #ifdef PHX_TEST_MPI
-static int run_mpi(uint32_t tp, uint32_t pp)
+static phx_code make_one(bool is_nccl, const phx_comm_shape *shape, phx_comm **ret_comm, void **ret_stream,
+                         phx_error *err)
+{
+    const phx_comm_nccl_options options = {.measure = true};
+    const phx_comm_shape under_shape = phx_comm_nccl_under_shape(shape);
+    phx_comm *under = NULL;
+    const phx_code rc = phx_comm_mpi_create(is_nccl ? &under_shape : shape, &under, err);
+    *ret_comm = under;
+    return rc == PHX_OK && is_nccl ? phx_crew_nccl_create(under, shape, &options, ret_comm, ret_stream, err)
+                                   : rc;
+}
+
+static int run_mpi(bool is_nccl, uint32_t tp, uint32_t pp)
 {
     uint32_t rank = 0;
     if (!phx_mpi_start(&rank))
@@ -360,12 +475,14 @@ static int run_mpi(uint32_t tp, uint32_t pp)
         phx_comm_shape shape = shape_of(tp, pp, large == 1);
         shape.rank = rank;
         phx_comm *comm = NULL;
+        void *stream = NULL;
         phx_error err = {0};
         char report[PHX_CREW_REPORT_BYTES] = "";
-        good = phx_comm_mpi_create(&shape, &comm, &err) == PHX_OK && suite(comm, NULL, report);
+        good = make_one(is_nccl, &shape, &comm, &stream, &err) == PHX_OK && suite(comm, NULL, report);
         if (!good)
             (void)fprintf(stderr, "rank %" PRIu32 ": %s%s\n", rank, err.text, report);
         phx_comm_destroy(comm);
+        phx_host_device.stream_destroy(NULL, stream);
     }
     if (!good)
         _exit(1); /* the others may wait for us: mpirun ends them */
@@ -378,14 +495,23 @@ int main(int argc, char **argv)
 {
 #ifdef PHX_TEST_MPI
     uint64_t tp = 0, pp = 0;
-    if (argc == 4 && strcmp(argv[1], "mpi") == 0 && phx_str_to_u64(phx_str_of(argv[2]), 1, 8, &tp) &&
+    const bool is_mpi = argc == 4 && (strcmp(argv[1], "mpi") == 0 || strcmp(argv[1], "nccl") == 0);
+    if (is_mpi && phx_str_to_u64(phx_str_of(argv[2]), 1, 8, &tp) &&
         phx_str_to_u64(phx_str_of(argv[3]), 1, 8, &pp))
-        return run_mpi((uint32_t)tp, (uint32_t)pp);
+        return run_mpi(strcmp(argv[1], "nccl") == 0, (uint32_t)tp, (uint32_t)pp);
 #endif
-    if (argc != 1) {
-        (void)fprintf(stderr, "usage: %s [mpi TP PP]\n", argv[0]);
+    const bool is_nccl = argc == 2 && strcmp(argv[1], "nccl") == 0;
+    if (argc != 1 && !is_nccl) {
+        (void)fprintf(stderr, "usage: %s [nccl | mpi TP PP | nccl TP PP]\n", argv[0]);
         return 2;
     }
+    const struct CMUnitTest nccl_tests[] = {
+        cmocka_unit_test(nccl_threads_have_exact_results),
+        cmocka_unit_test(nccl_has_exact_results),
+        cmocka_unit_test(nccl_in_other_modes_has_exact_results),
+    };
+    if (is_nccl)
+        return cmocka_run_group_tests(nccl_tests, NULL, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loop_has_exact_results),
         cmocka_unit_test(shm_has_exact_results),

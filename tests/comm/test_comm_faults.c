@@ -136,7 +136,7 @@ static void abort_ends_a_wait(void **state)
 {
     (void)state;
     static const abort_case cases[] = {{do_exchange}, {do_gather}, {phx_comm_barrier}, {do_recv}, {do_sends}};
-    for (phx_crew_backend backend = PHX_CREW_LOOP; backend <= PHX_CREW_SHM; backend++)
+    for (phx_crew_backend backend = PHX_CREW_LOOP; backend < PHX_CREW_BACKEND_COUNT; backend++)
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
             const phx_comm_shape shape = shape_of(2, 2, 0);
             assert_true(phx_crew_run(backend, &shape, abort_body, &cases[i]));
@@ -175,6 +175,8 @@ static void timeout_names_who_is_late(void **state)
     (void)state;
     const phx_comm_shape shape = shape_of(4, 1, LATE_MS);
     assert_true(phx_crew_run(PHX_CREW_LOOP, &shape, timeout_body, NULL));
+    assert_true(phx_crew_run(PHX_CREW_NCCL_THREADS, &shape, timeout_body, NULL));
+    assert_true(phx_crew_run(PHX_CREW_NCCL, &shape, timeout_body, NULL));
 }
 
 /* ---- a rank that dies or leaves ---- */
@@ -213,6 +215,8 @@ static void killed_rank_is_named(void **state)
     assert_true(phx_crew_run(PHX_CREW_SHM, &shape, killed_body, NULL));
     const phx_comm_shape wide = shape_of(4, 1, 0);
     assert_true(phx_crew_run(PHX_CREW_SHM, &wide, killed_body, NULL));
+    assert_true(phx_crew_run(PHX_CREW_NCCL, &shape, killed_body, NULL));
+    assert_true(phx_crew_run(PHX_CREW_NCCL, &wide, killed_body, NULL));
 }
 
 static bool leaving_body(phx_comm *comm, const void *arg, char *report)
@@ -233,6 +237,8 @@ static void departed_rank_is_named(void **state)
     const phx_comm_shape shape = shape_of(2, 1, 0);
     assert_true(phx_crew_run(PHX_CREW_LOOP, &shape, leaving_body, NULL));
     assert_true(phx_crew_run(PHX_CREW_SHM, &shape, leaving_body, NULL));
+    assert_true(phx_crew_run(PHX_CREW_NCCL_THREADS, &shape, leaving_body, NULL));
+    assert_true(phx_crew_run(PHX_CREW_NCCL, &shape, leaving_body, NULL));
 }
 
 static bool unequal_body(phx_comm *comm, const void *arg, char *report)
@@ -242,8 +248,10 @@ static bool unequal_body(phx_comm *comm, const void *arg, char *report)
     char data[8] = "";
     if (comm->shape.rank == 0)
         return phx_stage_send(comm, 1, data, 5, &err) == PHX_OK;
-    return expect(phx_stage_recv(comm, 0, data, 4, &err), PHX_ERR_COMM,
-                  "rank 0 sent 5 bytes where rank 1 expects 4", &err, report);
+    const char *expected = strcmp(comm->ops->name, "nccl") == 0
+                               ? "a message of another size than is received"
+                               : "rank 0 sent 5 bytes where rank 1 expects 4";
+    return expect(phx_stage_recv(comm, 0, data, 4, &err), PHX_ERR_COMM, expected, &err, report);
 }
 
 static void message_of_another_size_is_refused(void **state)
@@ -252,6 +260,7 @@ static void message_of_another_size_is_refused(void **state)
     const phx_comm_shape shape = shape_of(1, 2, 0);
     assert_true(phx_crew_run(PHX_CREW_LOOP, &shape, unequal_body, NULL));
     assert_true(phx_crew_run(PHX_CREW_SHM, &shape, unequal_body, NULL));
+    assert_true(phx_crew_run(PHX_CREW_NCCL, &shape, unequal_body, NULL)); /* NCCL itself would not notice */
 }
 
 /* ---- making one ---- */

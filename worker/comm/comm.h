@@ -1,7 +1,8 @@
 /* worker/comm/comm.h - the data plane between ranks: three verbs, one interface, several backends.
  * Owns: the meaning of the verbs and their fixed order of addition (DESIGN 7c, 7g).
  * Not here: control messages (proto/link.h). Backends: comm_loop.c (ranks are threads of one process, for
- * tests and thread sanitizer), comm_shm.c (one host: shared memory with futex), comm_mpi.c (several hosts).
+ * tests and thread sanitizer), comm_shm.c (one host: shared memory with futex), comm_mpi.c (several hosts),
+ * comm_nccl.c (device memory; made with comm_nccl.h).
  *
  * Every verb is called by all members of its scope in the same order with the same sizes; one thread per rank
  * calls. A verb fails with PHX_ERR_COMM or PHX_ERR_PEER_LOST in bounded time after phx_comm_abort or when a
@@ -16,6 +17,7 @@
 #include <stdint.h>
 
 typedef struct phx_comm phx_comm;
+typedef struct phx_comm_under phx_comm_under;
 
 typedef struct phx_comm_shape {
     uint32_t rank; /* stage * tp + tp_rank */
@@ -29,12 +31,15 @@ typedef struct phx_comm_shape {
 
 /* Backends implement this table; callers use the functions below. */
 typedef struct phx_comm_ops {
-    const char *name; /* "loop", "shm", "mpi" */
+    const char *name;            /* "loop", "shm", "mpi", "nccl" */
+    const phx_comm_under *under; /* for a backend that stands on this one (under.h); NULL: none can */
     phx_code (*exchange)(phx_comm *comm, float *values, size_t n, phx_error *err);
     phx_code (*gather)(phx_comm *comm, const void *mine, size_t n_bytes, void *all, phx_error *err);
     phx_code (*send)(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
     phx_code (*recv)(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
     phx_code (*barrier)(phx_comm *comm, phx_error *err);
+    phx_code (*wait)(phx_comm *comm, phx_error *err);         /* NULL: verbs never return before */
+    phx_code (*describe)(const phx_comm *comm, phx_buf *buf); /* NULL: the name says it all */
     phx_code (*verbs)(const phx_comm *comm, uint32_t n_last, phx_buf *buf);
     void (*abort)(phx_comm *comm);
     void (*destroy)(phx_comm *comm);
@@ -73,6 +78,13 @@ phx_code phx_stage_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t 
 
 /* All ranks of the group; start-up and shutdown only. */
 phx_code phx_comm_barrier(phx_comm *comm, phx_error *err);
+
+/* Until all verbs of this rank so far are done, for a communicator whose verbs only queue (comm_nccl.h);
+ * elsewhere they are. Their buffers may be read and used again after it. */
+phx_code phx_comm_wait(phx_comm *comm, phx_error *err);
+
+/* Appends what moves the data and how, in one line or a few; for the log at start. */
+phx_code phx_comm_describe(const phx_comm *comm, phx_buf *buf);
 
 /* Appends the last verbs (at most n_last, 256 are kept) of every rank that this one can see, a line each,
  * with sequence number, kind, bytes and times: shows which rank did not reach a verb. Loop and shm see all

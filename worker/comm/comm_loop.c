@@ -24,6 +24,7 @@ static void loop_destroy(phx_comm *comm);
 
 static const phx_comm_ops loop_ops = {
     .name = "loop",
+    .under = &phx_seg_under,
     .exchange = phx_seg_exchange,
     .gather = phx_seg_gather,
     .send = phx_seg_send,

@@ -24,7 +24,7 @@
 #include "base/clock.h"
 #include "worker/comm/shape.h"
 #include "worker/comm/tree.h"
-#include "worker/comm/verbs.h"
+#include "worker/comm/under.h"
 
 #define N_REQUESTS_MAX (2 * (PHX_TREE_PARTS_MAX - 1))
 
@@ -71,8 +71,18 @@ static phx_code mpi_verbs(const phx_comm *comm, uint32_t n_last, phx_buf *buf);
 static void mpi_abort(phx_comm *comm);
 static void mpi_destroy(phx_comm *comm);
 
+static phx_code mpi_begin(phx_comm *comm, phx_verb_kind kind, size_t payload_bytes, phx_error *err);
+static void mpi_end(phx_comm *comm);
+static phx_code mpi_watch(phx_comm *comm, const phx_comm_watch *watch, phx_error *err);
+static phx_code mpi_fail(phx_comm *comm, const phx_error *cause, phx_error *err);
+static void mpi_reset(phx_comm *comm);
+
+static const phx_comm_under mpi_under = {
+    .begin = mpi_begin, .end = mpi_end, .watch = mpi_watch, .fail = mpi_fail, .reset = mpi_reset};
+
 static const phx_comm_ops mpi_ops = {
     .name = "mpi",
+    .under = &mpi_under,
     .exchange = mpi_exchange,
     .gather = mpi_gather,
     .send = mpi_send,
@@ -469,6 +479,48 @@ static phx_code mpi_verbs(const phx_comm *comm, uint32_t n_last, phx_buf *buf)
 {
     const mpi_comm *m = (const mpi_comm *)(const void *)comm;
     return phx_verb_print(&m->verbs, comm->shape.rank, n_last, buf);
+}
+
+/* ---- for a backend that stands on this one (under.h) ---- */
+
+static phx_code mpi_begin(phx_comm *comm, phx_verb_kind kind, size_t payload_bytes, phx_error *err)
+{
+    return begin(mpi_of(comm), kind, payload_bytes, err);
+}
+
+static void mpi_end(phx_comm *comm)
+{
+    phx_verb_end(&mpi_of(comm)->verbs);
+}
+
+static void mpi_reset(phx_comm *comm)
+{
+    phx_verb_reset(&mpi_of(comm)->verbs);
+}
+
+static phx_code mpi_fail(phx_comm *comm, const phx_error *cause, phx_error *err)
+{
+    return die(mpi_of(comm), cause, err);
+}
+
+/* MPI does not tell who has gone: only the own abort and the deadline end a wait. */
+static phx_code mpi_watch(phx_comm *comm, const phx_comm_watch *watch, phx_error *err)
+{
+    mpi_comm *m = mpi_of(comm);
+    if (m->dead.code != PHX_OK)
+        return PHX_FAIL(err, m->dead.code, "the communicator is dead: %s", m->dead.text);
+    if (atomic_load(&m->aborted))
+        return fail_aborted(m, err);
+    if (!watch->timed || !m->deadline_us || phx_clock_us() < m->deadline_us)
+        return PHX_OK;
+    char verb[64];
+    phx_error cause = {0};
+    (void)PHX_FAIL(&cause, PHX_ERR_COMM,
+                   "rank %" PRIu32 ", %s: rank %" PRIu32 " to %" PRIu32 " had not all arrived after %" PRIu32
+                   " ms",
+                   comm->shape.rank, verb_text(m, verb, sizeof(verb)), watch->first,
+                   watch->first + watch->n - 1, comm->shape.timeout_ms);
+    return die(m, &cause, err);
 }
 
 /* ---- making and ending ---- */

@@ -36,6 +36,7 @@ static void shm_destroy(phx_comm *comm);
 
 static const phx_comm_ops shm_ops = {
     .name = "shm",
+    .under = &phx_seg_under,
     .exchange = phx_seg_exchange,
     .gather = phx_seg_gather,
     .send = phx_seg_send,

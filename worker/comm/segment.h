@@ -13,6 +13,7 @@
 
 #include "worker/comm/comm.h"
 #include "worker/comm/peer.h"
+#include "worker/comm/under.h"
 #include "worker/comm/verbs.h"
 
 /* Each counts up by one and never back. A wait is always: these ranks' counter has reached a target. */
@@ -104,6 +105,9 @@ phx_code phx_seg_fail(phx_seg *seg, phx_code code, uint32_t culprit, phx_error *
 /* First failure that another rank has published, or a process that is gone (looked up when check_processes):
  * PHX_OK when there is none. wait: whom a clean departure matters to; may be NULL. */
 phx_code phx_seg_check_group(phx_seg *seg, const phx_seg_wait *wait, bool check_processes, phx_error *err);
+
+/* ---- segment_under.c: for a backend that stands on this one ---- */
+extern const phx_comm_under phx_seg_under;
 
 /* ---- segment_verbs.c: entries of both backends' tables ---- */
 phx_code phx_seg_exchange(phx_comm *comm, float *values, size_t n, phx_error *err);

@@ -8,7 +8,7 @@
 
 static const char *const names[PHX_VERB_KIND_COUNT] = {
     [PHX_VERB_EXCHANGE] = "exchange", [PHX_VERB_GATHER] = "gather",   [PHX_VERB_SEND] = "send",
-    [PHX_VERB_RECV] = "recv",         [PHX_VERB_BARRIER] = "barrier",
+    [PHX_VERB_RECV] = "recv",         [PHX_VERB_BARRIER] = "barrier", [PHX_VERB_WAIT] = "wait",
 };
 
 static uint64_t get(const _Atomic uint64_t *value)
@@ -45,6 +45,13 @@ void phx_verb_end(phx_verb_ring *ring)
     const uint64_t n = get(&ring->n_verbs);
     assert(n > 0);
     set(&ring->records[(n - 1) % PHX_VERB_RING].end_us, phx_clock_us());
+}
+
+void phx_verb_reset(phx_verb_ring *ring)
+{
+    set(&ring->n_verbs, 0);
+    for (uint32_t i = 0; i < PHX_VERB_RING; i++)
+        set(&ring->records[i].sequence, 0);
 }
 
 const char *phx_verb_name(phx_verb_kind kind)

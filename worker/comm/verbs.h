@@ -17,6 +17,7 @@ typedef enum phx_verb_kind {
     PHX_VERB_SEND,
     PHX_VERB_RECV,
     PHX_VERB_BARRIER,
+    PHX_VERB_WAIT, /* for verbs that were only queued */
     PHX_VERB_KIND_COUNT
 } phx_verb_kind;
 
@@ -37,6 +38,7 @@ typedef struct phx_verb_ring { /* starts all zero */
 
 void phx_verb_begin(phx_verb_ring *ring, phx_verb_kind kind, uint64_t payload_bytes);
 void phx_verb_end(phx_verb_ring *ring);
+void phx_verb_reset(phx_verb_ring *ring); /* as at the start; by the owner */
 
 const char *phx_verb_name(phx_verb_kind kind); /* "exchange" */
 

@@ -1,0 +1,44 @@
+/* tests/emu/stream.h - streams and events of the emulator: a thread that runs in order what is queued.
+ * Owns: order and completion. A stream is what the emulator calls a cudaStream_t; the stand-in for NCCL,
+ * which is another shared library, queues through the functions in the stream itself. */
+#ifndef PHX_TESTS_EMU_STREAM_H
+#define PHX_TESTS_EMU_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct phx_emu_stream phx_emu_stream;
+typedef struct phx_emu_event phx_emu_event;
+typedef void phx_emu_work(void *arg);
+
+typedef struct phx_emu_stream_fns {
+    /* Copies n_bytes (at most PHX_EMU_ARG_BYTES) of arg; false when out of memory. */
+    bool (*queue)(phx_emu_stream *stream, phx_emu_work *work, const void *arg, size_t n_bytes);
+} phx_emu_stream_fns;
+
+struct phx_emu_stream { /* the head of every stream */
+    const phx_emu_stream_fns *fns;
+};
+
+#define PHX_EMU_ARG_BYTES 128u
+
+phx_emu_stream *phx_emu_stream_create(void);         /* NULL: out of memory or threads */
+void phx_emu_stream_destroy(phx_emu_stream *stream); /* when all is done; accepts NULL */
+bool phx_emu_stream_queue(phx_emu_stream *stream, phx_emu_work *work, const void *arg, size_t n_bytes);
+void phx_emu_stream_sync(phx_emu_stream *stream); /* waits until all is done */
+
+phx_emu_event *phx_emu_event_create(void);
+void phx_emu_event_destroy(phx_emu_event *event); /* accepts NULL; what follows it still may */
+bool phx_emu_event_record(phx_emu_event *event, phx_emu_stream *stream);
+bool phx_emu_event_follow(phx_emu_stream *stream, phx_emu_event *event);
+bool phx_emu_event_is_done(const phx_emu_event *event);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,99 @@
+/* worker/comm/nccl_state.h - one rank's state of the NCCL backend. Internal to worker/comm.
+ * Owns: what its files share. comm_nccl.c makes and ends it, nccl_verbs.c queues, nccl_wait.c waits and
+ * fails. */
+#ifndef PHX_WORKER_COMM_NCCL_STATE_H
+#define PHX_WORKER_COMM_NCCL_STATE_H
+
+#include "worker/comm/comm_nccl.h"
+#include "worker/comm/nccl_api.h"
+#include "worker/comm/shape.h"
+#include "worker/comm/under.h"
+
+/* An edge has a communicator of its own, because NCCL runs what is queued on one communicator in order: a
+ * message that waits for its receiver would hold up those that this rank receives. */
+typedef enum phx_nccl_link {
+    PHX_NCCL_STAGE, /* the tp ranks of the stage */
+    PHX_NCCL_OUT,   /* 0: this rank, 1: the same of the next stage */
+    PHX_NCCL_IN,    /* 0: the same of the stage before, 1: this rank */
+    PHX_NCCL_LINK_COUNT
+} phx_nccl_link;
+
+#define PHX_NCCL_TIMES 8u /* sizes that are measured */
+
+typedef struct phx_nccl_times { /* medians in us, of the slowest rank */
+    size_t n_bytes;
+    uint32_t one_shot_us, two_shot_us;
+} phx_nccl_times;
+
+typedef struct phx_nccl {
+    phx_comm base;
+    phx_comm *under;
+    phx_nccl_api api;
+    const phx_device *device;
+    void *stream;
+    void *mail_stream;                /* messages to the next stage leave here while the rank goes on */
+    void *done;                       /* event: what the verb queued on stream */
+    void *ready;                      /* event: the message lies in its mail slot */
+    void *left[PHX_COMM_STAGE_DEPTH]; /* events: the slot's message is with its receiver */
+    uint64_t n_sent;
+    float *parts; /* the vectors, or shares, of all ranks of the stage */
+    size_t parts_bytes;
+    uint8_t *mail[PHX_COMM_STAGE_DEPTH];      /* [stage_bytes] each */
+    void *nothing;                            /* one byte that an empty message fills */
+    phx_nccl_comm links[PHX_NCCL_LINK_COUNT]; /* NULL: not made */
+    uint32_t first;                           /* rank of tp_rank 0 of this stage */
+    size_t one_shot_bytes;                    /* longer exchanges go in two steps */
+    phx_nccl_times times[PHX_NCCL_TIMES];
+    uint32_t n_times;
+    bool any_order, queue_only;
+    bool stuck; /* NCCL did not come back from ending a communicator */
+} phx_nccl;
+
+static inline phx_nccl *phx_nccl_of(phx_comm *comm)
+{
+    return (phx_nccl *)(void *)comm;
+}
+
+/* ---- nccl_wait.c ---- */
+
+/* Dead from now on: tells the group, aborts NCCL, returns code. */
+phx_code phx_nccl_fail(phx_nccl *c, phx_code code, phx_error *err, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+phx_code phx_nccl_fail_as(phx_nccl *c, const phx_error *cause, phx_error *err);
+
+/* Aborts NCCL and waits a little for the stream, so that the verbs' buffers are the caller's again. */
+void phx_nccl_give_up(phx_nccl *c);
+
+/* Until the call of NCCL that returned `result` has been queued: calls do not block, but may take their
+ * time. */
+phx_code phx_nccl_settle(phx_nccl *c, phx_nccl_link link, phx_nccl_result result, const char *what,
+                         phx_error *err);
+
+/* Until the event has passed. */
+phx_code phx_nccl_await(phx_nccl *c, phx_nccl_link link, void *event, phx_error *err);
+
+/* Waits a little for the own messages to leave; false when they have not. */
+bool phx_nccl_linger(phx_nccl *c);
+
+/* Waits a little for the stream, after the links have ended; false and stuck when it goes on. */
+bool phx_nccl_drain(phx_nccl *c);
+
+/* Until all links are connected, at most until deadline_us. */
+phx_code phx_nccl_await_links(phx_nccl *c, uint64_t deadline_us, phx_error *err);
+
+/* Gives the links back, in good order or by abort, in bounded time: sets stuck when NCCL stays inside. */
+void phx_nccl_end_links(phx_nccl *c, bool in_order);
+
+/* ---- nccl_verbs.c ---- */
+
+phx_code phx_nccl_exchange(phx_comm *comm, float *values, size_t n, phx_error *err);
+phx_code phx_nccl_gather(phx_comm *comm, const void *mine, size_t n_bytes, void *all, phx_error *err);
+phx_code phx_nccl_send(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
+phx_code phx_nccl_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
+phx_code phx_nccl_barrier(phx_comm *comm, phx_error *err);
+phx_code phx_nccl_wait(phx_comm *comm, phx_error *err);
+
+/* Times both algorithms and sets one_shot_bytes, alike on all ranks of the stage. */
+phx_code phx_nccl_measure(phx_nccl *c, phx_error *err);
+
+#endif
