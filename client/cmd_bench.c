@@ -58,6 +58,12 @@ typedef struct bench {
     char dir[PHX_PATH_MAX];
 } bench;
 
+typedef void write_part(const bench *b, size_t idx, phx_buf *buf);
+static phx_code print(const bench *b, write_part *write, size_t idx, phx_error *err);
+static void write_head(const bench *b, size_t idx, phx_buf *buf);
+static void write_row(const bench *b, size_t idx, phx_buf *buf);
+static void announce(const bench *b);
+
 /* A private server for the largest test, unless the person said otherwise. */
 static phx_code fit_options(bench *b, phx_error *err)
 {
@@ -124,21 +130,35 @@ static double share_of(const bench *b, const phx_bench_test *test, double tokens
     return tokens_per_s * (double)b->sums.n_active_bytes / b->limits.read_bytes_per_s;
 }
 
+static bool fits(const bench *b, const phx_bench_test *test)
+{
+    return phx_bench_test_context(test) <= b->options->context && test->batch <= b->options->max_batch;
+}
+
+static void show_run(const bench *b, phx_progress *progress, size_t idx, uint32_t run)
+{
+    char note[48] = "warming up";
+    const uint64_t n_runs = b->n_reps + 1;
+    if (run > 0)
+        (void)snprintf(note, sizeof(note), "run %u of %u", run, b->n_reps);
+    phx_progress_show(progress, b->tests[idx].name, idx * n_runs + run, b->n_tests * n_runs, note);
+}
+
 static phx_code run_test(bench *b, phx_bench_rig *rig, size_t idx, phx_error *err)
 {
     result *r = &b->results[idx];
     double rates[REPS_MAX];
     double ignored;
     phx_progress progress;
-    r->test = &b->tests[idx];
-    if (phx_bench_test_context(r->test) > b->options->context || r->test->batch > b->options->max_batch) {
+    if (!fits(b, r->test)) {
         r->skipped = true;
         return PHX_OK;
     }
     phx_progress_init(&progress);
-    phx_progress_show(&progress, r->test->name, idx, b->n_tests, NULL);
+    show_run(b, &progress, idx, 0);
     phx_code rc = phx_bench_run(rig, r->test, &ignored, err); /* warms caches and clocks */
     for (uint32_t i = 0; rc == PHX_OK && i < b->n_reps; i++) {
+        show_run(b, &progress, idx, i + 1);
         rc = phx_bench_run(rig, r->test, &rates[i], err);
         r->mean += rc == PHX_OK ? rates[i] / b->n_reps : 0;
     }
@@ -156,6 +176,8 @@ static phx_code run_tests(bench *b, phx_error *err)
     phx_server *server = NULL;
     phx_code rc = look_at_model(b, err);
     if (rc == PHX_OK)
+        (void)fprintf(stderr, "phalanx: measuring the limits of this machine first, some seconds\n");
+    if (rc == PHX_OK)
         rc = phx_machine_limits_measure(b->n_threads, &b->limits, err);
     if (rc == PHX_OK)
         rc = phx_interrupt_open(&interrupt, err);
@@ -165,15 +187,25 @@ static phx_code run_tests(bench *b, phx_error *err)
     phx_bench_rig rig = {.interrupt = &interrupt, .n_vocab = (uint32_t)b->n_vocab, .seed = 1};
     if (rc == PHX_OK)
         rig.client = phx_server_client(server);
-    for (size_t i = 0; rc == PHX_OK && i < b->n_tests; i++)
+    if (rc == PHX_OK)
+        announce(b);
+    if (rc == PHX_OK && !b->json)
+        rc = print(b, write_head, 0, err);
+    for (size_t i = 0; rc == PHX_OK && i < b->n_tests; i++) {
         rc = run_test(b, &rig, i, err);
+        if (rc == PHX_OK && !b->json)
+            rc = print(b, write_row, i, err);
+    }
     phx_server_close(server);
     phx_interrupt_close(&interrupt);
     return rc;
 }
 
-static void print_text(const bench *b, phx_buf *buf)
+/* ---- as text: each line as soon as it is known ---- */
+
+static void write_head(const bench *b, size_t idx, phx_buf *buf)
 {
+    (void)idx;
     phx_buf_printf(buf, "model    %s\n         ", b->dir);
     phx_put_count(buf, b->sums.n_active);
     phx_buf_str(buf, " active parameters, ");
@@ -183,20 +215,62 @@ static void print_text(const bench *b, phx_buf *buf)
     phx_put_bytes(buf, (uint64_t)b->limits.read_bytes_per_s);
     phx_buf_printf(buf, "/s, %s %.1f GFLOP/s\n\n%-18s %12s %10s   %s\n", b->limits.unit,
                    b->limits.ops_per_s * 1e-9, "test", "tokens/s", "+-", "share of limit");
-    for (size_t i = 0; i < b->n_tests; i++) {
-        const result *r = &b->results[i];
-        if (r->skipped) {
-            phx_buf_printf(buf, "%-18s skipped: needs a context of %u and %u requests at once\n",
-                           r->test->name, phx_bench_test_context(r->test), r->test->batch);
-            continue;
-        }
-        phx_buf_printf(buf, "%-18s %12.2f %10.2f   ", r->test->name, r->mean, r->deviation);
-        if (r->share > 0)
-            phx_buf_printf(buf, "%.1f %% of %s\n", 100 * r->share,
-                           r->test->n_prompt ? b->limits.unit : "read bandwidth");
-        else
-            phx_buf_str(buf, "-\n");
+}
+
+static void write_row(const bench *b, size_t idx, phx_buf *buf)
+{
+    const result *r = &b->results[idx];
+    if (r->skipped) {
+        phx_buf_printf(buf, "%-18s skipped: needs a context of %u and %u requests at once\n", r->test->name,
+                       phx_bench_test_context(r->test), r->test->batch);
+        return;
     }
+    phx_buf_printf(buf, "%-18s %12.2f %10.2f   ", r->test->name, r->mean, r->deviation);
+    if (r->share > 0)
+        phx_buf_printf(buf, "%.1f %% of %s\n", 100 * r->share,
+                       r->test->n_prompt ? b->limits.unit : "read bandwidth");
+    else
+        phx_buf_str(buf, "-\n");
+}
+
+static phx_code print(const bench *b, write_part *write, size_t idx, phx_error *err)
+{
+    phx_buf buf;
+    phx_buf_init(&buf, TEXT_BYTES_MAX);
+    write(b, idx, &buf);
+    const bool done = buf.code == PHX_OK && fwrite(buf.ptr, 1, buf.n, stdout) == buf.n && fflush(stdout) == 0;
+    phx_buf_done(&buf);
+    return done ? PHX_OK : PHX_FAIL(err, PHX_ERR_IO, "cannot write the table");
+}
+
+/* What all runs would take at the machine's limits: a prompt is all products, a token all active bytes, a
+ * token of a batch somewhere between one reading for all and one for each. */
+static double least_seconds(const bench *b)
+{
+    double seconds = 0;
+    for (size_t i = 0; i < b->n_tests; i++) {
+        const phx_bench_test *t = &b->tests[i];
+        if (!fits(b, t))
+            continue;
+        const double token_s = (double)b->sums.n_active_bytes / b->limits.read_bytes_per_s;
+        const double prompt_s =
+            b->limits.ops_per_s > 0 ? 2.0 * (double)b->sums.n_linear / b->limits.ops_per_s : token_s;
+        const double step_s = token_s * (1 + (t->batch - 1) * 0.5);
+        seconds += (b->n_reps + 1) * (prompt_s * (t->n_prompt + t->depth) + step_s * t->n_gen);
+    }
+    return seconds;
+}
+
+static void announce(const bench *b)
+{
+    const double seconds = least_seconds(b);
+    (void)fprintf(stderr, "phalanx: %zu tests, each once to warm up and %u times timed:", b->n_tests,
+                  b->n_reps);
+    for (size_t i = 0; i < b->n_tests; i++)
+        (void)fprintf(stderr, " %s", b->tests[i].name);
+    (void)fprintf(
+        stderr, "\nphalanx: at the limits of this machine it takes %.0f s; reckon with several times that\n",
+        seconds < 1 ? 1 : seconds);
 }
 
 static void number(phx_json_writer *w, const char *key, double value)
@@ -277,15 +351,16 @@ static phx_exit bench_engine(const phx_env *env, int argc, char *const *argv)
     if (reps && !phx_str_to_u64(phx_str_of(reps), 1, REPS_MAX, &n))
         return phx_command_fail_usage("--reps is a number from 1 to 100");
     b.n_reps = reps ? (uint32_t)n : b.n_reps;
+    for (size_t i = 0; i < PHX_BENCH_TESTS_MAX; i++)
+        b.results[i].test = &b.tests[i];
     if (phx_bench_tests_parse(phx_str_of(tests), b.tests, &b.n_tests, &err) != PHX_OK)
         return phx_command_fail_usage(err.text);
     if (run_tests(&b, &err) != PHX_OK)
         return phx_command_fail(&err);
+    if (!b.json)
+        return PHX_EXIT_DONE;
     phx_buf_init(&buf, TEXT_BYTES_MAX);
-    if (b.json)
-        print_json(&b, &buf);
-    else
-        print_text(&b, &buf);
+    print_json(&b, &buf);
     code = phx_command_print(&buf);
     phx_buf_done(&buf);
     return code;

@@ -16,17 +16,20 @@ enum { EXIT_MEASURED = 0, EXIT_USAGE = 2, EXIT_FAILED = 3 };
 #define CPUINFO_BYTES_MAX (4u << 20)
 
 static const char usage[] =
-    "usage: phalanx-worker --bench machine [--threads N] [--json]\n"
-    "       phalanx-worker --bench kernels [--threads N] [--json] [--level L] [--shape S] [--format F]\n"
+    "Usage: phalanx bench machine [--threads N] [--json]\n"
+    "       phalanx bench kernels [--threads N] [--json] [--level L] [--shape S] [--format F] [--case-ms "
+    "MS]\n"
+    "       (phalanx-worker --bench MODE is the same)\n"
     "\n"
     "machine   the rate of each multiply unit and the bandwidth of reading memory, for 1 to N threads\n"
     "kernels   time of each op and the fraction of this machine's limit that it reaches\n"
     "\n"
     "N   the number of cores that this process may use, unless given\n"
     "L   ref, avx2, avx512: at most what the machine has, which is the default\n"
-    "S   ds-3b (default), ds32-3b, deepseek-v3.2-tp8\n"
+    "S   ds-3b (default), ds32-3b, deepseek-v3.2-tp8, small (to try it out)\n"
     "F   fp8 (default), bf16, f16, f32: of the weights\n"
-    "exit codes: 0 measured, 2 wrong usage, 3 could not measure\n";
+    "MS  time for each op with each shape, about [120]\n"
+    "\nExit codes\n  0 measured\n  2 wrong usage\n  3 could not measure\n";
 
 typedef phx_code bench_mode(const phx_bench_options *options, phx_error *err);
 
@@ -46,8 +49,15 @@ int phx_bench_main(int argc, char **argv)
                                  .level = phx_level_of_machine(),
                                  .format = PHX_FORMAT_FP8_BLOCK,
                                  .shape = "ds-3b",
+                                 .case_ms = 120,
                                  .out = stdout};
     phx_error err = {0};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            (void)fputs(usage, stdout);
+            return EXIT_MEASURED;
+        }
+    }
     if (!run || !parse_options(argc - 1, argv + 1, &options)) {
         (void)fputs(usage, stderr);
         return EXIT_USAGE;
@@ -61,9 +71,13 @@ int phx_bench_main(int argc, char **argv)
 static bool parse_options(int argc, char **argv, phx_bench_options *ret_options)
 {
     static const struct option long_options[] = {
-        {"threads", required_argument, NULL, 't'}, {"json", no_argument, NULL, 'j'},
-        {"level", required_argument, NULL, 'l'},   {"shape", required_argument, NULL, 's'},
-        {"format", required_argument, NULL, 'f'},  {NULL, 0, NULL, 0},
+        {"threads", required_argument, NULL, 't'},
+        {"json", no_argument, NULL, 'j'},
+        {"level", required_argument, NULL, 'l'},
+        {"shape", required_argument, NULL, 's'},
+        {"format", required_argument, NULL, 'f'},
+        {"case-ms", required_argument, NULL, 'c'},
+        {NULL, 0, NULL, 0},
     };
     uint64_t value = 0;
     for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -95,6 +109,14 @@ static bool parse_options(int argc, char **argv, phx_bench_options *ret_options)
                 (void)fprintf(stderr, "phalanx-worker: --format '%s': use fp8, bf16, f16 or f32\n", optarg);
                 return false;
             }
+            break;
+        case 'c':
+            if (!phx_str_to_u64(phx_str_of(optarg), 1, 60000, &value)) {
+                (void)fprintf(stderr, "phalanx-worker: --case-ms takes a number from 1 to 60000, not '%s'\n",
+                              optarg);
+                return false;
+            }
+            ret_options->case_ms = (uint32_t)value;
             break;
         default:
             return false;

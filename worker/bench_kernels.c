@@ -13,16 +13,40 @@
 #define MEMORY_BYTES   ((size_t)96 << 20) /* the widest case: 512 rows of queries and latents */
 #define TILE_BYTES     ((size_t)1 << 20)  /* of random weights, repeated */
 #define SAMPLE_US      200u               /* of one timing, at least */
-#define CASE_US        120000u            /* of one case, about */
 #define SAMPLES_MAX    200
 #define JSON_BYTES_MAX (4u << 20)
 #define READ_ROUNDS    3
 
 static const struct {
     const char *name;
-    const char *preset;
+    const char *preset; /* NULL: small_dims */
     int64_t tp;
-} shapes[] = {{"ds-3b", "ds-3b", 1}, {"ds32-3b", "ds32-3b", 1}, {"deepseek-v3.2-tp8", "deepseek-v3.2", 8}};
+} shapes[] = {{"ds-3b", "ds-3b", 1},
+              {"ds32-3b", "ds32-3b", 1},
+              {"deepseek-v3.2-tp8", "deepseek-v3.2", 8},
+              {"small", NULL, 1}};
+
+/* Every op in little time: for trying out the bench, not for figures. */
+static const phx_dims small_dims = {.n_vocab = 1024,
+                                    .d_hidden = 256,
+                                    .d_ff_dense = 512,
+                                    .d_ff_expert = 128,
+                                    .n_heads = 2,
+                                    .d_nope = 64,
+                                    .d_rope = 32,
+                                    .d_v = 64,
+                                    .q_lora = 128,
+                                    .kv_lora = 128,
+                                    .n_experts = 8,
+                                    .n_experts_used = 2,
+                                    .n_experts_shared = 1,
+                                    .n_expert_groups = 2,
+                                    .n_expert_groups_used = 1,
+                                    .norm_topk = true,
+                                    .routed_scale = 1,
+                                    .index_n_heads = 2,
+                                    .index_d = 64,
+                                    .index_topk = 128};
 
 static phx_code prepare(phx_kernels_bench *bench, phx_error *err);
 static void fill_weights(phx_kernels_bench *bench);
@@ -36,13 +60,14 @@ phx_code phx_bench_kernels(const phx_bench_options *options, phx_error *err)
     phx_buf_init(&bench.json, JSON_BYTES_MAX);
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
         if (strcmp(options->shape, shapes[i].name) == 0) {
-            bench.dims = &phx_preset_find(phx_str_of(shapes[i].preset))->dims;
+            bench.dims =
+                shapes[i].preset ? &phx_preset_find(phx_str_of(shapes[i].preset))->dims : &small_dims;
             bench.tp = shapes[i].tp;
         }
     }
     phx_code rc = PHX_OK;
     if (!bench.dims) {
-        rc = PHX_FAIL(err, PHX_ERR_INVALID, "--shape '%s': use ds-3b, ds32-3b or deepseek-v3.2-tp8",
+        rc = PHX_FAIL(err, PHX_ERR_INVALID, "--shape '%s': use ds-3b, ds32-3b, deepseek-v3.2-tp8 or small",
                       options->shape);
         goto out;
     }
@@ -149,6 +174,7 @@ static timing measure(phx_kernels_bench *bench, const phx_kernel_case *item)
     double samples[SAMPLES_MAX];
     int n_samples = 0;
     uint64_t n_runs = 1;
+    const uint64_t case_us = bench->options->case_ms * UINT64_C(1000);
     const uint64_t first = phx_clock_us();
     while (n_samples < SAMPLES_MAX) {
         const uint64_t start = phx_clock_us();
@@ -160,7 +186,7 @@ static timing measure(phx_kernels_bench *bench, const phx_kernel_case *item)
             continue;
         }
         samples[n_samples++] = (double)(now - start) / (double)n_runs;
-        if (now - first > CASE_US && n_samples >= 3)
+        if (now - first > case_us && n_samples >= 3)
             break;
     }
     qsort(samples, (size_t)n_samples, sizeof(samples[0]), compare_doubles);

@@ -187,6 +187,17 @@ static void every_command_has_help(void **state)
         n_commands++;
     }
     assert_true(n_commands >= 3);
+    static const char *const modes[] = {"engine", "machine", "kernels"};
+    for (size_t i = 0; i < 3; i++) {
+        const char *words[] = {"bench", modes[i], "--help", NULL};
+        phx_buf help;
+        phx_buf_init(&help, OUTPUT_MAX);
+        assert_int_equal(run(words, false, &help), 0);
+        if (!strstr(help.ptr, "Usage: phalanx bench") || !strstr(help.ptr, modes[i]) ||
+            !strstr(help.ptr, "Exit codes"))
+            fail_msg("help of bench %s: %s", modes[i], help.ptr);
+        phx_buf_done(&help);
+    }
     phx_buf_done(&usage);
 }
 
