@@ -34,7 +34,7 @@ phx_code phx_crew_nccl_create(phx_comm *under, const phx_comm_shape *shape,
     phx_comm_nccl_options all = options ? *options : (phx_comm_nccl_options){.measure = false};
     phx_code rc = phx_host_device.stream_create(NULL, &stream, err);
     all.library = PHX_TEST_NCCL;
-    all.device = &phx_host_device;
+    all.device = all.device ? all.device : &phx_host_device;
     all.stream = stream;
     *ret_comm = NULL;
     if (rc == PHX_OK)

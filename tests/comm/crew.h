@@ -31,7 +31,8 @@ typedef bool phx_crew_body(phx_comm *comm, const void *arg, char *report);
 bool phx_crew_run(phx_crew_backend backend, const phx_comm_shape *shape, phx_crew_body *body,
                   const void *arg);
 
-/* The same on the stand-in for NCCL, made with these options but its library, device and stream. */
+/* The same on the stand-in for NCCL, made with these options but its library, stream and, when NULL, device.
+ */
 bool phx_crew_run_nccl(phx_crew_backend backend, const phx_comm_shape *shape,
                        const phx_comm_nccl_options *options, phx_crew_body *body, const void *arg);
 

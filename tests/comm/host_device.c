@@ -27,7 +27,7 @@ static void release(void *user, void *memory)
 static phx_code stream_create(void *user, void **ret_stream, phx_error *err)
 {
     (void)user;
-    phx_emu_stream *stream = phx_emu_stream_create();
+    phx_emu_stream *stream = phx_emu_stream_create(NULL);
     if (!stream)
         return PHX_FAIL(err, PHX_ERR_NOMEM, "stream");
     *ret_stream = stream;

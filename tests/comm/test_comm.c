@@ -439,6 +439,40 @@ static bool measured_body(phx_comm *comm, const void *arg, char *report)
     return good && suite(comm, arg, report);
 }
 
+/* A device that loses one number of each sum of more than a few; the same on every rank. */
+static phx_code faulty_tree(void *user, void *stream, const phx_device_tree *tree, phx_error *err)
+{
+    phx_device_tree shorter = *tree;
+    shorter.n -= tree->n > 100;
+    return phx_host_device.tree_add(user, stream, &shorter, err);
+}
+
+static bool checked_body(phx_comm *comm, const void *arg, char *report)
+{
+    const phx_code *expected = arg;
+    phx_error err = {0}, again = {0};
+    const phx_code rc = phx_comm_nccl_check(comm, &err);
+    if (rc == *expected && rc == PHX_OK)
+        return suite(comm, NULL, report);
+    if (rc == *expected || rc == PHX_ERR_COMM) /* or another rank has found it first */
+        return phx_comm_barrier(comm, &again) != PHX_OK;
+    (void)snprintf(report, PHX_CREW_REPORT_BYTES, "check: %s: %.300s", phx_code_name(rc), err.text);
+    return false;
+}
+
+static void nccl_check_finds_a_fault(void **state)
+{
+    (void)state;
+    const phx_code good = PHX_OK, bad = PHX_ERR_NUMERIC;
+    phx_device faulty = phx_host_device;
+    faulty.tree_add = faulty_tree;
+    const phx_comm_nccl_options options = {.device = &faulty};
+    const phx_comm_shape wide = shape_of(4, 1, true), square = shape_of(2, 2, false);
+    assert_true(phx_crew_run(PHX_CREW_NCCL, &square, checked_body, &good));
+    assert_true(phx_crew_run(PHX_CREW_NCCL_THREADS, &wide, checked_body, &good));
+    assert_true(phx_crew_run_nccl(PHX_CREW_NCCL, &wide, &options, checked_body, &bad));
+}
+
 static void nccl_in_other_modes_has_exact_results(void **state)
 {
     (void)state;
@@ -509,6 +543,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(nccl_threads_have_exact_results),
         cmocka_unit_test(nccl_has_exact_results),
         cmocka_unit_test(nccl_in_other_modes_has_exact_results),
+        cmocka_unit_test(nccl_check_finds_a_fault),
     };
     if (is_nccl)
         return cmocka_run_group_tests(nccl_tests, NULL, NULL);

@@ -17,6 +17,7 @@ typedef struct item {
 
 typedef struct stream {
     phx_emu_stream head;
+    phx_emu_stream_fns fns;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     pthread_t thread;
@@ -40,19 +41,25 @@ typedef struct mark { /* of one recording */
 
 static void *run(void *arg);
 
-static const phx_emu_stream_fns fns = {.queue = phx_emu_stream_queue};
+static void copy_here(phx_emu_stream *s, void *to, const void *from, size_t n_bytes)
+{
+    (void)s;
+    memmove(to, from, n_bytes);
+}
 
 static stream *of(phx_emu_stream *s)
 {
     return (stream *)(void *)s;
 }
 
-phx_emu_stream *phx_emu_stream_create(void)
+phx_emu_stream *phx_emu_stream_create(void (*copy)(phx_emu_stream *stream, void *to, const void *from,
+                                                   size_t n_bytes))
 {
     stream *s = phx_alloc(1, sizeof(*s));
     if (!s)
         return NULL;
-    s->head.fns = &fns;
+    s->fns = (phx_emu_stream_fns){.queue = phx_emu_stream_queue, .copy = copy ? copy : copy_here};
+    s->head.fns = &s->fns;
     s->last = &s->first;
     (void)pthread_mutex_init(&s->mutex, NULL);
     (void)pthread_cond_init(&s->changed, NULL);
@@ -112,6 +119,15 @@ void phx_emu_stream_sync(phx_emu_stream *which)
     while (s->first || s->running)
         (void)pthread_cond_wait(&s->changed, &s->mutex);
     (void)pthread_mutex_unlock(&s->mutex);
+}
+
+bool phx_emu_stream_is_idle(phx_emu_stream *which)
+{
+    stream *s = of(which);
+    (void)pthread_mutex_lock(&s->mutex);
+    const bool is_idle = (!s->first && !s->running) || pthread_equal(s->thread, pthread_self());
+    (void)pthread_mutex_unlock(&s->mutex);
+    return is_idle;
 }
 
 void phx_emu_stream_destroy(phx_emu_stream *which)

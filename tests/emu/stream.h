@@ -18,6 +18,9 @@ typedef void phx_emu_work(void *arg);
 typedef struct phx_emu_stream_fns {
     /* Copies n_bytes (at most PHX_EMU_ARG_BYTES) of arg; false when out of memory. */
     bool (*queue)(phx_emu_stream *stream, phx_emu_work *work, const void *arg, size_t n_bytes);
+    /* Copies now, on the caller's thread, between memory of the device and of the host: only kernels and
+     * copies may touch the emulator's device memory. */
+    void (*copy)(phx_emu_stream *stream, void *to, const void *from, size_t n_bytes);
 } phx_emu_stream_fns;
 
 struct phx_emu_stream { /* the head of every stream */
@@ -26,10 +29,13 @@ struct phx_emu_stream { /* the head of every stream */
 
 #define PHX_EMU_ARG_BYTES 128u
 
-phx_emu_stream *phx_emu_stream_create(void);         /* NULL: out of memory or threads */
-void phx_emu_stream_destroy(phx_emu_stream *stream); /* when all is done; accepts NULL */
+/* copy: as in the table above; NULL: all memory is the host's. */
+phx_emu_stream *phx_emu_stream_create(void (*copy)(phx_emu_stream *stream, void *to, const void *from,
+                                                   size_t n_bytes)); /* NULL: out of memory or threads */
+void phx_emu_stream_destroy(phx_emu_stream *stream);                 /* when all is done; accepts NULL */
 bool phx_emu_stream_queue(phx_emu_stream *stream, phx_emu_work *work, const void *arg, size_t n_bytes);
-void phx_emu_stream_sync(phx_emu_stream *stream); /* waits until all is done */
+void phx_emu_stream_sync(phx_emu_stream *stream);    /* waits until all is done */
+bool phx_emu_stream_is_idle(phx_emu_stream *stream); /* all is done; also true on the stream's own thread */
 
 phx_emu_event *phx_emu_event_create(void);
 void phx_emu_event_destroy(phx_emu_event *event); /* accepts NULL; what follows it still may */

@@ -32,19 +32,45 @@ static phx_code meet(struct ncclComm *c, const nccl_emu_op *op, head *all, phx_e
     return rc;
 }
 
+/* The caller's memory is the device's: it is copied to the host before ranks meet, and back after. */
+static void fetch(const nccl_emu_op *op, void *to, const void *from, size_t n_bytes)
+{
+    if (n_bytes)
+        op->stream->fns->copy(op->stream, to, from, n_bytes);
+}
+
+static phx_code gather(struct ncclComm *c, const nccl_emu_op *op, phx_error *err)
+{
+    uint8_t *mine = phx_alloc(1, op->n_bytes + 1), *all = phx_alloc(c->n_ranks, op->n_bytes + 1);
+    phx_code rc = mine && all ? PHX_OK : PHX_FAIL(err, PHX_ERR_NOMEM, "gather");
+    if (rc == PHX_OK) {
+        fetch(op, mine, op->from, op->n_bytes);
+        rc = phx_seg_gather(&c->all.base, mine, op->n_bytes, all, err);
+    }
+    if (rc == PHX_OK)
+        fetch(op, op->to, all, c->n_ranks * op->n_bytes);
+    phx_free(mine);
+    phx_free(all);
+    return rc;
+}
+
 static phx_code all_reduce(struct ncclComm *c, const nccl_emu_op *op, phx_error *err)
 {
     const size_t n = op->n_bytes / sizeof(float);
-    float *all = phx_alloc(c->n_ranks, op->n_bytes + 1);
-    if (!all)
-        return PHX_FAIL(err, PHX_ERR_NOMEM, "all-reduce");
-    const phx_code rc = phx_seg_gather(&c->all.base, op->from, op->n_bytes, all, err);
-    float *to = op->to;
-    for (size_t i = 0; i < n && rc == PHX_OK; i++) {
-        to[i] = all[(c->n_ranks - 1) * n + i];
-        for (uint32_t r = c->n_ranks - 1; r-- > 0;)
-            to[i] += all[r * n + i];
+    float *mine = phx_alloc(1, op->n_bytes + 1), *all = phx_alloc(c->n_ranks, op->n_bytes + 1);
+    phx_code rc = mine && all ? PHX_OK : PHX_FAIL(err, PHX_ERR_NOMEM, "all-reduce");
+    if (rc == PHX_OK) {
+        fetch(op, mine, op->from, op->n_bytes);
+        rc = phx_seg_gather(&c->all.base, mine, op->n_bytes, all, err);
     }
+    for (size_t i = 0; i < n && rc == PHX_OK; i++) {
+        mine[i] = all[(c->n_ranks - 1) * n + i];
+        for (uint32_t r = c->n_ranks - 1; r-- > 0;)
+            mine[i] += all[r * n + i];
+    }
+    if (rc == PHX_OK)
+        fetch(op, op->to, mine, op->n_bytes);
+    phx_free(mine);
     phx_free(all);
     return rc;
 }
@@ -53,7 +79,6 @@ static phx_code all_reduce(struct ncclComm *c, const nccl_emu_op *op, phx_error 
 static phx_code each_to_each(struct ncclComm *c, const nccl_emu_op *op, const head *heads, phx_error *err)
 {
     size_t longest = 0, at = 0;
-    phx_code rc = PHX_OK;
     for (uint32_t r = 0; r < c->n_ranks; r++) {
         size_t n = 0;
         for (uint32_t to = 0; to < c->n_ranks; to++)
@@ -63,11 +88,9 @@ static phx_code each_to_each(struct ncclComm *c, const nccl_emu_op *op, const he
             return disagree(c, r, "a message of another size than is received", err);
     }
     uint8_t *mine = phx_alloc(1, longest + 1), *all = phx_alloc(c->n_ranks, longest + 1);
-    if (!mine || !all)
-        rc = PHX_FAIL(err, PHX_ERR_NOMEM, "group of messages");
+    phx_code rc = mine && all ? PHX_OK : PHX_FAIL(err, PHX_ERR_NOMEM, "group of messages");
     for (uint32_t r = 0; r < c->n_ranks && rc == PHX_OK; r++) {
-        if (op->sends[r].n_bytes)
-            memcpy(mine + at, op->sends[r].from, op->sends[r].n_bytes);
+        fetch(op, mine + at, op->sends[r].from, op->sends[r].n_bytes);
         at += op->sends[r].n_bytes;
     }
     if (rc == PHX_OK)
@@ -76,8 +99,7 @@ static phx_code each_to_each(struct ncclComm *c, const nccl_emu_op *op, const he
         const uint8_t *from = all + r * longest;
         for (uint32_t to = 0; to < c->rank; to++)
             from += heads[r].to[to];
-        if (op->recvs[r].n_bytes)
-            memcpy(op->recvs[r].to, from, op->recvs[r].n_bytes);
+        fetch(op, op->recvs[r].to, from, op->recvs[r].n_bytes);
     }
     phx_free(mine);
     phx_free(all);
@@ -97,11 +119,21 @@ static phx_code single(struct ncclComm *c, const nccl_emu_op *op, phx_error *err
                                  : phx_seg_recv(&c->pair.base, peer, &n_bytes, sizeof(n_bytes), err);
     if (rc == PHX_OK && n_bytes != op->n_bytes)
         return disagree(c, peer, "a message of another size than is received", err);
+    uint8_t *host = phx_alloc(1, piece);
+    if (!host)
+        return PHX_FAIL(err, PHX_ERR_NOMEM, "message");
     for (size_t at = 0; at < op->n_bytes && rc == PHX_OK; at += piece) {
         const size_t n = op->n_bytes - at < piece ? op->n_bytes - at : piece;
-        rc = direction == 1 ? phx_seg_send(&c->pair.base, peer, (const uint8_t *)op->from + at, n, err)
-                            : phx_seg_recv(&c->pair.base, peer, (uint8_t *)op->to + at, n, err);
+        if (direction == 1) {
+            fetch(op, host, (const uint8_t *)op->from + at, n);
+            rc = phx_seg_send(&c->pair.base, peer, host, n, err);
+            continue;
+        }
+        rc = phx_seg_recv(&c->pair.base, peer, host, n, err);
+        if (rc == PHX_OK)
+            fetch(op, (uint8_t *)op->to + at, host, n);
     }
+    phx_free(host);
     if (rc != PHX_OK)
         return rc;
     return direction == 1 ? phx_seg_recv(&c->pair.base, peer, &taken, 1, err)
@@ -117,7 +149,7 @@ static phx_code run(struct ncclComm *c, const nccl_emu_op *op, phx_error *err)
     if (rc != PHX_OK)
         return rc;
     if (op->kind == ALL_GATHER)
-        return phx_seg_gather(&c->all.base, op->from, op->n_bytes, op->to, err);
+        return gather(c, op, err);
     return op->kind == ALL_REDUCE ? all_reduce(c, op, err) : each_to_each(c, op, heads, err);
 }
 

@@ -1,0 +1,166 @@
+/* worker/comm/nccl_check.c - does every link carry what is put into it? Asked once, before ready.
+ * Owns: the patterns and the sizes. Small integers sum exactly in any order, so the expected bits are known;
+ * an exchange in two shots uses every pair of ranks of the stage, a ring of messages every edge. */
+#include "worker/comm/nccl_state.h"
+
+#include <inttypes.h>
+
+#include "base/alloc.h"
+
+#define GATHER_BYTES_MAX ((size_t)1 << 20) /* of one rank */
+#define N_SIZES_MAX      8u
+
+typedef struct check {
+    phx_nccl *c;
+    void *device[2]; /* n_bytes each: what the verb reads and writes */
+    uint8_t *host;
+    size_t n_bytes;
+} check;
+
+typedef phx_code check_size(check *k, size_t n, phx_error *err);
+
+static uint32_t pattern(uint32_t rank, size_t i)
+{
+    return (uint32_t)((i * 31 + rank * 77 + i / 1024) % 1024);
+}
+
+static phx_code copy(check *k, void *to, const void *from, size_t n_bytes, phx_error *err)
+{
+    phx_nccl *c = k->c;
+    phx_error cause = {0};
+    const phx_device_copy what = {to, from, n_bytes};
+    phx_code rc = c->under->ops->under->begin(c->under, PHX_VERB_WAIT, n_bytes, err);
+    if (rc != PHX_OK)
+        return rc;
+    rc = c->device->copy(c->device->user, c->stream, &what, &cause);
+    if (rc == PHX_OK)
+        rc = c->device->record(c->device->user, c->done, c->stream, &cause);
+    if (rc != PHX_OK)
+        return phx_nccl_fail_as(c, &cause, err);
+    rc = phx_nccl_await(c, PHX_NCCL_STAGE, c->done, err);
+    if (rc == PHX_OK)
+        c->under->ops->under->end(c->under);
+    return rc;
+}
+
+static phx_code wrong(check *k, const char *what, size_t n, size_t at, phx_error *err)
+{
+    return phx_nccl_fail(k->c, PHX_ERR_NUMERIC, err,
+                         "rank %" PRIu32 ", %s of %zu: wrong at %zu; a link between GPUs does not carry what "
+                         "is put into it: try NCCL_P2P_DISABLE=1, and see NCCL_DEBUG=INFO",
+                         k->c->base.shape.rank, what, n, at);
+}
+
+static phx_code check_exchange(check *k, size_t n, phx_error *err)
+{
+    phx_nccl *c = k->c;
+    float *host = (float *)(void *)k->host;
+    const uint32_t tp = c->base.shape.tp;
+    for (size_t i = 0; i < n; i++)
+        host[i] = (float)pattern(c->base.shape.rank, i);
+    phx_code rc = copy(k, k->device[0], host, n * sizeof(*host), err);
+    if (rc == PHX_OK)
+        rc = phx_exchange(&c->base, k->device[0], n, err);
+    if (rc == PHX_OK)
+        rc = copy(k, host, k->device[0], n * sizeof(*host), err);
+    for (size_t i = 0; i < n && rc == PHX_OK; i++) {
+        uint32_t sum = 0;
+        for (uint32_t r = 0; r < tp; r++)
+            sum += pattern(c->first + r, i);
+        if (host[i] != (float)sum)
+            return wrong(k, "exchange", n, i, err);
+    }
+    return rc;
+}
+
+static phx_code check_gather(check *k, size_t n, phx_error *err)
+{
+    phx_nccl *c = k->c;
+    const uint32_t tp = c->base.shape.tp;
+    for (size_t i = 0; i < n; i++)
+        k->host[i] = (uint8_t)pattern(c->base.shape.rank, i);
+    phx_code rc = copy(k, k->device[0], k->host, n, err);
+    if (rc == PHX_OK)
+        rc = phx_gather(&c->base, k->device[0], n, k->device[1], err);
+    if (rc == PHX_OK)
+        rc = copy(k, k->host, k->device[1], tp * n, err);
+    for (size_t i = 0; i < tp * n && rc == PHX_OK; i++)
+        if (k->host[i] != (uint8_t)pattern(c->first + (uint32_t)(i / n), i % n))
+            return wrong(k, "gather", n, i, err);
+    return rc;
+}
+
+static phx_code check_message(check *k, size_t n, phx_error *err)
+{
+    phx_nccl *c = k->c;
+    const phx_comm_shape *shape = &c->base.shape;
+    const uint32_t stage = shape->rank / shape->tp, before = (stage + shape->pp - 1) % shape->pp;
+    for (size_t i = 0; i < n; i++)
+        k->host[i] = (uint8_t)pattern(shape->rank, i);
+    phx_code rc = copy(k, k->device[0], k->host, n, err);
+    if (rc == PHX_OK)
+        rc = phx_stage_send(&c->base, (stage + 1) % shape->pp, k->device[0], n, err);
+    if (rc == PHX_OK)
+        rc = phx_stage_recv(&c->base, before, k->device[1], n, err);
+    if (rc == PHX_OK)
+        rc = copy(k, k->host, k->device[1], n, err);
+    for (size_t i = 0; i < n && rc == PHX_OK; i++)
+        if (k->host[i] != (uint8_t)pattern(before * shape->tp + shape->rank - c->first, i))
+            return wrong(k, "message", n, i, err);
+    return rc;
+}
+
+/* Each size once that is at most n_max; 0 ends the list. */
+static phx_code check_sizes(check *k, check_size *one, const size_t *sizes, size_t n_max, phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    for (uint32_t s = 0; s < N_SIZES_MAX && sizes[s] && rc == PHX_OK; s++)
+        if (sizes[s] <= n_max)
+            rc = one(k, sizes[s], err);
+    return rc;
+}
+
+static phx_code take(check *k, phx_error *err)
+{
+    const phx_comm_shape *shape = &k->c->base.shape;
+    const phx_device *d = k->c->device;
+    phx_error cause = {0};
+    const size_t gather =
+        shape->tp * (shape->exchange_bytes < GATHER_BYTES_MAX ? shape->exchange_bytes : GATHER_BYTES_MAX);
+    k->n_bytes = shape->exchange_bytes > gather ? shape->exchange_bytes : gather;
+    if (shape->stage_bytes > k->n_bytes)
+        k->n_bytes = shape->stage_bytes;
+    k->host = phx_alloc(1, k->n_bytes + 1);
+    phx_code rc = k->host ? PHX_OK : PHX_FAIL(&cause, PHX_ERR_NOMEM, "check of %zu bytes", k->n_bytes);
+    for (uint32_t i = 0; i < 2 && rc == PHX_OK; i++)
+        rc = d->alloc(d->user, k->n_bytes + 1, &k->device[i], &cause);
+    return rc == PHX_OK ? PHX_OK : phx_nccl_fail_as(k->c, &cause, err);
+}
+
+phx_code phx_comm_nccl_check(phx_comm *comm, phx_error *err)
+{
+    phx_nccl *c = phx_nccl_of(comm);
+    const phx_comm_shape *shape = &comm->shape;
+    check k = {.c = c};
+    const size_t n_slot = shape->exchange_bytes / sizeof(float), n_one = c->one_shot_bytes / sizeof(float);
+    const size_t values[N_SIZES_MAX] = {1, 7, 1000, n_one ? n_one : 1, n_one + 1, n_slot ? n_slot : 1};
+    const size_t bytes[N_SIZES_MAX] = {1, 64, 4096, 65536, GATHER_BYTES_MAX};
+    const size_t messages[N_SIZES_MAX] = {1, 64, 4096, shape->stage_bytes};
+    const phx_comm_traffic before = comm->traffic;
+    phx_code rc = take(&k, err);
+    if (rc == PHX_OK && shape->tp > 1)
+        rc = check_sizes(&k, check_exchange, values, n_slot, err);
+    if (rc == PHX_OK && shape->tp > 1)
+        rc = check_sizes(&k, check_gather, bytes, k.n_bytes / shape->tp, err);
+    if (rc == PHX_OK && shape->pp > 1)
+        rc = check_sizes(&k, check_message, messages, shape->stage_bytes, err);
+    if (rc == PHX_OK)
+        rc = phx_comm_barrier(comm, err);
+    for (uint32_t i = 0; i < 2 && !c->stuck; i++)
+        c->device->release(c->device->user, k.device[i]);
+    phx_free(k.host);
+    if (rc == PHX_OK)
+        c->under->ops->under->reset(c->under);
+    comm->traffic = before; /* what steps move is compared with the plan */
+    return rc;
+}
