@@ -179,6 +179,7 @@ static const field_rule field_rules[] = {
     {"annotations", ROLE(PHX_CHAT_ASSISTANT), true},
     {"audio", ROLE(PHX_CHAT_ASSISTANT), true},
     {"function_call", ROLE(PHX_CHAT_ASSISTANT), true},
+    {"parsed", ROLE(PHX_CHAT_ASSISTANT), true},
 };
 
 static const char *const role_names[] = {"system", "developer", "user", "assistant", "tool"};
@@ -369,7 +370,8 @@ static phx_code build_call(builder *b, const phx_json *node, phx_chat_call *call
         return wrong(b, ".function", "object", function);
     const size_t n_path = strlen(b->path);
     (void)snprintf(b->path + n_path, sizeof(b->path) - n_path, ".function");
-    rc = only_fields(b, "", function, (const char *const[]){"name", "arguments", NULL});
+    /* parsed_arguments: clients keep their own reading of the arguments there and send it along. */
+    rc = only_fields(b, "", function, (const char *const[]){"name", "arguments", "parsed_arguments", NULL});
     if (rc == PHX_OK)
         rc = read_name(b, function, &call->name);
     return rc == PHX_OK ? read_arguments(b, phx_json_get(function, "arguments"), call) : rc;

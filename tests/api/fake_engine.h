@@ -39,7 +39,7 @@ struct phx_engine {
     phx_loop_timer *timer;
     phx_engine_state state;
     const phx_plan *plan;
-    fake_script scripts[8]; /* choice i plays scripts[i % n_scripts] */
+    fake_script scripts[12]; /* choice i plays scripts[i % n_scripts] */
     uint32_t n_scripts;
     bool plays_in_turn;  /* the n-th submit plays script n % n_scripts instead */
     phx_code refuse;     /* what submit answers; PHX_OK: takes */

@@ -8,7 +8,7 @@ import json, pathlib, re, socket, subprocess, sys, threading
 import openai
 
 CASES = ["capital of France", "capital of France", "thinking sum", "thinking sum", "tool call", "tool call",
-         "capital of France", "capital of Japan"]
+         "answer from tool result", "answer from tool result", "capital of France", "capital of Japan"]
 TOOLS = [{"type": "function", "function": {
     "name": "get_price", "description": "Get the price of an item",
     "parameters": {"type": "object", "properties": {"item": {"type": "string"}}, "required": ["item"]}}}]
@@ -74,7 +74,7 @@ def main():
     keep("chat_stream")
 
     think = [{"role": "user", "content": "What is 345 + 278?"}]
-    a = client.chat.completions.create(model="demo", messages=think,
+    a = client.chat.completions.create(model="demo", messages=think, temperature=0,
                                        extra_body={"chat_template_kwargs": {"thinking": True}})
     message = a.choices[0].message
     assert message.content == "345 + 278 = 623." and message.reasoning_content.startswith("5+8=13"), message
@@ -82,7 +82,7 @@ def main():
     keep("reasoning")
 
     content, reasoning = "", ""
-    for chunk in client.chat.completions.create(model="demo", messages=think, stream=True,
+    for chunk in client.chat.completions.create(model="demo", messages=think, temperature=0, stream=True,
                                                 reasoning_effort="low"):
         delta = chunk.choices[0].delta
         content += delta.content or ""
@@ -90,17 +90,31 @@ def main():
     assert (content, reasoning) == (message.content, message.reasoning_content)
     keep("reasoning_stream")
 
-    a = client.chat.completions.create(model="demo", messages=PRICE, tools=TOOLS, tool_choice="auto")
+    a = client.chat.completions.create(model="demo", messages=PRICE, tools=TOOLS, tool_choice="auto",
+                                       temperature=0)
     call = a.choices[0].message.tool_calls[0]
     assert call.function.name == "get_price" and json.loads(call.function.arguments) == {"item": "cake"}
     assert a.choices[0].finish_reason == "tool_calls" and a.choices[0].message.content is None, a
     keep("tools")
+    whole = [*PRICE, a.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "12 dollars"}]
 
-    with client.chat.completions.stream(model="demo", messages=PRICE, tools=TOOLS) as stream:
+    with client.chat.completions.stream(model="demo", messages=PRICE, tools=TOOLS, temperature=0) as stream:
         final = stream.get_final_completion()
     call = final.choices[0].message.tool_calls[0]
     assert call.function.name == "get_price" and json.loads(call.function.arguments) == {"item": "cake"}, final
     keep("tools_stream")
+    streamed = [*PRICE, final.choices[0].message,
+                {"role": "tool", "tool_call_id": call.id, "content": "12 dollars"}]
+
+    a = client.chat.completions.create(model="demo", messages=whole, tools=TOOLS, temperature=0)
+    assert a.choices[0].message.content and a.choices[0].finish_reason == "stop", a
+    keep("tool_result")
+    text = ""
+    for chunk in client.chat.completions.create(model="demo", messages=streamed, tools=TOOLS, temperature=0,
+                                                stream=True):
+        text += chunk.choices[0].delta.content or ""
+    assert text == a.choices[0].message.content, text
+    keep("tool_result_stream")
 
     a = client.completions.create(model="demo", prompt="The capital", max_tokens=4, n=2, logprobs=1, seed=7)
     assert [c.text for c in a.choices] == ["The capital of F", "The capital of Japan"], a

@@ -11,7 +11,7 @@
 
 #include "tests/api/api_rig.h"
 
-enum { CASES_MAX = 8 };
+enum { CASES_MAX = 12 };
 
 static bool on_input(void *user)
 {

@@ -102,6 +102,32 @@ static void test_tools(void **state)
     api_rig_close(&r);
 }
 
+/* The call and its result come back; what the client made of a streamed call has more fields. */
+static void test_tool_result(void **state)
+{
+    static const char *const names[] = {"tool_result", "tool_result_stream"};
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        api_rig r;
+        phx_buf prompt;
+        api_rig_open(&r);
+        api_rig_script(&r, 0, "answer from tool result");
+        api_reply reply = replay(&r, names[i]);
+        assert_int_equal(reply.status, 200);
+        phx_buf_init(&prompt, 1u << 20);
+        for (uint32_t t = 0; t < r.engine->last.n_prompt; t++) {
+            phx_str piece = {"", 0};
+            (void)phx_tokenizer_piece(r.text.tokenizer, r.engine->last_prompt[t], &piece);
+            (void)phx_buf_append(&prompt, piece.ptr, piece.n);
+        }
+        assert_non_null(strstr(prompt.ptr, "invoke name=\"get_price\""));
+        assert_non_null(strstr(prompt.ptr, "12 dollars"));
+        phx_buf_done(&prompt);
+        api_reply_done(&reply);
+        api_rig_close(&r);
+    }
+}
+
 static void test_others(void **state)
 {
     (void)state;
@@ -131,10 +157,8 @@ int main(void)
 {
     (void)api_rig_demo();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chat),
-        cmocka_unit_test(test_reasoning),
-        cmocka_unit_test(test_tools),
-        cmocka_unit_test(test_others),
+        cmocka_unit_test(test_chat),        cmocka_unit_test(test_reasoning), cmocka_unit_test(test_tools),
+        cmocka_unit_test(test_tool_result), cmocka_unit_test(test_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

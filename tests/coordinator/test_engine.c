@@ -265,8 +265,9 @@ static void check_greedy(uint32_t tp, uint32_t pp, phx_profile profile)
     run_until(f, 0);
     check_answers(f, margin);
     check_processes(f);
-    const phx_sched_stats stats = phx_engine_stats(f->engine);
-    assert_int_equal(stats.n_blocks_used, 0);
+    phx_error err = {0};
+    while (phx_engine_stats(f->engine).n_blocks_used > 0) /* they return when the last steps have ended */
+        (void)phx_loop_step(f->loop, 100000, &err);
     stop(f);
     phx_free(f);
 }

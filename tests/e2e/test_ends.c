@@ -277,7 +277,6 @@ static void test_clients_leave(void **state)
 {
     streams all;
     site s;
-    double used = -1;
     (void)state;
     site_open(&s);
     site_serve(&s, layout);
@@ -287,13 +286,8 @@ static void test_clients_leave(void **state)
         for (uint32_t i = 0; i < N_STREAMS; i++)
             (void)close(all.fd[i]);
         streams_done(&all);
-        for (uint32_t tries = 0; tries < 1000 && used != 0; tries++) {
-            (void)usleep(20000);
-            used = web_metric(s.port, "phalanx_kv_blocks_used");
-        }
-        assert_true(used == 0);
-        assert_true(web_metric(s.port, "phalanx_running_requests") == 0);
-        used = -1;
+        assert_true(web_await_metric(s.port, "phalanx_kv_blocks_used", 0, LOG_MS));
+        assert_true(web_await_metric(s.port, "phalanx_running_requests", 0, LOG_MS));
     }
     assert_int_equal(kill(s.pid, SIGTERM), 0);
     assert_ends(&s, 0, CLEAN_MS);

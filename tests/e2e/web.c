@@ -29,11 +29,24 @@ void web_reply_done(web_reply *reply)
     phx_buf_done(&reply->body);
 }
 
-int web_send(uint16_t port, const char *path, const char *body)
+int web_send_raw(uint16_t port, phx_str request)
 {
     const struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool sent = fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+    for (size_t at = 0; sent && at < request.n;) {
+        const ssize_t n = send(fd, request.ptr + at, request.n - at, MSG_NOSIGNAL);
+        sent = n > 0;
+        at += sent ? (size_t)n : 0;
+    }
+    if (!sent && fd >= 0)
+        (void)close(fd);
+    return sent ? fd : -1;
+}
+
+int web_send(uint16_t port, const char *path, const char *body)
+{
     phx_buf request;
     phx_buf_init(&request, BYTES_MAX);
     if (body)
@@ -45,16 +58,9 @@ int web_send(uint16_t port, const char *path, const char *body)
         (void)phx_buf_printf(&request, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
                              path);
     (void)phx_buf_str(&request, body ? body : "");
-    bool sent = fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
-    for (size_t at = 0; sent && at < request.n;) {
-        const ssize_t n = send(fd, request.ptr + at, request.n - at, MSG_NOSIGNAL);
-        sent = n > 0;
-        at += sent ? (size_t)n : 0;
-    }
+    const int fd = web_send_raw(port, phx_buf_view(&request));
     phx_buf_done(&request);
-    if (!sent && fd >= 0)
-        (void)close(fd);
-    return sent ? fd : -1;
+    return fd;
 }
 
 void web_receive(int fd, web_reply *reply, uint32_t n_events, uint32_t limit_ms)
@@ -242,4 +248,17 @@ double web_metric(uint16_t port, const char *name)
         value = strtod(at + strlen(line), NULL);
     web_reply_done(&reply);
     return value;
+}
+
+bool web_await_metric(uint16_t port, const char *name, double value, uint32_t limit_ms)
+{
+    const uint64_t until = phx_clock_us() + (uint64_t)limit_ms * 1000;
+    for (;;) {
+        const double got = web_metric(port, name);
+        if (got >= value && got <= value)
+            return true;
+        if (phx_clock_us() > until)
+            return false;
+        (void)usleep(10000);
+    }
 }

@@ -26,6 +26,7 @@ void web_reply_done(web_reply *reply);
 
 /* -1 when nobody listens. body NULL: GET. */
 int web_send(uint16_t port, const char *path, const char *body);
+int web_send_raw(uint16_t port, phx_str request); /* bytes as they are */
 /* Reads until the end, limit_ms, or n_events lines of data (0: all). */
 void web_receive(int fd, web_reply *reply, uint32_t n_events, uint32_t limit_ms);
 /* Both, and closes. */
@@ -36,5 +37,7 @@ void web_ask(uint16_t port, const char *path, const char *body, uint32_t limit_m
 void web_answer(const web_reply *reply, uint32_t idx, phx_buf *text);
 /* Value of a metric without labels; -1 when it is missing. */
 double web_metric(uint16_t port, const char *name);
+/* Asks until the metric has this value; false after limit_ms. */
+bool web_await_metric(uint16_t port, const char *name, double value, uint32_t limit_ms);
 
 #endif

@@ -95,6 +95,8 @@ static void test_messages(void **state)
                    "messages[0].reasoning_content: expected string, got integer");
     refuse_message("{\"role\":\"assistant\",\"content\":\"\",\"audio\":{\"id\":\"x\"}}", no,
                    "messages[0].audio: not supported");
+    refuse_message("{\"role\":\"assistant\",\"content\":\"\",\"parsed\":{\"x\":1}}", no,
+                   "messages[0].parsed: not supported");
     refuse_message("{\"role\":\"system\",\"content\":\"\",\"response_format\":3}", bad,
                    "messages[0].response_format: expected object, got integer");
     refuse_message("{\"role\":\"system\",\"content\":\"\",\"tools\":3}", bad,
