@@ -9,6 +9,13 @@
 /* A single activation takes 8 weight rows at once, to hide the latency of one chain each. */
 #define OUTS_ONE 8
 
+/* What the hardware does not find by itself, measured on Zen 3: fp8 rows reach the first cache in time only
+ * if asked for so many bytes ahead, and so many at the start of a job; rows up to SHORT_ROW bytes make
+ * streams so short that the next job's are fetched to the second cache during this one. */
+#define SHORT_ROW      1024
+#define PREFETCH       192
+#define PREFETCH_FIRST 256
+
 /* Widened weights that stay in the first-level cache while rows of activations pass. */
 #define PANEL_BYTES (16 << 10)
 
@@ -41,6 +48,60 @@ static int64_t chain_end(const phx_matrix *w, int64_t k, int64_t end)
     return phx_i64_min(end, (k + w->col_shift) / 128 * 128 + 128 - w->col_shift);
 }
 
+/* ---- fp8 chains: both sides in the order of phx_vf_load4_fp8_row, the activations times PHX_FP8_ROW_X ----
+ */
+
+PHX_ALWAYS void order_x_as(phx_format format, const uint8_t *p, int64_t n, float *x)
+{
+    const int64_t bytes = phx_format_bytes(format);
+    const phx_vf factor = phx_vf_set(PHX_FP8_ROW_X);
+    int64_t k = 0;
+    for (; k + 4 * PHX_LANES <= n; k += 4 * PHX_LANES) {
+        phx_vf v[4];
+        for (int i = 0; i < 4; i++)
+            v[i] = phx_vf_mul(phx_vf_load_format(format, p + (k + i * PHX_LANES) * bytes), factor);
+        phx_vf_row_order(v, v);
+        for (int i = 0; i < 4; i++)
+            phx_vf_store(x + k + i * PHX_LANES, v[i]);
+    }
+    for (; k + PHX_LANES <= n; k += PHX_LANES)
+        phx_vf_store(x + k, phx_vf_mul(phx_vf_load_format(format, p + k * bytes), factor));
+    if (k < n)
+        phx_vf_store_n(x + k, phx_vf_mul(phx_vf_load_format_n(format, p + k * bytes, n - k), factor), n - k);
+}
+
+/* The n activations of one chain; writes n numbers. */
+static void order_x(phx_dtype dtype, const void *p, int64_t n, float *x)
+{
+    if (dtype == PHX_BF16)
+        order_x_as(PHX_FORMAT_BF16, p, n, x);
+    else
+        order_x_as(PHX_FORMAT_F32, p, n, x);
+}
+
+static phx_vf load_fp8_row_n(const uint8_t *p, int64_t n)
+{
+    uint8_t t[PHX_LANES] = {0};
+    memcpy(t, p, (size_t)n);
+    return phx_vf_load_fp8_row(t);
+}
+
+/* The n weights of one chain, then zeros up to whole vectors. */
+static void order_w(const uint8_t *p, int64_t n, float *w)
+{
+    int64_t k = 0;
+    for (; k + 4 * PHX_LANES <= n; k += 4 * PHX_LANES) {
+        phx_vf v[4];
+        phx_vf_load4_fp8_row(p + k, v);
+        for (int i = 0; i < 4; i++)
+            phx_vf_store(w + k + i * PHX_LANES, v[i]);
+    }
+    for (; k + PHX_LANES <= n; k += PHX_LANES)
+        phx_vf_store(w + k, phx_vf_load_fp8_row(p + k));
+    if (k < n)
+        phx_vf_store(w + k, load_fp8_row_n(p + k, n - k));
+}
+
 /* ---- direct: few rows, weights in their stored format ---- */
 
 typedef struct tile { /* n_m activations by n_n weight rows of a job */
@@ -52,18 +113,57 @@ typedef struct tile { /* n_m activations by n_n weight rows of a job */
     int64_t step_n;                /* between the outputs of the tile */
     const uint8_t *w[OUTS_ONE];    /* the weight rows; past the job's last output that one is repeated */
     const float *scales[OUTS_ONE]; /* their rows of scales */
+    bool one_scale;                /* which are one and the same */
+    int64_t next;                  /* bytes from a weight to the one at its place in the next job */
 } tile;
 
-PHX_ALWAYS phx_vf direct_load(phx_format format, const uint8_t *w, int64_t left)
+PHX_ALWAYS void direct_block_fp8(int n_m, int n_n, const tile *t, int64_t k, int n, phx_vf *acc)
 {
-    if (format == PHX_FORMAT_FP8_BLOCK) {
-        uint8_t t[PHX_LANES] = {0};
-        if (left >= PHX_LANES)
-            return phx_vf_load_fp8_raw(w);
-        memcpy(t, w, (size_t)left);
-        return phx_vf_load_fp8_raw(t);
+    phx_vf v[4];
+    phx_vf_load4_fp8_row(t->w[n] + k, v);
+    PHX_UNROLL(4)
+    for (int i = 0; i < 4; i++) {
+        PHX_UNROLL(8)
+        for (int m = 0; m < n_m; m++) {
+            const phx_vf x = phx_vf_load(t->x + m * t->x_stride + k + i * PHX_LANES);
+            acc[m * n_n + n] = phx_vf_fma(v[i], x, acc[m * n_n + n]);
+        }
     }
-    return left < PHX_LANES ? phx_vf_load_format_n(format, w, left) : phx_vf_load_format(format, w);
+}
+
+/* direct_steps, for fp8: over one chain. */
+PHX_ALWAYS void direct_chain_fp8(int n_m, int n_n, const tile *t, int64_t k, int64_t end, phx_vf *acc)
+{
+    for (; k + 64 <= end; k += 64) { /* a line of the cache */
+        PHX_UNROLL(8)
+        for (int n = 0; n < n_n; n++) {
+            __builtin_prefetch(t->w[n] + k + PREFETCH);
+            __builtin_prefetch(t->w[n] + k + t->next, 0, 2);
+            PHX_UNROLL(2)
+            for (int i = 0; i < 64; i += 4 * PHX_LANES)
+                direct_block_fp8(n_m, n_n, t, k + i, n, acc);
+        }
+    }
+    for (; k + 4 * PHX_LANES <= end; k += 4 * PHX_LANES) {
+        PHX_UNROLL(8)
+        for (int n = 0; n < n_n; n++) {
+            __builtin_prefetch(t->w[n] + k + PREFETCH);
+            __builtin_prefetch(t->w[n] + k + t->next, 0, 2);
+            direct_block_fp8(n_m, n_n, t, k, n, acc);
+        }
+    }
+    for (; k < end; k += PHX_LANES) {
+        const int64_t left = phx_i64_min(end - k, PHX_LANES);
+        for (int m = 0; m < n_m; m++) {
+            const float *x = t->x + m * t->x_stride + k;
+            const phx_vf xv = left < PHX_LANES ? phx_vf_load_n(x, left) : phx_vf_load(x);
+            for (int n = 0; n < n_n; n++) {
+                const uint8_t *w = t->w[n] + k;
+                const phx_vf wv = left < PHX_LANES ? load_fp8_row_n(w, left) : phx_vf_load_fp8_row(w);
+                acc[m * n_n + n] = phx_vf_fma(wv, xv, acc[m * n_n + n]);
+            }
+        }
+    }
 }
 
 /* acc[m][n] += x[m][k] * w[n][k] over [k, end), the last step filled with zeros. format, n_m and n_n are
@@ -76,10 +176,8 @@ PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t,
         PHX_UNROLL(8)
         for (int n = 0; n < n_n; n++) {
             phx_vf v[2];
-            if (format == PHX_FORMAT_FP8_BLOCK)
-                phx_vf_load2_fp8_raw(t->w[n] + k, v);
-            else
-                phx_vf_load2_format(format, t->w[n] + k * bytes, v);
+            __builtin_prefetch(t->w[n] + k * bytes + t->next, 0, 2);
+            phx_vf_load2_format(format, t->w[n] + k * bytes, v);
             PHX_UNROLL(8)
             for (int m = 0; m < n_m; m++) {
                 const float *x = t->x + m * t->x_stride + k;
@@ -95,10 +193,25 @@ PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t,
             const phx_vf xv = left < PHX_LANES ? phx_vf_load_n(x, left) : phx_vf_load(x);
             for (int n = 0; n < n_n; n++) {
                 const uint8_t *w = t->w[n] + k * bytes;
-                const phx_vf wv = direct_load(format, w, left);
+                const phx_vf wv =
+                    left < PHX_LANES ? phx_vf_load_format_n(format, w, left) : phx_vf_load_format(format, w);
                 acc[m * n_n + n] = phx_vf_fma(wv, xv, acc[m * n_n + n]);
             }
         }
+    }
+}
+
+/* sum[m][n] += part[m][n] * the scale that column k has in row n */
+PHX_ALWAYS void add_scaled(int n_m, int n_n, const tile *t, int64_t k, const phx_vf *part, phx_vf *sum)
+{
+    const int64_t s = (k + t->job->w->col_shift) / 128;
+    const phx_vf one = phx_vf_set(t->scales[0][s] * PHX_FP8_ROW_FACTOR);
+    PHX_UNROLL(8)
+    for (int n = 0; n < n_n; n++) {
+        const phx_vf scale = t->one_scale ? one : phx_vf_set(t->scales[n][s] * PHX_FP8_ROW_FACTOR);
+        PHX_UNROLL(8)
+        for (int m = 0; m < n_m; m++)
+            sum[m * n_n + n] = phx_vf_fma(part[m * n_n + n], scale, sum[m * n_n + n]);
     }
 }
 
@@ -128,15 +241,8 @@ PHX_ALWAYS void direct_tile(phx_format format, int n_m, int n_n, const tile *t)
             if (format == PHX_FORMAT_FP8_BLOCK) {
                 phx_vf part[PHX_TILE_ACCS];
                 phx_tile_zero(part, n_m * n_n);
-                direct_steps(format, n_m, n_n, t, k, stop, part);
-                const int64_t s = (k + job->w->col_shift) / 128;
-                PHX_UNROLL(8)
-                for (int n = 0; n < n_n; n++) {
-                    const phx_vf scale = phx_vf_set(t->scales[n][s] * PHX_FP8_RAW_FACTOR);
-                    PHX_UNROLL(8)
-                    for (int m = 0; m < n_m; m++)
-                        sum[m * n_n + n] = phx_vf_fma(part[m * n_n + n], scale, sum[m * n_n + n]);
-                }
+                direct_chain_fp8(n_m, n_n, t, k, stop, part);
+                add_scaled(n_m, n_n, t, k, part, sum);
             } else {
                 direct_steps(format, n_m, n_n, t, k, stop, sum);
             }
@@ -188,31 +294,54 @@ static const float *w_scales(const phx_dots *job, int64_t n)
     return job->w->scales ? job->w->scales + (row + job->w->row_shift) / 128 * job->w->scale_stride : NULL;
 }
 
-/* A row of activations as f32, times what raw fp8 weights need: a power of two, so exact. */
+/* Row m of the activations as f32; fp8: chain by chain. */
 static void widen_x(const phx_dots *job, int64_t m, float *x)
 {
-    phx_vf_widen(phx_format_of_activation(job->x_dtype), x_row(job, m, 0), job->w->n_cols, x);
-    if (job->w->format != PHX_FORMAT_FP8_BLOCK || PHX_FP8_RAW_X == 1.0f)
+    if (job->w->format != PHX_FORMAT_FP8_BLOCK) {
+        phx_vf_widen(phx_format_of_activation(job->x_dtype), x_row(job, m, 0), job->w->n_cols, x);
         return;
-    for (int64_t k = 0; k < job->w->n_cols; k++)
-        x[k] *= PHX_FP8_RAW_X;
+    }
+    for (int64_t range = 0; range < job->n_ranges; range++) {
+        const int64_t end = job->bounds[range + 1];
+        for (int64_t k = job->bounds[range]; k < end;) {
+            const int64_t stop = chain_end(job->w, k, end);
+            order_x(job->x_dtype, x_row(job, m, k), stop - k, x + k);
+            k = stop;
+        }
+    }
+}
+
+/* The first tile's rows arrive while the activations are widened. */
+static void prefetch_rows(const phx_dots *job, int64_t n_n, int64_t n_tiles)
+{
+    const int64_t bytes = phx_i64_min(job->w->n_cols * phx_format_bytes(job->w->format), PREFETCH_FIRST);
+    for (int64_t byte = 0; byte < bytes; byte += 64) {
+        for (int64_t i = 0; i < n_n; i++)
+            __builtin_prefetch((const uint8_t *)w_row(job, i * n_tiles, 0) + byte);
+    }
 }
 
 static void run_direct(const phx_dots *job)
 {
     float *x = job->scratch;
     const int64_t x_stride = phx_i64_up(job->w->n_cols, PHX_LANES);
-    for (int64_t m = 0; m < job->n_rows; m++)
-        widen_x(job, m, x + m * x_stride);
     /* Outputs of a tile lie far apart, so that each of its streams of weights goes on in the next tile. */
     const int64_t n_n = job->n_rows == 1 ? OUTS_ONE : PHX_TILE_OUTS;
     const int64_t n_tiles = (job->n_out + n_n - 1) / n_n;
+    const int64_t row_bytes = job->w->n_cols * phx_format_bytes(job->w->format);
+    const int64_t next = job->next && row_bytes <= SHORT_ROW
+                             ? (const uint8_t *)job->next - (const uint8_t *)w_row(job, 0, 0)
+                             : 0;
+    prefetch_rows(job, n_n, n_tiles);
+    for (int64_t m = 0; m < job->n_rows && !job->same_x; m++)
+        widen_x(job, m, x + m * x_stride);
     for (int64_t n = 0; n < n_tiles; n++) {
-        tile t = {.job = job, .x_stride = x_stride, .first_n = n, .step_n = n_tiles};
+        tile t = {.job = job, .x_stride = x_stride, .first_n = n, .step_n = n_tiles, .next = next};
         for (int64_t i = 0; i < n_n; i++) {
             t.w[i] = w_row(job, n + i * n_tiles, 0);
             t.scales[i] = w_scales(job, n + i * n_tiles);
         }
+        t.one_scale = t.scales[0] == t.scales[n_n - 1]; /* rows ascend, and so do their scales */
         for (int64_t m = 0; m < job->n_rows;) {
             const int64_t left = job->n_rows - m;
             const int64_t n_m = left == 4 ? 2 : phx_i64_min(left, 3); /* never leaves one of several */
@@ -300,7 +429,7 @@ static void widen_padded(phx_format format, const void *from, int64_t n, float *
         row[n] = 0.0f;
 }
 
-/* Neighbouring pieces without zeros between them are widened in one go. */
+/* Pieces that lie side by side in the panel, widened in one go. */
 static void widen_pieces(const block *b, int64_t first, int64_t end)
 {
     const phx_dots *job = b->job;
@@ -313,20 +442,37 @@ static void widen_pieces(const block *b, int64_t first, int64_t end)
         widen_padded(job->w->format, w_row(job, i, p->k), n, b->w + i * PHX_DOTS_BLOCK + p->at);
 }
 
+/* fp8: a piece is a chain. */
+static void order_piece(const block *b, int64_t i_piece)
+{
+    const phx_dots *job = b->job;
+    const piece *p = &b->pieces[i_piece];
+    for (int64_t m = 0; m < job->n_rows; m++) {
+        float *x = b->x + m * PHX_DOTS_BLOCK + p->at;
+        order_x(job->x_dtype, x_row(job, m, p->k), p->n, x);
+        for (int64_t k = p->n; k % PHX_LANES != 0; k++)
+            x[k] = 0.0f;
+    }
+    for (int64_t i = 0; i < phx_i64_up(job->n_out, PHX_TILE_OUTS); i++)
+        order_w(w_row(job, i, p->k), p->n, b->w + i * PHX_DOTS_BLOCK + p->at);
+}
+
 static void widen_block(block *b)
 {
     const phx_dots *job = b->job;
-    for (int64_t first = 0; first < b->n_pieces;) {
+    for (int64_t i = 0; b->scaled && i < b->n_pieces; i++) {
+        order_piece(b, i);
+        for (int64_t n = 0; n < phx_i64_up(job->n_out, PHX_TILE_OUTS); n++)
+            b->scales[i][n] =
+                w_scales(job, n)[(b->pieces[i].k + job->w->col_shift) / 128] * PHX_FP8_ROW_FACTOR;
+    }
+    for (int64_t first = 0; !b->scaled && first < b->n_pieces;) {
         int64_t end = first + 1;
         while (end < b->n_pieces && b->pieces[end - 1].n % PHX_LANES == 0 &&
                b->pieces[end - 1].k + b->pieces[end - 1].n == b->pieces[end].k)
             end++;
         widen_pieces(b, first, end);
         first = end;
-    }
-    for (int64_t i = 0; b->scaled && i < b->n_pieces; i++) {
-        for (int64_t n = 0; n < phx_i64_up(job->n_out, PHX_TILE_OUTS); n++)
-            b->scales[i][n] = w_scales(job, n)[(b->pieces[i].k + job->w->col_shift) / 128] * PHX_FP8_FACTOR;
     }
 }
 

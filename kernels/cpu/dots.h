@@ -40,8 +40,10 @@ typedef struct phx_dots {
     int64_t n_rows;        /* 1..PHX_DOTS_ROWS */
     const int64_t *bounds; /* [n_ranges + 1] ascending columns; range i is [bounds[i], bounds[i + 1]) */
     int64_t n_ranges;
-    float *dots;   /* [n_ranges][n_rows][PHX_DOTS_OUT]; columns past n_out are undefined */
-    void *scratch; /* PHX_DOTS_SCRATCH_BYTES, 64-byte aligned */
+    const void *next; /* hint: where this thread will read as many weights after this job; or NULL */
+    bool same_x;      /* the scratch holds the activations of the job before: same x, same chains */
+    float *dots;      /* [n_ranges][n_rows][PHX_DOTS_OUT]; columns past n_out are undefined */
+    void *scratch;    /* PHX_DOTS_SCRATCH_BYTES, 64-byte aligned */
 } phx_dots;
 
 /* Cuts n things into equal tiles of at most n_max, each but the last a multiple of unit. */
@@ -51,15 +53,23 @@ static inline int64_t phx_tile_of(int64_t n, int64_t n_max, int64_t unit)
     return n <= 0 ? unit : phx_i64_min(phx_i64_up((n + n_tiles - 1) / n_tiles, unit), n_max);
 }
 
-/* Outputs per work item: small for few rows, so that every thread finds work. */
-static inline int64_t phx_dots_tile_out(int64_t n_out, int64_t n_rows)
+/* Outputs per work item when n_all outputs (of all matrices) are to be shared by n_threads: for few rows so
+ * many that every thread finds a few items, but enough to pay for widening the activations. */
+static inline int64_t phx_dots_tile_out(int64_t n_out, int64_t n_rows, int64_t n_all, int64_t n_threads)
 {
-    return phx_tile_of(n_out, n_rows <= PHX_DOTS_FEW ? 32 : PHX_DOTS_OUT, 8);
+    const int64_t share = phx_i64_min(n_all / (4 * n_threads), PHX_DOTS_OUT);
+    return phx_tile_of(n_out, n_rows > PHX_DOTS_FEW ? PHX_DOTS_OUT : share < 16 ? 16 : share, 8);
 }
 
 static inline int64_t phx_dots_tile_rows(int64_t n_rows)
 {
     return phx_tile_of(n_rows, PHX_DOTS_ROWS, 1);
+}
+
+/* For phx_dots.next: row `row` of w, or NULL past its end. */
+static inline const void *phx_dots_next(const phx_matrix *w, int64_t row)
+{
+    return row < w->n_rows ? (const uint8_t *)w->data + row * w->n_cols * phx_format_bytes(w->format) : NULL;
 }
 
 void PHX_CPU(phx_dots_run)(const phx_dots *job);

@@ -20,26 +20,40 @@ typedef struct ffn_tile {
     int64_t n_out;
 } ffn_tile;
 
-static int64_t ffn_tiles_of(const phx_ffn_in_args *a, int64_t e)
+typedef struct ffn_work {
+    phx_ffn_in_args a;
+    int64_t n_all; /* outputs of all experts that have entries */
+    int64_t n_items;
+    int64_t n_threads;
+} ffn_work;
+
+static int64_t ffn_tile_out(const ffn_work *p, int64_t n_rows)
 {
+    return phx_dots_tile_out(p->a.n_out, n_rows, p->n_all, p->n_threads);
+}
+
+static int64_t ffn_tiles_of(const ffn_work *p, int64_t e)
+{
+    const phx_ffn_in_args *a = &p->a;
     const int64_t n = a->rows.first[e + 1] - a->rows.first[e];
     if (n == 0)
         return 0;
     const int64_t tile_rows = phx_dots_tile_rows(n);
-    const int64_t tile_out = phx_dots_tile_out(a->n_out, n);
+    const int64_t tile_out = ffn_tile_out(p, n);
     return (n + tile_rows - 1) / tile_rows * ((a->n_out + tile_out - 1) / tile_out);
 }
 
-static ffn_tile ffn_tile_of(const phx_ffn_in_args *a, int64_t item)
+static ffn_tile ffn_tile_of(const ffn_work *p, int64_t item)
 {
+    const phx_ffn_in_args *a = &p->a;
     int64_t e = 0;
-    for (int64_t n = ffn_tiles_of(a, e); item >= n; n = ffn_tiles_of(a, e)) {
+    for (int64_t n = ffn_tiles_of(p, e); item >= n; n = ffn_tiles_of(p, e)) {
         item -= n;
         e++;
     }
     const int64_t n_rows = a->rows.first[e + 1] - a->rows.first[e];
     const int64_t tile_rows = phx_dots_tile_rows(n_rows);
-    const int64_t tile_out = phx_dots_tile_out(a->n_out, n_rows);
+    const int64_t tile_out = ffn_tile_out(p, n_rows);
     const int64_t n_tiles_rows = (n_rows + tile_rows - 1) / tile_rows;
     const int64_t row = item % n_tiles_rows * tile_rows;
     const int64_t out = item / n_tiles_rows * tile_out;
@@ -64,8 +78,10 @@ static void silu_times(float *gate, const float *up, int64_t n)
 
 static void ffn_in_tile(void *user, int64_t item, void *scratch)
 {
-    const phx_ffn_in_args *a = user;
-    const ffn_tile t = ffn_tile_of(a, item);
+    const ffn_work *p = user;
+    const phx_ffn_in_args *a = &p->a;
+    const ffn_tile t = ffn_tile_of(p, item);
+    const ffn_tile next = ffn_tile_of(p, phx_i64_min(item + p->n_threads, p->n_items - 1));
     const int64_t x_bytes = a->x.dtype == PHX_BF16 ? 2 : 4;
     const int64_t out_bytes = a->out.dtype == PHX_BF16 ? 2 : 4;
     float *gate = (float *)(void *)((uint8_t *)scratch + PHX_DOTS_SCRATCH_BYTES);
@@ -82,10 +98,14 @@ static void ffn_in_tile(void *user, int64_t item, void *scratch)
                     .n_rows = t.n_entries,
                     .bounds = bounds,
                     .n_ranges = 1,
+                    .next = phx_dots_next(a->up[t.expert], t.first_out),
                     .dots = gate,
                     .scratch = scratch};
     phx_dots_run(&job);
     job.w = a->up[t.expert];
+    job.next = phx_dots_next(a->gate[next.expert], next.first_out);
+    job.same_x = a->up[t.expert]->format == a->gate[t.expert]->format &&
+                 a->up[t.expert]->col_shift == a->gate[t.expert]->col_shift;
     job.dots = up;
     phx_dots_run(&job);
     for (int64_t r = 0; r < t.n_entries; r++) {
@@ -101,11 +121,12 @@ static void ffn_in_tile(void *user, int64_t item, void *scratch)
 void phx_ffn_in(phx_pool *pool, const phx_ffn_in_args *args)
 {
     static_assert(PHX_DOTS_SCRATCH_BYTES + 2 * PHX_DOTS_RESULT(PHX_DOTS_ROWS) * 4 <= PHX_SCRATCH_BYTES, "");
-    phx_ffn_in_args a = *args;
-    int64_t n_items = 0;
-    for (int64_t e = 0; e < a.rows.n_experts; e++)
-        n_items += ffn_tiles_of(&a, e);
-    phx_pool_run(pool, n_items, ffn_in_tile, &a);
+    ffn_work p = {.a = *args, .n_threads = phx_pool_n_threads(pool)};
+    for (int64_t e = 0; e < args->rows.n_experts; e++)
+        p.n_all += args->rows.first[e] < args->rows.first[e + 1] ? args->n_out : 0;
+    for (int64_t e = 0; e < args->rows.n_experts; e++)
+        p.n_items += ffn_tiles_of(&p, e);
+    phx_pool_run(pool, p.n_items, ffn_in_tile, &p);
 }
 
 /* ---- leaf_sum ---- */
@@ -115,6 +136,7 @@ typedef struct leaf_work {
     int64_t tile_out;
     int64_t tile_tokens;
     int64_t n_tiles_tokens;
+    int64_t n_threads;
 } leaf_work;
 
 typedef struct leaf_tile { /* partial sums of a tile of outputs for a tile of tokens */
@@ -123,8 +145,9 @@ typedef struct leaf_tile { /* partial sums of a tile of outputs for a tile of to
     int64_t n_out;
     int64_t first_token;
     int64_t n_tokens;
-    float *partial; /* [n_leaves][n_tokens][PHX_DOTS_OUT] */
-    float *dots;    /* [n_leaves][PHX_DOTS_ROWS][PHX_DOTS_OUT] */
+    float *partial;   /* [n_leaves][n_tokens][PHX_DOTS_OUT] */
+    float *dots;      /* [n_leaves][PHX_DOTS_ROWS][PHX_DOTS_OUT] */
+    int64_t next_out; /* first_out of this thread's next tile, likely */
     void *scratch;
 } leaf_tile;
 
@@ -151,6 +174,17 @@ static void add_times(float *sum, const float *dot, float weight)
         phx_vf_store(sum + i, phx_vf_fma(w, phx_vf_load(dot + i), phx_vf_load(sum + i)));
 }
 
+/* For phx_dots.next: `row` of the first down projection that has entries, from expert e on, or of the fixed
+ * one. */
+static const void *next_weights(const phx_leaf_sum_args *a, int64_t e, int64_t row)
+{
+    for (; e < a->routed.n_experts; e++) {
+        if (a->routed.first[e] < a->routed.first[e + 1])
+            return phx_dots_next(a->down[e], row);
+    }
+    return a->fixed ? phx_dots_next(a->fixed, row) : NULL;
+}
+
 /* The entries [first, end) of one expert, all of the tile's tokens. */
 static void add_expert(const leaf_tile *t, int64_t e, int64_t first, int64_t end)
 {
@@ -165,6 +199,7 @@ static void add_expert(const leaf_tile *t, int64_t e, int64_t first, int64_t end
                     .x_dtype = a->h_routed.dtype,
                     .bounds = a->expert_leaf ? whole : a->routed_bounds,
                     .n_ranges = a->expert_leaf ? 1 : (int64_t)a->n_leaves,
+                    .next = next_weights(a, e + 1, t->first_out),
                     .dots = t->dots,
                     .scratch = t->scratch};
     for (; first < end; first += job.n_rows) {
@@ -195,6 +230,7 @@ static void add_fixed(const leaf_tile *t)
                     .x_dtype = a->h_fixed.dtype,
                     .bounds = a->fixed_bounds,
                     .n_ranges = (int64_t)a->n_leaves,
+                    .next = next_weights(a, 0, t->next_out),
                     .dots = t->dots,
                     .scratch = t->scratch};
     for (int64_t first = 0; first < t->n_tokens; first += job.n_rows) {
@@ -235,6 +271,7 @@ static void leaf_sum_tile(void *user, int64_t item, void *scratch)
                    .dots = (float *)(void *)(memory + PHX_DOTS_SCRATCH_BYTES),
                    .scratch = scratch};
     t.n_out = phx_i64_min(p->tile_out, a->n_out - t.first_out);
+    t.next_out = t.first_out + p->n_threads * p->tile_out;
     t.n_tokens = phx_i64_min(p->tile_tokens, a->n_tokens - t.first_token);
     t.partial = t.dots + LEAVES_MAX * PHX_DOTS_RESULT(PHX_DOTS_ROWS);
     const int64_t n_partial = (int64_t)a->n_leaves * t.n_tokens * PHX_DOTS_OUT;
@@ -260,10 +297,12 @@ void phx_leaf_sum(phx_pool *pool, const phx_leaf_sum_args *args)
                       PHX_SCRATCH_BYTES,
                   "scratch");
     assert(args->n_leaves == 1 || args->n_leaves == 2 || args->n_leaves == 4 || args->n_leaves == LEAVES_MAX);
-    const leaf_work p = {.a = args,
-                         .tile_out = phx_dots_tile_out(args->n_out, args->n_tokens),
-                         .tile_tokens = phx_tile_of(args->n_tokens, LEAF_ROWS, 1),
-                         .n_tiles_tokens = (args->n_tokens + LEAF_ROWS - 1) / LEAF_ROWS};
+    const leaf_work p = {
+        .a = args,
+        .tile_out = phx_dots_tile_out(args->n_out, args->n_tokens, args->n_out, phx_pool_n_threads(pool)),
+        .tile_tokens = phx_tile_of(args->n_tokens, LEAF_ROWS, 1),
+        .n_tiles_tokens = (args->n_tokens + LEAF_ROWS - 1) / LEAF_ROWS,
+        .n_threads = phx_pool_n_threads(pool)};
     const int64_t n_tiles_out = (args->n_out + p.tile_out - 1) / p.tile_out;
     phx_pool_run(pool, n_tiles_out * p.n_tiles_tokens, leaf_sum_tile, (void *)(uintptr_t)&p);
 }

@@ -12,6 +12,7 @@ typedef struct product_work {
     int64_t tile_rows;
     int64_t n_tiles_out;
     int64_t n_tiles_rows;
+    int64_t n_threads;
 } product_work;
 
 static void product_tile(void *user, int64_t item, void *scratch)
@@ -23,9 +24,10 @@ static void product_tile(void *user, int64_t item, void *scratch)
     const int64_t g = item / p->n_tiles_rows / p->n_tiles_out;
     const int64_t x_bytes = a->x.dtype == PHX_BF16 ? 2 : 4;
     const int64_t bounds[2] = {0, a->w->n_cols};
+    const int64_t first_row = a->first_row + g * a->group_rows + n;
     float *dots = (float *)(void *)((uint8_t *)scratch + PHX_DOTS_SCRATCH_BYTES);
     const phx_dots job = {.w = a->w,
-                          .first_row = a->first_row + g * a->group_rows + n,
+                          .first_row = first_row,
                           .n_out = phx_i64_min(p->tile_out, a->n_out - n),
                           .x = (const uint8_t *)a->x.data +
                                (m * a->x.stride + g * a->x_group_stride) * x_bytes,
@@ -34,6 +36,7 @@ static void product_tile(void *user, int64_t item, void *scratch)
                           .n_rows = phx_i64_min(p->tile_rows, a->n_rows - m),
                           .bounds = bounds,
                           .n_ranges = 1,
+                          .next = phx_dots_next(a->w, first_row + p->n_threads * p->tile_out),
                           .dots = dots,
                           .scratch = scratch};
     phx_dots_run(&job);
@@ -46,8 +49,10 @@ void phx_product(phx_pool *pool, const phx_product_args *args)
 {
     static_assert(PHX_DOTS_SCRATCH_BYTES + PHX_DOTS_ROWS * PHX_DOTS_OUT * 4 <= PHX_SCRATCH_BYTES, "scratch");
     product_work p = {.a = *args,
-                      .tile_out = phx_dots_tile_out(args->n_out, args->n_rows),
-                      .tile_rows = phx_dots_tile_rows(args->n_rows)};
+                      .tile_out = phx_dots_tile_out(args->n_out, args->n_rows, args->n_out * args->n_groups,
+                                                    phx_pool_n_threads(pool)),
+                      .tile_rows = phx_dots_tile_rows(args->n_rows),
+                      .n_threads = phx_pool_n_threads(pool)};
     p.n_tiles_out = (args->n_out + p.tile_out - 1) / p.tile_out;
     p.n_tiles_rows = (args->n_rows + p.tile_rows - 1) / p.tile_rows;
     phx_pool_run(pool, args->n_groups * p.n_tiles_out * p.n_tiles_rows, product_tile, &p);

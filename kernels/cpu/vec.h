@@ -39,12 +39,25 @@
 #include "kernels/cpu/vec_c.h"
 #endif
 
-/* Levels without a faster way for single rows widen there as everywhere. */
-#ifndef PHX_FP8_RAW_X
-#define PHX_FP8_RAW_X        1.0f
-#define PHX_FP8_RAW_FACTOR   PHX_FP8_FACTOR
-#define phx_vf_load_fp8_raw  phx_vf_load_fp8
-#define phx_vf_load2_fp8_raw phx_vf_load2_fp8
+/* e4m3 weights along a row, met by activations along theirs: a level may take blocks of 4 * PHX_LANES numbers
+ * in an order of its own, the same for both, and the activations times PHX_FP8_ROW_X; the sum is multiplied
+ * by PHX_FP8_ROW_FACTOR. All exact. Levels without a faster way widen as everywhere. */
+#ifndef PHX_FP8_ROW_X
+#define PHX_FP8_ROW_X       1.0f
+#define PHX_FP8_ROW_FACTOR  PHX_FP8_FACTOR
+#define phx_vf_load_fp8_row phx_vf_load_fp8
+
+PHX_ALWAYS void phx_vf_load4_fp8_row(const uint8_t *p, phx_vf ret_v[4])
+{
+    phx_vf_load2_fp8(p, ret_v);
+    phx_vf_load2_fp8(p + 2 * PHX_LANES, ret_v + 2);
+}
+
+PHX_ALWAYS void phx_vf_row_order(const phx_vf v[4], phx_vf ret_v[4])
+{
+    for (int i = 0; i < 4; i++)
+        ret_v[i] = v[i];
+}
 #endif
 
 /* The first n (0 < n < PHX_LANES) elements, then zeros. */

@@ -114,23 +114,44 @@ PHX_ALWAYS void phx_vf_load2_fp8(const uint8_t *p, phx_vf ret_v[2])
     ret_v[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1));
 }
 
-/* For single rows, where widening is the limit: the code's bits alone, moved to where f32 has them, are the
- * value times 2^-120; its exponent bias and the small ones fall out of the format. That would leave products
- * near the end of f32, so the activations come times 2^88. Only multiplied by fma: measured on Zen 3 at 1.5
- * times the speed of going through f16. */
-#define PHX_FP8_RAW_X      0x1p88f
-#define PHX_FP8_RAW_FACTOR 0x1p32f
+/* A code's bits alone, moved to where f32 has them, are the value times 2^-120; its exponent bias and the
+ * small ones fall out of the format. That would leave products near the end of f32, so the activations come
+ * times 2^88. Only multiplied by fma. Byte j of each 32-bit word goes to vector j: then no byte crosses lanes
+ * and four vectors cost one load, five shifts and four masks (measured on Zen 3 at 1.5 times the speed of
+ * sign extension, which was 1.5 times the speed of going through f16). */
+#define PHX_FP8_ROW_X      0x1p88f
+#define PHX_FP8_ROW_FACTOR 0x1p32f
 
-PHX_ALWAYS phx_vf phx_vf_load_fp8_raw(const uint8_t *p)
+PHX_ALWAYS void phx_vf_load4_fp8_row(const uint8_t *p, phx_vf ret_v[4])
+{
+    const __m256i mask = _mm256_set1_epi32((int)0x87F00000);
+    const __m256i codes = _mm256_loadu_si256((const __m256i_u *)(const void *)p);
+    const __m256i odd = _mm256_srai_epi16(codes, 4);
+    const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(codes, 8), 4);
+    ret_v[0] = _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(even, 16), mask));
+    ret_v[1] = _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(odd, 16), mask));
+    ret_v[2] = _mm256_castsi256_ps(_mm256_and_si256(even, mask));
+    ret_v[3] = _mm256_castsi256_ps(_mm256_and_si256(odd, mask));
+}
+
+PHX_ALWAYS phx_vf phx_vf_load_fp8_row(const uint8_t *p)
 {
     const __m256i wide = _mm256_slli_epi32(_mm256_cvtepi8_epi32(_mm_loadu_si64(p)), 20);
     return _mm256_castsi256_ps(_mm256_and_si256(wide, _mm256_set1_epi32((int)0x87F00000)));
 }
 
-PHX_ALWAYS void phx_vf_load2_fp8_raw(const uint8_t *p, phx_vf ret_v[2])
+/* 4 * PHX_LANES activations, v[0] first, in the order in which phx_vf_load4_fp8_row gives codes: lane i of
+ * ret_v[j] is number 4 * i + j. */
+PHX_ALWAYS void phx_vf_row_order(const phx_vf v[4], phx_vf ret_v[4])
 {
-    ret_v[0] = phx_vf_load_fp8_raw(p);
-    ret_v[1] = phx_vf_load_fp8_raw(p + 8);
+    const __m256 a = _mm256_permute2f128_ps(v[0], v[2], 0x20), b = _mm256_permute2f128_ps(v[0], v[2], 0x31);
+    const __m256 c = _mm256_permute2f128_ps(v[1], v[3], 0x20), d = _mm256_permute2f128_ps(v[1], v[3], 0x31);
+    const __m256 ab_01 = _mm256_unpacklo_ps(a, b), ab_23 = _mm256_unpackhi_ps(a, b);
+    const __m256 cd_01 = _mm256_unpacklo_ps(c, d), cd_23 = _mm256_unpackhi_ps(c, d);
+    ret_v[0] = _mm256_shuffle_ps(ab_01, cd_01, 0x44);
+    ret_v[1] = _mm256_shuffle_ps(ab_01, cd_01, 0xEE);
+    ret_v[2] = _mm256_shuffle_ps(ab_23, cd_23, 0x44);
+    ret_v[3] = _mm256_shuffle_ps(ab_23, cd_23, 0xEE);
 }
 
 /* phx_f32_to_bf16 in every lane. */
