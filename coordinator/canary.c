@@ -1,6 +1,7 @@
 /* coordinator/canary.c - a short generation at every start, compared with the first one under the same
- * checkpoint and numerics profile. It says that this group is *consistent* with earlier ones, not that it is
- * correct (DESIGN 1.1). */
+ * checkpoint and numerics profile; a record of another build is replaced, since its kernels may add in
+ * another order. It says that this group is *consistent* with earlier ones, not that it is correct
+ * (DESIGN 1.1). */
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -8,8 +9,9 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "coordinator/engine_private.h"
+#include "proto/codec.h"
 
-enum { PROMPT = 24 };
+enum { PROMPT = 24, HASH_HEX = 64 };
 
 static void on_event(void *user, const phx_sched_event *event, const phx_error *why);
 static phx_code settle(phx_engine *engine, phx_error *err);
@@ -75,34 +77,53 @@ static void on_event(void *user, const phx_sched_event *event, const phx_error *
         phx_fleet_fail(engine->fleet, &err);
 }
 
-/* A canary that cannot be filed is a warning; one that differs is a failure. */
+static phx_code compare(const char *path, const char *now, phx_str before, bool *ret_stale, phx_error *err)
+{
+    const phx_str hash = {before.ptr, before.n < HASH_HEX ? before.n : HASH_HEX};
+    *ret_stale = false;
+    if (phx_str_is(hash, now)) {
+        phx_log(PHX_LOG_INFO, "canary %.12s: consistent with the first start", now);
+        return PHX_OK;
+    }
+    if (before.n <= HASH_HEX + 1 ||
+        !phx_str_is((phx_str){before.ptr + HASH_HEX + 1, before.n - HASH_HEX - 1}, phx_build_id())) {
+        phx_log(PHX_LOG_WARN,
+                "canary %.12s differs from %.*s, which another build of Phalanx recorded; recorded anew", now,
+                (int)(hash.n < 12 ? hash.n : 12), hash.ptr);
+        *ret_stale = true;
+        return PHX_OK;
+    }
+    return PHX_FAIL(
+        err, PHX_ERR_NUMERIC,
+        "canary %.12s differs from the one recorded at the first start: the same model, profile and "
+        "build give other numbers now; check the hardware, or remove '%s' after a change that "
+        "explains it",
+        now, path);
+}
+
+/* A canary that cannot be filed is a warning; one that differs under the same build is a failure. */
 static phx_code settle(phx_engine *engine, phx_error *err)
 {
-    char now[65];
+    const char *path = engine->canary.path;
+    char now[HASH_HEX + 1], line[512];
+    bool stale = true;
     phx_buf before;
     phx_error io = {0};
+    phx_code rc = PHX_OK;
     const phx_hash hash = phx_hasher_final(&engine->canary.hasher);
-    phx_hash_hex(&hash, 64, now);
-    if (!engine->canary.path[0])
+    phx_hash_hex(&hash, HASH_HEX, now);
+    if (!path[0])
         return PHX_OK;
-    phx_buf_init(&before, 64);
-    phx_code rc = phx_file_read(engine->canary.path, &before, &io);
-    if (rc == PHX_OK && !phx_str_is(phx_buf_view(&before), now)) {
-        rc = PHX_FAIL(err, PHX_ERR_NUMERIC,
-                      "canary %.12s differs from the one recorded at the first start: the same model and "
-                      "profile give other "
-                      "numbers now; check the hardware, or remove '%s' after a change that explains it",
-                      now, engine->canary.path);
-    } else if (rc == PHX_OK) {
-        phx_log(PHX_LOG_INFO, "canary %.12s: consistent with the first start", now);
-    } else {
+    phx_buf_init(&before, sizeof(line));
+    if (phx_file_read(path, &before, &io) == PHX_OK)
+        rc = compare(path, now, phx_buf_view(&before), &stale, err);
+    if (rc == PHX_OK && stale) {
+        const int n = snprintf(line, sizeof(line), "%s %s", now, phx_build_id());
         io = (phx_error){0};
-        rc = phx_file_write(engine->canary.path, (phx_bytes){(const uint8_t *)now, 64}, 0600, &io);
-        if (rc != PHX_OK)
+        if (phx_file_write(path, (phx_bytes){(const uint8_t *)line, (size_t)n}, 0600, &io) != PHX_OK)
             phx_log(PHX_LOG_WARN, "canary not recorded: %s", io.text);
         else
             phx_log(PHX_LOG_INFO, "canary %.12s recorded at this first start", now);
-        rc = PHX_OK;
     }
     phx_buf_done(&before);
     return rc;
