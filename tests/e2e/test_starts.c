@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -343,13 +344,83 @@ static void test_truncated_shard(void **state)
     }
 }
 
+/* ---- the canary ---- */
+
+static void start_and_end(site *s, int code)
+{
+    static const char *const args[] = {NULL};
+    site_launch(s, args);
+    if (code == 0) {
+        site_await_ready(s);
+        assert_int_equal(kill(s->pid, SIGTERM), 0);
+    }
+    assert_int_equal(site_wait(s, END_MS), code);
+    site_assert_clean(s, CLEAN_MS);
+}
+
+/* The one record in the state folder, and what stands in it. */
+static void find_canary(const site *s, char *ret_path, size_t n_bytes, phx_buf *text)
+{
+    char folder[96];
+    (void)snprintf(folder, sizeof(folder), "%s/state/phalanx", s->dir);
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    ret_path[0] = 0;
+    for (const struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
+        if (strncmp(entry->d_name, "canary-", 7) == 0)
+            (void)snprintf(ret_path, n_bytes, "%s/%s", folder, entry->d_name);
+    }
+    (void)closedir(dir);
+    assert_int_equal(phx_file_read(ret_path, text, NULL), PHX_OK);
+}
+
+/* Other numbers under the same build are a failure, under another build a warning and a new record. */
+static void test_canary(void **state)
+{
+    char path[400];
+    phx_buf first, text;
+    site s;
+    (void)state;
+    site_open(&s);
+    phx_buf_init(&first, 4096);
+    phx_buf_init(&text, 4096);
+    start_and_end(&s, 0);
+    find_canary(&s, path, sizeof(path), &first);
+    assert_true(first.n > 66 && first.ptr[64] == ' ');
+    start_and_end(&s, 0);
+    assert_true(log_has(&s, "consistent with the first start"));
+
+    const char hex = first.ptr[0];
+    first.ptr[0] = hex == '0' ? '1' : '0';
+    assert_int_equal(phx_file_write(path, (phx_bytes){(const uint8_t *)first.ptr, first.n}, 0600, NULL),
+                     PHX_OK);
+    start_and_end(&s, EXIT_GROUP);
+    assert_true(log_has(&s, "differs from the one recorded at the first start"));
+
+    assert_int_equal(phx_file_write(path, (phx_bytes){(const uint8_t *)first.ptr, first.n - 1}, 0600, NULL),
+                     PHX_OK);
+    start_and_end(&s, 0);
+    assert_true(log_has(&s, "another build of Phalanx recorded"));
+    find_canary(&s, path, sizeof(path), &text);
+    first.ptr[0] = hex;
+    assert_true(text.n == first.n && memcmp(text.ptr, first.ptr, text.n) == 0);
+    phx_buf_done(&text);
+    phx_buf_done(&first);
+    site_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ranks_by_hand),         cmocka_unit_test(test_ranks_by_hand_tcp),
-        cmocka_unit_test(test_wrong_number_of_ranks), cmocka_unit_test(test_wrong_key),
-        cmocka_unit_test(test_address_in_use),        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_truncated_shard),       cmocka_unit_test(test_lost_server),
+        cmocka_unit_test(test_ranks_by_hand),
+        cmocka_unit_test(test_ranks_by_hand_tcp),
+        cmocka_unit_test(test_wrong_number_of_ranks),
+        cmocka_unit_test(test_wrong_key),
+        cmocka_unit_test(test_address_in_use),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_truncated_shard),
+        cmocka_unit_test(test_lost_server),
+        cmocka_unit_test(test_canary),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
