@@ -148,6 +148,7 @@ typedef struct phx_ffn_in_args {
         *gate; /* [n_experts] pointers, each [n_out][K]; NULL where an expert has no entries here */
     const phx_matrix *const *up;
     phx_expert_rows rows;
+    int64_t n_tokens; /* rows of x, or 0 when the caller does not say; chooses kernels, never bits */
     int64_t n_out;
     phx_activation_out out; /* [entries][n_out] */
 } phx_ffn_in_args;

@@ -127,12 +127,13 @@ template <> struct phx_inputs<PHX_F32> {
     }
 };
 
-/* d += W * x for one step: w by row half, column half and piece, x by half and piece. */
+/* d += W * x for one step: w by row half, column half and piece, x by half and piece. Small pieces come
+ * first, so that what an mma cuts off is small. */
 template <int PIECES_W, int PIECES_X>
 PHX_DEVICE void phx_mma_pieces(float d[4], const uint32_t w[2][2][PIECES_W], const uint32_t x[2][PIECES_X])
 {
     PHX_UNROLL
-    for (int i = 0; i < PIECES_W * PIECES_X; i++) {
+    for (int i = PIECES_W * PIECES_X - 1; i >= 0; i--) {
         const int iw = i / PIECES_X;
         const int ix = i % PIECES_X;
         const uint32_t a[4] = {w[0][0][iw], w[1][0][iw], w[0][1][iw], w[1][1][iw]};

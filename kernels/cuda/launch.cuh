@@ -49,6 +49,14 @@ template <class T> using phx_shared = T *;
 
 #endif
 
+/* Lets kernel have that much dynamic shared memory, above the 48 KiB that every kernel may have. */
+#if defined(PHX_EMU)
+#define PHX_ALLOW_SHARED(kernel, bytes) cudaSuccess
+#else
+#define PHX_ALLOW_SHARED(kernel, bytes) \
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))
+#endif
+
 /* Blocks for n items; more than a grid holds becomes a launch error. */
 static inline unsigned phx_grid(int64_t n, int64_t per_block)
 {

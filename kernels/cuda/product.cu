@@ -1,5 +1,9 @@
-/* kernels/cuda/product.cu - product (stream.cuh) and product_t (a thread per output). */
+/* kernels/cuda/product.cu - product of few rows (stream.cuh) and many (tile.cuh), and product_t (a thread per
+ * output). */
 #include "kernels/cuda/stream.cuh"
+#include "kernels/cuda/tile.cuh"
+
+#define MANY_ROWS 64 /* more than that: tiles */
 
 template <int NT> struct product_work {
     phx_blocks blocks;
@@ -62,12 +66,67 @@ static cudaError_t product_launch(cudaStream_t stream, const phx_product_args &a
     return PHX_LAUNCH((product<FORMAT, DTYPE, NT>), grid, PHX_STREAM_THREADS, 0, stream, args, *args.w);
 }
 
+/* Grid: rows of W by PHX_TILE_W, rows of x by PHX_TILE_X, groups. */
+template <int FORMAT>
+static __global__ void __launch_bounds__(PHX_TILE_THREADS)
+    product_tile(const phx_product_args a, const phx_matrix w)
+{
+    typedef phx_tile<FORMAT> tile;
+    PHX_SHARED_DYNAMIC(uint8_t, shared, tile::shared_bytes);
+    const int64_t n = (int64_t)blockIdx.x * PHX_TILE_W;
+    const int64_t r = (int64_t)blockIdx.y * PHX_TILE_X;
+    const int64_t g = blockIdx.z;
+    const int64_t first = a.first_row + g * a.group_rows + n;
+    const uint8_t *x = (const uint8_t *)a.x.data + g * a.x_group_stride * 2;
+    const int64_t last_out = a.n_out - n - 1; /* of this tile that is there */
+    const int64_t last_row = a.n_rows - r - 1;
+    phx_tile_rows<FORMAT> rows;
+    for (int i = 0; i < tile::w_copies; i++) {
+        const int64_t row = phx_copy_row<tile::w_chunks>(i);
+        rows.w[i] = phx_tile_w_chunk<FORMAT>(w, first + (row < last_out ? row : last_out));
+    }
+    for (int i = 0; i < tile::x_copies; i++) {
+        const int64_t row = phx_copy_row<tile::x_chunks>(i);
+        rows.x[i] = phx_tile_x_chunk<FORMAT>(x, a.x.stride, r + (row < last_row ? row : last_row));
+    }
+    for (int i = 0; i < 4; i++) {
+        const int64_t row = phx_tile_w_row(i / 2, i % 2 * 2);
+        rows.scales[i / 2][i % 2] = phx_tile_scales(w, first + (row < last_out ? row : last_out));
+    }
+    float sums[2][PHX_WARP_X][4];
+    phx_tile_run<FORMAT>(rows, w.n_cols, shared, sums);
+    PHX_UNROLL
+    for (int i = 0; i < 2 * PHX_WARP_X * 4; i++) {
+        const int64_t out = phx_tile_w_row(i / 4 / PHX_WARP_X, i % 4);
+        const int64_t row = phx_tile_x_row(i / 4 % PHX_WARP_X, i % 4);
+        if (out <= last_out && row <= last_row)
+            a.out[(r + row) * a.out_stride + g * a.out_group_stride + n + out] =
+                sums[i / 4 / PHX_WARP_X][i / 4 % PHX_WARP_X][i % 4];
+    }
+}
+
+template <int FORMAT>
+static cudaError_t product_tile_launch(cudaStream_t stream, const phx_product_args &args)
+{
+    const dim3 grid(phx_grid(args.n_out, PHX_TILE_W), phx_grid(args.n_rows, PHX_TILE_X),
+                    (unsigned)args.n_groups);
+    const size_t bytes = phx_tile<FORMAT>::shared_bytes;
+    const cudaError_t err = PHX_ALLOW_SHARED(product_tile<FORMAT>, bytes);
+    if (err != cudaSuccess)
+        return err;
+    return PHX_LAUNCH(product_tile<FORMAT>, grid, PHX_TILE_THREADS, bytes, stream, args, *args.w);
+}
+
 cudaError_t phx_product_cuda(cudaStream_t stream, const phx_product_args *args)
 {
     if (args->n_rows * args->n_groups * args->n_out == 0)
         return cudaSuccess;
     if (args->w->n_cols == 0)
         return cudaErrorInvalidValue;
+    if (args->n_rows > MANY_ROWS && phx_tile_fits(args->w, args->x.data, args->x.stride, args->x.dtype) &&
+        args->x_group_stride % 8 == 0)
+        return args->w->format == PHX_FORMAT_BF16 ? product_tile_launch<PHX_FORMAT_BF16>(stream, *args)
+                                                  : product_tile_launch<PHX_FORMAT_FP8_BLOCK>(stream, *args);
 #define X(w_format, x_dtype, tiles)                                                               \
     if (args->w->format == w_format && args->x.dtype == x_dtype)                                  \
         return args->n_rows <= PHX_TILE_ROW ? product_launch<w_format, x_dtype, 1>(stream, *args) \

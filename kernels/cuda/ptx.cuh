@@ -89,6 +89,49 @@ PHX_DEVICE phx_16 phx_load16_stream(const void *p)
     return x;
 }
 
+/* From offset bytes into shared memory, a multiple of 16. */
+PHX_DEVICE phx_16 phx_load16_shared(phx_shared<uint8_t> from, int64_t offset)
+{
+#if defined(PHX_EMU)
+    (void)from[offset + 15];
+#endif
+    return *(const phx_16 *)&from[offset];
+}
+
+/* Starts a copy of 16 aligned bytes from global memory to offset bytes into shared memory, past L1. Copies
+ * belong to the group that the next phx_copy_commit of this thread closes. C: the copy happens as late as the
+ * waiting allows. */
+PHX_DEVICE void phx_copy16_async(phx_shared<uint8_t> to, int64_t offset, const void *from)
+{
+#if defined(PHX_EMU)
+    (void)to[offset + 15];
+    emu::copy_later(&to[offset], from);
+#else
+    const unsigned at = (unsigned)__cvta_generic_to_shared(to + offset);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(at), "l"(from) : "memory");
+#endif
+}
+
+PHX_DEVICE void phx_copy_commit(void)
+{
+#if defined(PHX_EMU)
+    emu::copy_commit();
+#else
+    asm volatile("cp.async.commit_group;" : : : "memory");
+#endif
+}
+
+/* Until at most N_PENDING groups of this thread are under way. Other threads see the bytes after a barrier.
+ */
+template <int N_PENDING> PHX_DEVICE void phx_copy_wait(void)
+{
+#if defined(PHX_EMU)
+    emu::copy_wait(N_PENDING);
+#else
+    asm volatile("cp.async.wait_group %0;" : : "n"(N_PENDING) : "memory");
+#endif
+}
+
 /* Two bf16 numbers times two, rounded to the nearest. C: the product of two bf16 is exact in f32. */
 PHX_DEVICE uint32_t phx_mul_bf16x2(uint32_t a, uint32_t b)
 {

@@ -29,6 +29,12 @@ enum class wait { none, barrier, sync, shuffle, ballot, together };
 const char *const wait_names[] = {"running",   "__syncthreads", "__syncwarp",
                                   "a shuffle", "__ballot_sync", "an instruction of the whole warp"};
 
+struct copy {
+    void *to;
+    const void *from;
+    unsigned group;
+};
+
 struct thread {
     fibre at;
     wait waits = wait::none;
@@ -38,6 +44,8 @@ struct thread {
     uint64_t value = 0; /* given to a warp function; then its answer */
     int lane = 0;       /* asked for */
     void (*body)(void *const *lanes) = nullptr;
+    std::vector<copy> copies; /* asked for and not yet done, oldest first */
+    unsigned n_groups = 0;    /* committed */
 };
 
 struct shared_piece {
@@ -309,6 +317,8 @@ dim3 split(unsigned i, dim3 size)
 
 } // namespace
 
+static void touch(const void *address, size_t bytes, bool is_write);
+
 namespace emu
 {
 
@@ -371,6 +381,29 @@ void warp_together(site at, void (*body)(void *const *lanes), void *mine)
     }
     m.threads[m.current].body = body;
     wait_here(wait::together, at, 0xFFFFFFFFu, reinterpret_cast<uint64_t>(mine), 0);
+}
+
+void copy_later(void *to, const void *from)
+{
+    thread &t = the().threads[the().current];
+    t.copies.push_back({to, from, t.n_groups});
+}
+
+void copy_commit()
+{
+    the().threads[the().current].n_groups++;
+}
+
+void copy_wait(unsigned n_pending)
+{
+    thread &t = the().threads[the().current];
+    size_t n = 0;
+    for (; n < t.copies.size() && t.copies[n].group + n_pending < t.n_groups; n++) {
+        touch(t.copies[n].from, 16, false);
+        touch(t.copies[n].to, 16, true);
+        memcpy(t.copies[n].to, t.copies[n].from, 16);
+    }
+    t.copies.erase(t.copies.begin(), t.copies.begin() + (long)n);
 }
 
 int atomic_add(int *p, int value)

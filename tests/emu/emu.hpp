@@ -72,6 +72,11 @@ unsigned ballot(site at, unsigned mask, bool yes);
 /* An instruction of all 32 lanes: when the last has come, body gets what each lane gave. What it reads and
  * writes there is not seen by the detection of races. */
 void warp_together(site at, void (*body)(void *const *lanes), void *mine);
+/* Copies of 16 bytes to shared memory in groups, done as late as allowed: when the thread waits until at most
+ * n_pending of its groups are left. */
+void copy_later(void *to, const void *from);
+void copy_commit();
+void copy_wait(unsigned n_pending);
 int atomic_add(int *p, int value);
 
 /* Shared memory of the running block. A static array is one per site. */

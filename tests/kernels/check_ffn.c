@@ -37,6 +37,10 @@ void check_ffn_in(check *c)
             ffn_in_case(c, &(shape){(phx_format)f, blocks == 1 ? PHX_BF16 : PHX_F32, PHX_F32, CHECK_RANDOM,
                                     blocks == 1 ? CHECK_ROUTING_DENSE : CHECK_ROUTING_MIXED, 34, 18,
                                     128 * blocks});
+        ffn_in_case(c, &(shape){(phx_format)f, PHX_BF16, PHX_BF16, CHECK_RANDOM, CHECK_ROUTING_DENSE, 131, 70,
+                                128}); /* many rows */
+        ffn_in_case(c,
+                    &(shape){(phx_format)f, PHX_BF16, PHX_F32, CHECK_RANDOM, CHECK_ROUTING_ONE, 70, 20, 256});
         for (int64_t k = 1; k <= 130; k += check_step(c, 3))
             ffn_in_case(c, &(shape){(phx_format)f, PHX_F32, PHX_F32, CHECK_RANDOM, CHECK_ROUTING_MIXED, 3,
                                     1 + k % 9, k});
