@@ -13,11 +13,11 @@
 #define COMPLETION_TOKENS 16u /* OpenAI's default of max_tokens for completions */
 
 static void run(phx_api *api, phx_api_face face, const phx_http_request *from, phx_http_reply *reply);
-static bool make_prompt(phx_api *api, const phx_api_request *request, phx_api_prompt *ret_prompt,
-                        phx_api_fault *fault);
+static bool make_prompts(phx_api *api, const phx_api_request *request, phx_api_prompt *prompts,
+                         phx_api_fault *fault);
 static bool make_answer(phx_api *api, phx_api_face face, const phx_api_request *request,
-                        const phx_api_prompt *prompt, phx_answer **ret_answer, phx_api_fault *fault);
-static bool start(phx_answer *answer, const phx_api_request *request, const phx_api_prompt *prompt,
+                        const phx_api_prompt *prompts, phx_answer **ret_answer, phx_api_fault *fault);
+static bool start(phx_answer *answer, const phx_api_request *request, const phx_api_prompt *prompts,
                   uint64_t salt, phx_api_fault *fault);
 static void on_delta(void *user, const phx_delta *delta);
 static void on_closed(void *user, phx_http_closed why);
@@ -25,6 +25,7 @@ static void take_end(phx_answer *answer, const phx_delta *delta);
 static bool send_out(phx_answer *answer);
 static void fail(phx_answer *answer, const phx_api_fault *fault);
 static void leave(phx_answer *answer, phx_api_outcome outcome);
+static void free_answer(phx_answer *answer);
 
 void phx_api_chat(void *user, const phx_http_request *request, phx_http_reply *reply)
 {
@@ -48,16 +49,16 @@ static void run(phx_api *api, phx_api_face face, const phx_http_request *from, p
 {
     phx_api_fault fault = {0};
     phx_api_request request = {0};
-    phx_api_prompt prompt = {0};
+    phx_api_prompt prompts[PHX_PROMPTS_MAX] = {0};
     phx_answer *answer = NULL;
     uint64_t salt = 0;
     const uint32_t where = face == PHX_API_FACE_CHAT ? PHX_API_CHAT : PHX_API_COMPLETIONS;
     memcpy(&salt, from->key_hash.bytes, sizeof(salt)); /* zeros without keys */
     const bool ok = phx_api_is_ready(api, &fault) &&
                     phx_api_request_read(from->body, where, api->text, &request, &fault) &&
-                    make_prompt(api, &request, &prompt, &fault) &&
-                    make_answer(api, face, &request, &prompt, &answer, &fault) &&
-                    start(answer, &request, &prompt, salt, &fault);
+                    make_prompts(api, &request, prompts, &fault) &&
+                    make_answer(api, face, &request, prompts, &answer, &fault) &&
+                    start(answer, &request, prompts, salt, &fault);
     if (ok) {
         answer->reply = reply;
         phx_http_reply_on_closed(reply, on_closed, answer);
@@ -68,51 +69,78 @@ static void run(phx_api *api, phx_api_face face, const phx_http_request *from, p
             api->tally.n_outcomes[face][phx_api_outcome_of(&fault)]++;
         phx_api_send_fault(reply, &fault);
     }
-    phx_api_prompt_done(&prompt);
+    for (uint32_t i = 0; i < PHX_PROMPTS_MAX; i++)
+        phx_api_prompt_done(&prompts[i]);
     phx_api_request_done(&request);
 }
 
-static bool make_prompt(phx_api *api, const phx_api_request *request, phx_api_prompt *ret_prompt,
-                        phx_api_fault *fault)
+static bool make_prompts(phx_api *api, const phx_api_request *request, phx_api_prompt *prompts,
+                         phx_api_fault *fault)
 {
-    phx_str text;
-    bool ok = false;
-    if (request->where == PHX_API_CHAT)
-        ok = phx_api_prompt_chat(api->text, request, ret_prompt, fault);
-    else if (phx_json_as_str(request->prompt, &text))
-        ok = phx_api_prompt_text(api->text, text, request->add_special_tokens, ret_prompt, fault);
-    else
-        ok = phx_api_prompt_node(api->text, request->prompt, "prompt", ret_prompt, fault);
-    return ok && phx_api_prompt_fits(api->text, ret_prompt, fault);
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < request->n_prompts; i++) {
+        phx_str text;
+        const phx_json *node = phx_api_request_prompt(request, i);
+        if (request->where == PHX_API_CHAT)
+            ok = phx_api_prompt_chat(api->text, request, &prompts[i], fault);
+        else if (phx_json_as_str(node, &text))
+            ok = phx_api_prompt_text(api->text, text, request->add_special_tokens, &prompts[i], fault);
+        else
+            ok = phx_api_prompt_node(api->text, node, "prompt", &prompts[i], fault);
+        ok = ok && phx_api_prompt_fits(api->text, &prompts[i], fault);
+    }
+    return ok;
 }
 
-static bool echo_prompt(phx_answer *answer, const phx_api_request *request, const phx_api_prompt *prompt,
-                        phx_api_fault *fault)
+/* Into the part, and into the contents of a whole answer. */
+static phx_code echo_prompt(phx_answer_part *part, const phx_json *node, const phx_api_prompt *prompt,
+                            phx_error *err)
 {
     phx_str text;
-    phx_error err = {0};
-    phx_code rc = PHX_OK;
-    if (!request->echo)
-        return true;
-    if (phx_json_as_str(request->prompt, &text))
-        rc = phx_buf_append(&answer->echo, text.ptr, text.n);
-    else
-        rc = phx_api_text_of_ids(answer->api->text, prompt, true, &answer->echo, &err);
-    const phx_str echo = phx_buf_view(&answer->echo);
-    for (uint32_t i = 0; rc == PHX_OK && !answer->is_stream && i < answer->n_choices; i++)
-        rc = phx_buf_append(&answer->choices[i].content, echo.ptr, echo.n);
-    if (rc == PHX_OK)
-        return true;
-    (void)PHX_FAIL(&err, rc, "the prompt to echo");
-    phx_api_fault_of(&err, fault);
-    return false;
+    phx_answer *answer = part->answer;
+    phx_code rc = phx_json_as_str(node, &text)
+                      ? phx_buf_append(&part->echo, text.ptr, text.n)
+                      : phx_api_text_of_ids(answer->api->text, prompt, true, &part->echo, err);
+    const phx_str echo = phx_buf_view(&part->echo);
+    for (uint32_t i = 0; rc == PHX_OK && !answer->is_stream && i < answer->n_of_prompt; i++)
+        rc = phx_buf_append(&answer->choices[part->choice_first + i].content, echo.ptr, echo.n);
+    return rc == PHX_OK ? PHX_OK : PHX_FAIL(err, rc, "the prompt to echo");
+}
+
+static void init_choice(phx_answer_choice *c)
+{
+    phx_buf *const bufs[] = {&c->content,  &c->reasoning,      &c->calls,        &c->arguments,
+                             &c->logprobs, &c->token_logprobs, &c->top_logprobs, &c->text_offset};
+    for (size_t b = 0; b < sizeof(bufs) / sizeof(bufs[0]); b++)
+        phx_buf_init(bufs[b], PHX_ANSWER_BYTES_MAX);
+}
+
+/* Zeroed but for what can fail. */
+static phx_answer *alloc_answer(uint32_t n_parts, uint32_t n_of_prompt)
+{
+    phx_answer *answer = phx_alloc(1, sizeof(*answer));
+    if (!answer)
+        return NULL;
+    answer->n_parts = n_parts;
+    answer->n_of_prompt = n_of_prompt;
+    answer->n_choices = n_parts * n_of_prompt;
+    answer->parts = phx_alloc(answer->n_parts, sizeof(*answer->parts));
+    answer->choices = phx_alloc(answer->n_choices, sizeof(*answer->choices));
+    if (answer->parts && answer->choices)
+        return answer;
+    phx_free(answer->parts);
+    phx_free(answer->choices);
+    phx_free(answer);
+    return NULL;
 }
 
 static bool make_answer(phx_api *api, phx_api_face face, const phx_api_request *request,
-                        const phx_api_prompt *prompt, phx_answer **ret_answer, phx_api_fault *fault)
+                        const phx_api_prompt *prompts, phx_answer **ret_answer, phx_api_fault *fault)
 {
     uint64_t random[2];
-    phx_answer *answer = phx_alloc(1, sizeof(*answer));
+    phx_error err = {0};
+    phx_code rc = PHX_OK;
+    phx_answer *answer = alloc_answer(request->n_prompts, request->n);
     if (!answer) {
         phx_api_fault_of(&(phx_error){.code = PHX_ERR_NOMEM}, fault);
         return false;
@@ -125,20 +153,17 @@ static bool make_answer(phx_api *api, phx_api_face face, const phx_api_request *
     answer->include_usage = request->include_usage;
     answer->logprobs = request->sampling.logprobs;
     answer->n_top = request->sampling.n_top_logprobs;
-    answer->in_reasoning = prompt->in_reasoning;
-    answer->n_choices = request->n;
+    answer->in_reasoning = prompts[0].in_reasoning;
     phx_random_bytes(random, sizeof(random));
     (void)snprintf(answer->id, sizeof(answer->id), "%s-%016llx%016llx",
                    face == PHX_API_FACE_CHAT ? "chatcmpl" : "cmpl", (unsigned long long)random[0],
                    (unsigned long long)random[1]);
-    phx_buf_init(&answer->echo, PHX_ANSWER_BYTES_MAX);
     phx_buf_init(&answer->out, 4 * (size_t)PHX_ANSWER_BYTES_MAX);
-    for (uint32_t i = 0; i < PHX_CHOICES_MAX; i++) {
-        phx_answer_choice *c = &answer->choices[i];
-        phx_buf *const bufs[] = {&c->content,  &c->reasoning,      &c->calls,        &c->arguments,
-                                 &c->logprobs, &c->token_logprobs, &c->top_logprobs, &c->text_offset};
-        for (size_t b = 0; b < sizeof(bufs) / sizeof(bufs[0]); b++)
-            phx_buf_init(bufs[b], PHX_ANSWER_BYTES_MAX);
+    for (uint32_t i = 0; i < answer->n_choices; i++)
+        init_choice(&answer->choices[i]);
+    for (uint32_t i = 0; i < answer->n_parts; i++) {
+        answer->parts[i] = (phx_answer_part){.answer = answer, .choice_first = i * answer->n_of_prompt};
+        phx_buf_init(&answer->parts[i].echo, PHX_ANSWER_BYTES_MAX);
     }
     answer->next = api->answers;
     if (answer->next)
@@ -146,25 +171,27 @@ static bool make_answer(phx_api *api, phx_api_face face, const phx_api_request *
     api->answers = answer;
     api->tally.n_open[face]++;
     *ret_answer = answer;
-    return echo_prompt(answer, request, prompt, fault);
+    for (uint32_t i = 0; rc == PHX_OK && request->echo && i < answer->n_parts; i++)
+        rc = echo_prompt(&answer->parts[i], phx_api_request_prompt(request, i), &prompts[i], &err);
+    if (rc != PHX_OK)
+        phx_api_fault_of(&err, fault);
+    return rc == PHX_OK;
 }
 
-static bool start(phx_answer *answer, const phx_api_request *request, const phx_api_prompt *prompt,
+static bool start(phx_answer *answer, const phx_api_request *request, const phx_api_prompt *prompts,
                   uint64_t salt, phx_api_fault *fault)
 {
     phx_error err = {0};
     const bool is_chat = answer->face == PHX_API_FACE_CHAT;
-    phx_generation_params params = {.prompt = prompt->ids,
-                                    .n_prompt = prompt->n,
-                                    .n_choices = request->n,
+    phx_generation_params params = {.n_choices = request->n,
                                     .sampling = request->sampling,
                                     .n_stop_ids = request->n_stop_ids,
                                     .stops = request->stops,
                                     .n_stops = request->n_stops,
                                     .ignore_eos = request->ignore_eos,
                                     .plain = !is_chat,
-                                    .in_reasoning = prompt->in_reasoning,
-                                    .parse_calls = prompt->parse_calls,
+                                    .in_reasoning = prompts[0].in_reasoning,
+                                    .parse_calls = prompts[0].parse_calls,
                                     .cache_salt = salt};
     memcpy(params.stop_ids, request->stop_ids, sizeof(params.stop_ids));
     params.n_output_max = request->has_max_completion_tokens ? request->max_completion_tokens
@@ -173,11 +200,17 @@ static bool start(phx_answer *answer, const phx_api_request *request, const phx_
                                                              : COMPLETION_TOKENS;
     if (!request->has_seed)
         phx_random_bytes(&params.sampling.seed, sizeof(params.sampling.seed));
-    if (phx_generation_start(answer->api->options.engine, answer->api->text, &params, on_delta, answer,
-                             &answer->generation, &err) == PHX_OK)
-        return true;
-    phx_api_fault_of(&err, fault);
-    return false;
+    for (uint32_t i = 0; i < answer->n_parts; i++) {
+        params.prompt = prompts[i].ids;
+        params.n_prompt = prompts[i].n;
+        if (phx_generation_start(answer->api->options.engine, answer->api->text, &params, on_delta,
+                                 &answer->parts[i], &answer->parts[i].generation, &err) != PHX_OK) {
+            phx_api_fault_of(&err, fault);
+            return false;
+        }
+        answer->n_parts_open++;
+    }
+    return true;
 }
 
 /* ---------------------------------------------------------------- running */
@@ -210,16 +243,20 @@ static bool begin_choice(phx_answer *answer, uint32_t choice)
     c->has_role = true;
     if (!begin_stream(answer))
         return false;
-    if (answer->face == PHX_API_FACE_COMPLETIONS && answer->echo.n == 0)
+    if (answer->face == PHX_API_FACE_COMPLETIONS && phx_answer_part_of(answer, choice)->echo.n == 0)
         return true;
     phx_answer_role_chunk(answer, choice);
     return send_out(answer);
 }
 
-static void on_delta(void *user, const phx_delta *delta)
+static void on_delta(void *user, const phx_delta *of_part)
 {
-    phx_answer *answer = user;
+    phx_answer_part *part = user;
+    phx_answer *answer = part->answer;
+    phx_delta of_answer = *of_part;
+    const phx_delta *delta = &of_answer;
     bool ok = true;
+    of_answer.choice += part->choice_first;
     if (delta->kind == PHX_DELTA_TOKEN && !answer->has_first) {
         answer->has_first = true;
         phx_api_histogram_add(&answer->api->tally.first_token, phx_clock_us() - answer->start_us);
@@ -238,8 +275,13 @@ static void on_delta(void *user, const phx_delta *delta)
         }
         break;
     case PHX_DELTA_END:
-        if (delta->last)
-            answer->generation = NULL; /* dead after this call */
+        if (delta->last) {
+            part->generation = NULL; /* dead after this call */
+            answer->n_parts_open--;
+            answer->usage.n_prompt += delta->n_prompt;
+            answer->usage.n_cached += delta->n_cached;
+            answer->usage.n_output += delta->n_output;
+        }
         take_end(answer, delta);
         return;
     case PHX_DELTA_CAPTURE:
@@ -274,10 +316,10 @@ static void take_end(phx_answer *answer, const phx_delta *delta)
         phx_answer_finish_chunk(answer, delta->choice);
         ok = send_out(answer);
     }
-    if (ok && !delta->last)
+    if (ok && answer->n_parts_open > 0)
         return;
     if (ok && answer->is_stream && answer->include_usage) {
-        phx_answer_usage_chunk(answer, delta);
+        phx_answer_usage_chunk(answer, &answer->usage);
         ok = send_out(answer);
     }
     if (ok && answer->is_stream) {
@@ -287,7 +329,7 @@ static void take_end(phx_answer *answer, const phx_delta *delta)
             answer->reply = NULL;
         }
     } else if (ok) {
-        phx_answer_whole(answer, delta);
+        phx_answer_whole(answer, &answer->usage);
         phx_api_send_json(answer->reply, &answer->out);
         answer->reply = NULL;
     }
@@ -322,7 +364,8 @@ static void fail(phx_answer *answer, const phx_api_fault *fault)
 static void leave(phx_answer *answer, phx_api_outcome outcome)
 {
     phx_api *api = answer->api;
-    phx_generation_abandon(answer->generation);
+    for (uint32_t i = 0; i < answer->n_parts; i++)
+        phx_generation_abandon(answer->parts[i].generation);
     if (answer->reply)
         phx_http_reply_abort(answer->reply);
     if (answer->prev)
@@ -334,7 +377,12 @@ static void leave(phx_answer *answer, phx_api_outcome outcome)
     api->tally.n_open[answer->face]--;
     api->tally.n_outcomes[answer->face][outcome]++;
     phx_api_histogram_add(&api->tally.whole, phx_clock_us() - answer->start_us);
-    for (uint32_t i = 0; i < PHX_CHOICES_MAX; i++) {
+    free_answer(answer);
+}
+
+static void free_answer(phx_answer *answer)
+{
+    for (uint32_t i = 0; i < answer->n_choices; i++) {
         phx_answer_choice *c = &answer->choices[i];
         phx_buf_done(&c->content);
         phx_buf_done(&c->reasoning);
@@ -345,7 +393,10 @@ static void leave(phx_answer *answer, phx_api_outcome outcome)
         phx_buf_done(&c->top_logprobs);
         phx_buf_done(&c->text_offset);
     }
-    phx_buf_done(&answer->echo);
+    for (uint32_t i = 0; i < answer->n_parts; i++)
+        phx_buf_done(&answer->parts[i].echo);
     phx_buf_done(&answer->out);
+    phx_free(answer->parts);
+    phx_free(answer->choices);
     phx_free(answer);
 }

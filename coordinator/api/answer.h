@@ -6,6 +6,14 @@
 #include "coordinator/api/api_private.h"
 #include "coordinator/api/calls.h"
 
+/* One prompt: its n choices begin at choice_first. */
+typedef struct phx_answer_part {
+    phx_answer *answer;
+    phx_generation *generation; /* NULL once it has ended */
+    uint32_t choice_first;
+    phx_buf echo; /* the prompt's text; a whole answer has it in each content already */
+} phx_answer_part;
+
 #define PHX_ANSWER_BYTES_MAX (64u << 20) /* of one choice that is not streamed, like limits.reply_bytes */
 
 typedef struct phx_answer_choice {
@@ -33,7 +41,6 @@ struct phx_answer {
     phx_answer *prev;
     phx_answer *next;
     phx_http_reply *reply; /* NULL once completed */
-    phx_generation *generation;
     phx_api_face face;
     char id[48];
     int64_t created_s;
@@ -45,11 +52,20 @@ struct phx_answer {
     bool logprobs;
     bool in_reasoning; /* at the start */
     uint32_t n_top;
-    uint32_t n_choices;
-    phx_buf echo; /* completions: the prompt's text; a whole answer has it in each content already */
+    uint32_t n_parts;
+    uint32_t n_parts_open;
+    uint32_t n_choices;   /* of all parts: choice c of prompt p is p * n + c */
+    uint32_t n_of_prompt; /* n */
+    phx_delta usage;      /* sums over the parts that have ended */
     phx_buf out;
-    phx_answer_choice choices[PHX_CHOICES_MAX];
+    phx_answer_part *parts;     /* [n_parts] */
+    phx_answer_choice *choices; /* [n_choices] */
 };
+
+static inline phx_answer_part *phx_answer_part_of(const phx_answer *answer, uint32_t choice)
+{
+    return &answer->parts[choice / answer->n_of_prompt];
+}
 
 /* All append to answer->out, after clearing it. A chunk is a whole event of the stream. */
 void phx_answer_role_chunk(phx_answer *answer, uint32_t choice);

@@ -220,7 +220,7 @@ void phx_answer_role_chunk(phx_answer *answer, uint32_t choice)
         phx_json_end_object(&w);
     } else {
         phx_json_key(&w, "text");
-        phx_json_str(&w, phx_buf_view(&answer->echo));
+        phx_json_str(&w, phx_buf_view(&phx_answer_part_of(answer, choice)->echo));
     }
     phx_json_key(&w, "logprobs"); /* those of the first token come with its text */
     phx_json_null(&w);

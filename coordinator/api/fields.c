@@ -135,6 +135,7 @@ bool phx_api_request_read(phx_bytes body, uint32_t where, const phx_model_text *
         .where = where,
         .sampling = {.temperature = text->temperature, .top_p = text->top_p, .repetition_penalty = 1},
         .add_special_tokens = true,
+        .n_prompts = 1,
         .n = 1};
     if (phx_json_parse(body, PHX_JSON_LIMITS_REQUEST, &root, &err) != PHX_OK) {
         phx_api_fault_of(&err, fault);
@@ -157,6 +158,11 @@ void phx_api_request_done(phx_api_request *request)
 {
     phx_json_destroy(request->root);
     request->root = NULL;
+}
+
+const phx_json *phx_api_request_prompt(const phx_api_request *request, uint32_t i)
+{
+    return request->prompts ? phx_json_at(request->prompts, i) : request->prompt;
 }
 
 static bool read_fields(const phx_json *root, const phx_model_text *text, phx_api_request *request,

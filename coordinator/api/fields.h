@@ -26,8 +26,10 @@ typedef struct phx_api_request {
     const phx_json *tools;    /* NULL: none */
     const phx_json *tool_choice;
     bool thinking;
-    bool has_thinking;      /* some field said so */
-    const phx_json *prompt; /* completions: the one text, or the array of the one list of token ids */
+    bool has_thinking;       /* some field said so */
+    const phx_json *prompt;  /* completions: the first: a text, or a list of token ids */
+    const phx_json *prompts; /* the array of all when there are several; else NULL */
+    uint32_t n_prompts;      /* 1 for chat */
     bool add_special_tokens;
     bool echo;
     phx_sampling sampling; /* bias points into the arrays below: a request is not copied */
@@ -75,6 +77,9 @@ const phx_api_field *phx_api_fields(size_t *ret_n);
 bool phx_api_request_read(phx_bytes body, uint32_t where, const phx_model_text *text,
                           phx_api_request *ret_request, phx_api_fault *fault);
 void phx_api_request_done(phx_api_request *request);
+
+/* Prompt i of n_prompts: a text, or else what must be a list of token ids. */
+const phx_json *phx_api_request_prompt(const phx_api_request *request, uint32_t i);
 
 /* Readers of fields_read.c, for the table. */
 #define PHX_API_READERS(X)   \

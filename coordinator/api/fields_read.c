@@ -96,7 +96,7 @@ bool phx_api_read_tool_choice(const phx_json *value, const phx_model_text *text,
     return true;
 }
 
-/* One prompt: a text, an array of one text, a list of token ids, or an array of one such list. */
+/* A text or a list of token ids, or an array of such. */
 bool phx_api_read_prompt(const phx_json *value, const phx_model_text *text, phx_api_request *request,
                          phx_api_fault *fault)
 {
@@ -109,11 +109,12 @@ bool phx_api_read_prompt(const phx_json *value, const phx_model_text *text, phx_
         first && (phx_json_kind_of(first) == PHX_JSON_STRING || phx_json_kind_of(first) == PHX_JSON_ARRAY);
     if (kind == PHX_JSON_ARRAY && !first)
         return phx_api_refuse(fault, "prompt", "'prompt' must not be an empty array");
-    if (nests && phx_json_count(value) > 1)
-        return phx_api_refuse(fault, "prompt",
-                              "'prompt' holds %zu prompts: send each in a request of its own",
-                              phx_json_count(value));
+    if (nests && phx_json_count(value) > PHX_PROMPTS_MAX)
+        return phx_api_refuse(fault, "prompt", "'prompt' holds %zu prompts, but at most %u are taken",
+                              phx_json_count(value), PHX_PROMPTS_MAX);
     request->prompt = nests ? first : value;
+    request->prompts = nests ? value : NULL;
+    request->n_prompts = nests ? (uint32_t)phx_json_count(value) : 1;
     return true;
 }
 

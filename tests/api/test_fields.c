@@ -294,16 +294,9 @@ static void test_prompts(void **state)
     static const struct {
         const char *prompt;
         bool ok;
-    } cases[] = {{"\"text\"", true},
-                 {"[\"text\"]", true},
-                 {"[1,2,3]", true},
-                 {"[[1,2,3]]", true},
-                 {"[\"a\",\"b\"]", false},
-                 {"[[1],[2]]", false},
-                 {"[]", false},
-                 {"7", false},
-                 {"{}", false},
-                 {"true", false}};
+    } cases[] = {{"\"text\"", true},      {"[\"text\"]", true}, {"[1,2,3]", true}, {"[[1,2,3]]", true},
+                 {"[\"a\",\"b\"]", true}, {"[[1],[2]]", true},  {"[]", false},     {"7", false},
+                 {"{}", false},           {"true", false}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char body[128];
         phx_api_request request;

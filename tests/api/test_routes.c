@@ -62,6 +62,21 @@ static void test_completions(void **state)
     reply = api_post(&r, "/v1/completions", "{\"prompt\":[[]]}");
     assert_int_equal(reply.status, 400);
     api_reply_done(&reply);
+    reply = api_post(&r, "/v1/completions", "{\"prompt\":[\"a\",[1920]]}");
+    assert_int_equal(reply.status, 400);
+    api_reply_done(&reply);
+    reply = api_post(&r, "/v1/completions", "{\"prompt\":[\"a\",7]}");
+    assert_int_equal(reply.status, 400);
+    api_reply_done(&reply);
+    reply = api_post(&r, "/v1/completions",
+                     "{\"prompt\":[\"a: \",[276],\"c: \"],\"n\":2,\"echo\":true,\"stream\":true}");
+    api_join(&reply, false, &s);
+    assert_true(is(&s.choices[1].content, "a: The capital of France is Paris."));
+    assert_true(is(&s.choices[2].content, "TheThe capital of France is Paris."));
+    assert_true(is(&s.choices[5].content, "c: The capital of France is Paris."));
+    assert_true(s.has_done);
+    api_stream_done(&s);
+    api_reply_done(&reply);
     api_rig_close(&r);
 }
 

@@ -1,5 +1,6 @@
 /* tests/e2e/test_openai.c - requests of the official openai client, as it sent them (tests/data/openai), to a
- * real server with the demo model: it answers, reasons, calls a tool, and goes on from the tool's result. */
+ * real server with the demo model: it answers, reasons, calls a tool, and goes on from the tool's result; and
+ * several prompts in one request. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -79,8 +80,96 @@ static void test_recorded_requests(void **state)
     site_close(&s);
 }
 
+/* ---- several prompts in one request ---- */
+
+static void send_prompts(const site *s, const char *prompt, bool stream, web_reply *reply)
+{
+    char body[512];
+    (void)snprintf(body, sizeof(body),
+                   "{\"prompt\":%s,\"n\":2,\"temperature\":1,\"seed\":3,\"max_tokens\":12,\"echo\":true,"
+                   "\"stream\":%s}",
+                   prompt, stream ? "true" : "false");
+    web_reply_init(reply);
+    web_ask(s->port, "/v1/completions", body, LIMIT_MS, reply);
+}
+
+static void ask(const site *s, const char *prompt, bool stream, web_reply *reply)
+{
+    send_prompts(s, prompt, stream, reply);
+    if (reply->end != WEB_WHOLE || reply->error)
+        fail_msg("%s: status %d, %s", prompt, reply->status, reply->body.ptr ? reply->body.ptr : "");
+}
+
+static int64_t usage_of(const web_reply *reply, const char *key)
+{
+    phx_json *root = NULL;
+    int64_t value = -1;
+    const phx_bytes body = {(const uint8_t *)reply->body.ptr, reply->body.n};
+    assert_int_equal(phx_json_parse(body, PHX_JSON_LIMITS_REQUEST, &root, NULL), PHX_OK);
+    (void)phx_json_as_i64(phx_json_get(phx_json_get(root, "usage"), key), &value);
+    phx_json_destroy(root);
+    return value;
+}
+
+/* More than may wait: refused as a whole, and what was queued of it is gone. */
+static void check_too_many(const site *s)
+{
+    web_reply reply;
+    send_prompts(s, "[\"a\",\"b\",\"c\",\"d\",\"e\"]", false, &reply);
+    assert_int_equal(reply.status, 429);
+    web_reply_done(&reply);
+    assert_true(web_await_metric(s->port, "phalanx_kv_blocks_used", 0, LIMIT_MS));
+}
+
+/* Choice p * 2 + c is choice c of prompt p asked alone; usage is the sum. */
+static void test_several_prompts(void **state)
+{
+    static const char *const args[] = {"--queue", "8", NULL};
+    static const char *const prompts[] = {"\"The capital of France is\"", "[300,301,302]",
+                                          "\"Count from 1 to 20\""};
+    static const char all[] = "[\"The capital of France is\",[300,301,302],\"Count from 1 to 20\"]";
+    web_reply together[2];
+    phx_buf expected, got;
+    int64_t n_prompt = 0, n_output = 0;
+    site s;
+    (void)state;
+    phx_buf_init(&expected, TEXT_MAX);
+    phx_buf_init(&got, TEXT_MAX);
+    site_open(&s);
+    site_serve(&s, args);
+    check_too_many(&s);
+    ask(&s, all, false, &together[0]);
+    ask(&s, all, true, &together[1]);
+    for (uint32_t p = 0; p < 3; p++) {
+        web_reply alone;
+        ask(&s, prompts[p], false, &alone);
+        n_prompt += usage_of(&alone, "prompt_tokens");
+        n_output += usage_of(&alone, "completion_tokens");
+        for (uint32_t c = 0; c < 4; c++) {
+            web_answer(&alone, c % 2, &expected);
+            web_answer(&together[c / 2], p * 2 + c % 2, &got);
+            assert_true(expected.n > strlen("||||length"));
+            assert_string_equal(got.ptr, expected.ptr);
+        }
+        web_reply_done(&alone);
+    }
+    assert_int_equal(usage_of(&together[0], "prompt_tokens"), n_prompt);
+    assert_int_equal(usage_of(&together[0], "completion_tokens"), n_output);
+    assert_true(web_await_metric(s.port, "phalanx_kv_blocks_used", 0, LIMIT_MS));
+    web_reply_done(&together[0]);
+    web_reply_done(&together[1]);
+    phx_buf_done(&expected);
+    phx_buf_done(&got);
+    assert_int_equal(kill(s.pid, SIGTERM), 0);
+    assert_int_equal(site_wait(&s, LIMIT_MS), 0);
+    site_close(&s);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_recorded_requests)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_recorded_requests),
+        cmocka_unit_test(test_several_prompts),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -217,6 +217,23 @@ bool takes_PHX_TOP_LOGPROBS_MAX(size_t n)
     return takes_field(&text);
 }
 
+bool takes_PHX_PROMPTS_MAX(size_t n)
+{
+    static const phx_model_text model = {.name = "demo", .n_context = 512, .n_vocab = 4096};
+    phx_api_request *request = phx_alloc(1, sizeof(*request));
+    phx_api_fault fault = {0};
+    phx_buf text;
+    make_start(&text, "{\"prompt\":[");
+    make_list(&text, "\"", n, "\"");
+    (void)phx_buf_str(&text, "]}");
+    const bool taken = phx_api_request_read(make_bytes(&text), PHX_API_COMPLETIONS, &model, request, &fault);
+    if (taken)
+        phx_api_request_done(request);
+    phx_free(request);
+    phx_buf_done(&text);
+    return taken;
+}
+
 /* ---- the queue: what a server has without flags ---- */
 
 static phx_sched *make_sched(void)
