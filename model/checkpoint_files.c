@@ -226,6 +226,10 @@ static phx_code list_shards(const phx_json *weights, phx_str *ret_names, size_t 
         (void)phx_name_map_add(&seen, name, 0);
         ret_names[n++] = name;
     }
+    if (n == 0) {
+        rc = PHX_FAIL(err, PHX_ERR_CORRUPT, "it names no tensor of any shard");
+        goto out;
+    }
     qsort(ret_names, n, sizeof(*ret_names), by_name);
     *ret_n = n;
 out:

@@ -72,19 +72,22 @@ static void check_request(const phx_model_text *text, const phx_api_request *req
     for (uint32_t i = 0; i < request->sampling.n_bias; i++)
         FUZZ_CHECK(request->bias_ids[i] < text->n_vocab &&
                    fabs((double)request->bias[i]) <= PHX_API_BIAS_ABS_MAX);
-    if (request->where != PHX_API_COMPLETIONS) {
-        made = phx_api_prompt_chat(text, request, &prompt, &fault);
-    } else {
+    FUZZ_CHECK(request->n_prompts >= 1 && request->n_prompts <= PHX_PROMPTS_MAX);
+    for (uint32_t i = 0; i < request->n_prompts; i++) {
+        const phx_json *node = phx_api_request_prompt(request, i);
         phx_str plain = {0};
-        made = phx_json_as_str(request->prompt, &plain)
-                   ? phx_api_prompt_text(text, plain, request->add_special_tokens, &prompt, &fault)
-                   : phx_api_prompt_node(text, request->prompt, "prompt", &prompt, &fault);
+        if (request->where != PHX_API_COMPLETIONS)
+            made = phx_api_prompt_chat(text, request, &prompt, &fault);
+        else if (phx_json_as_str(node, &plain))
+            made = phx_api_prompt_text(text, plain, request->add_special_tokens, &prompt, &fault);
+        else
+            made = phx_api_prompt_node(text, node, "prompt", &prompt, &fault);
+        if (made)
+            check_prompt(text, &prompt);
+        else
+            check_fault(&fault);
+        phx_api_prompt_done(&prompt);
     }
-    if (made)
-        check_prompt(text, &prompt);
-    else
-        check_fault(&fault);
-    phx_api_prompt_done(&prompt);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
