@@ -95,7 +95,7 @@ template <class Entries> PHX_DEVICE void attend(const Entries &from, const sizes
             part += p[i];
         const float sum = phx_block_sum(part, parts); /* its barriers also end the writing of p */
         const float new_max = all_max > max ? all_max : max;
-        const float keep = first == 0 ? 0.0f : phx_expf(all_max - new_max);
+        const float keep = first == 0 ? 0.0f : PHX_PLANT(21) ? 1.0f : phx_expf(all_max - new_max);
         const float take = phx_expf(max - new_max);
         for (int64_t c = threadIdx.x; c < s.d_value; c += PHX_BLOCK) {
             float o = 0.0f;
@@ -105,7 +105,8 @@ template <class Entries> PHX_DEVICE void attend(const Entries &from, const sizes
         }
         all_sum = fmaf(sum, take, all_sum * keep);
         all_max = new_max;
-        __syncthreads(); /* p is written again */
+        if (!PHX_PLANT(22))
+            __syncthreads(); /* p is written again */
     }
     for (int64_t c = threadIdx.x; c < s.d_value; c += PHX_BLOCK)
         phx_store(s.out.data, s.out.dtype, r * s.out.stride + h * s.d_value + c, shared[c] / all_sum);

@@ -171,7 +171,7 @@ PHX_DEVICE phx_blocks phx_blocks_of(const phx_matrix &w, int64_t first, int64_t 
     const int64_t skipped = (first + shift) / PHX_K_BLOCK;
     phx_blocks b = {first, end, skipped * PHX_K_BLOCK - shift, 0};
     if (end > first)
-        b.n = (end - b.origin + PHX_K_BLOCK - 1) / PHX_K_BLOCK;
+        b.n = (end - b.origin + (PHX_PLANT(4) ? 0 : PHX_K_BLOCK - 1)) / PHX_K_BLOCK;
     return b;
 }
 
@@ -209,7 +209,10 @@ PHX_DEVICE void phx_block_dot_as(const phx_dot_rows<NT> &rows, int64_t n, float 
         for (int half = 0; half < 2; half++) {
             const int64_t k = g * group + at;
             const uint8_t *p = rows.w[half] + k * weights::bytes;
-            raw[g][half] = WHOLE ? phx_load16_stream(p) : phx_load16_part<weights::bytes>(p, n - k);
+            raw[g][half] = WHOLE ? phx_load16_stream(p)
+                                 : phx_load16_part<weights::bytes>(p, n - k - (PHX_PLANT(7) ? 1 : 0));
+            if (PHX_PLANT(5) && WHOLE && half == 1)
+                raw[g][half] = raw[g][0];
         }
     }
     for (int t = 0; t < NT; t++) {
@@ -228,7 +231,7 @@ PHX_DEVICE void phx_block_dot_as(const phx_dot_rows<NT> &rows, int64_t n, float 
             PHX_UNROLL
             for (int t = 0; t < NT; t++) {
                 uint32_t x[2][inputs::pieces];
-                const int64_t k = g * group + at + 4 * s;
+                const int64_t k = g * group + at + 4 * (PHX_PLANT(6) && WHOLE ? s ^ 1 : s);
                 const uint8_t *p = rows.x[t] + k * inputs::bytes;
                 if (WHOLE)
                     inputs::whole(p, x);

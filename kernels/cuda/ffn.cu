@@ -45,7 +45,7 @@ template <int NT> struct ffn_work {
     }
     __device__ void add(int64_t slot, int owned, float part, float scale)
     {
-        if (is_up[slot] != 0)
+        if ((is_up[slot] != 0) != PHX_PLANT(8))
             u[owned] = fmaf(part, scale, u[owned]);
         else
             g[owned] = fmaf(part, scale, g[owned]);
@@ -126,8 +126,10 @@ PHX_DEVICE void ffn_big_tile(const phx_ffn_in_args &a, int64_t e, int64_t n, int
             phx_tile_x_chunk<FORMAT>(a.x.data, a.x.stride, a.rows.token ? a.rows.token[there] : there);
     }
     for (int i = 0; i < 4; i++) {
-        const int64_t out = n + phx_tile_w_row(0, i % 2 * 2) / 2 / PHX_TILE_OUT * PHX_TILE_OUT +
-                            phx_tile_w_row(0, i % 2 * 2) % PHX_TILE_OUT;
+        const int64_t out = PHX_PLANT(9)
+                                ? n
+                                : n + phx_tile_w_row(0, i % 2 * 2) / 2 / PHX_TILE_OUT * PHX_TILE_OUT +
+                                      phx_tile_w_row(0, i % 2 * 2) % PHX_TILE_OUT;
         rows.scales[i / 2][i % 2] = phx_tile_scales(*sides[i / 2], out < a.n_out ? out : a.n_out - 1);
     }
     float sums[2][PHX_WARP_X][4];

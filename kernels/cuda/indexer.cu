@@ -18,7 +18,7 @@ static __global__ void index_scores(const phx_index_scores_args a, const phx_cac
         for (int64_t c = phx_lane(); c < d; c += PHX_WARP)
             dot = fmaf(q[c], phx_load(keys.data, keys.dtype, entry * d + c), dot);
         dot = phx_warp_sum(dot);
-        if (dot > 0.0f)
+        if (dot > 0.0f || PHX_PLANT(24))
             score = fmaf(a.w[r * a.n_heads + h], dot, score);
     }
     if (phx_lane() == 0)
@@ -82,7 +82,8 @@ static __global__ void top_positions(const phx_top_positions_args a)
         const int64_t s = first + phx_lane();
         const uint32_t rank = s < n ? rank_of(scores[s]) : 0;
         const uint32_t ties = phx_ballot(s < n && rank == threshold);
-        const bool is_tie = s < n && rank == threshold && count_below(ties) < n_ties;
+        const bool is_tie = s < n && rank == threshold &&
+                            (PHX_PLANT(23) ? ~count_below(ties) & 31 : count_below(ties)) < n_ties;
         const bool keeps = is_tie || (s < n && rank > threshold);
         const uint32_t kept = phx_ballot(keeps);
         if (keeps)

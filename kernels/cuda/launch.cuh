@@ -57,6 +57,14 @@ template <class T> using phx_shared = T *;
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))
 #endif
 
+/* Fault n of tests/emu/test_planted.sh, which a build of the kernels for that test can switch on. */
+#if defined(PHX_PLANTS)
+extern "C" int phx_plant;
+#define PHX_PLANT(n) (phx_plant == (n))
+#else
+#define PHX_PLANT(n) false
+#endif
+
 /* Blocks for n items; more than a grid holds becomes a launch error. */
 static inline unsigned phx_grid(int64_t n, int64_t per_block)
 {

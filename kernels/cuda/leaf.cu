@@ -48,7 +48,7 @@ PHX_DEVICE int64_t find_token(const phx_expert_rows &rows, int64_t first, int64_
     while (first < end) {
         const int64_t middle = (first + end) / 2;
         const int64_t token = rows.token ? rows.token[middle] : middle;
-        if (token < t)
+        if (token < t + (PHX_PLANT(10) ? 1 : 0))
             first = middle + 1;
         else
             end = middle;
@@ -165,7 +165,7 @@ template <int NT> struct leaf_work {
                 s.slot_weight[(slot * NT + t) * PHX_TILE_ROW + phx_lane() / 4] = weight;
         }
         if (phx_lane() == 0)
-            s.slot_leaf[slot] = block + 1 == blocks.n ? (int32_t)leaf : -1;
+            s.slot_leaf[slot] = block + 1 == blocks.n ? (PHX_PLANT(13) ? 0 : (int32_t)leaf) : -1;
         return item;
     }
     __device__ void add(int64_t slot, int owned, float part, float scale)
@@ -188,7 +188,8 @@ template <int NT>
 PHX_DEVICE float leaf_tree(const phx_leaf_sum_args &a, phx_shared<float> leaves, int64_t sum)
 {
     for (int64_t step = 1; step < a.n_leaves; step *= 2) {
-        for (int64_t leaf = 0; leaf < a.n_leaves; leaf += 2 * step)
+        for (int64_t leaf = 0; leaf + (PHX_PLANT(11) ? 2 * step : 0) < a.n_leaves;
+             leaf += (PHX_PLANT(12) ? 1 : 2) * step)
             leaves[leaf * phx_stream<NT>::sums + sum] += leaves[(leaf + step) * phx_stream<NT>::sums + sum];
     }
     return leaves[sum];

@@ -105,7 +105,7 @@ static __global__ void index_round(const phx_index_round_args a)
     }
     max = phx_block_max(max, maxima);
     const uint32_t bits = phx_bits_of_f32(max / 448.0f);
-    const uint32_t up = (bits & 0x7FFFFFu) != 0 ? 1 : 0;
+    const uint32_t up = (bits & 0x7FFFFFu) != 0 && !PHX_PLANT(25) ? 1 : 0;
     const float scale = phx_f32_of_bits(((bits >> 23) + up) << 23);
     for (int64_t i = threadIdx.x; i < a.d; i += PHX_BLOCK) {
         const float y = x[i] * factor;

@@ -99,7 +99,7 @@ static __global__ void __launch_bounds__(PHX_TILE_THREADS)
     for (int i = 0; i < 2 * PHX_WARP_X * 4; i++) {
         const int64_t out = phx_tile_w_row(i / 4 / PHX_WARP_X, i % 4);
         const int64_t row = phx_tile_x_row(i / 4 % PHX_WARP_X, i % 4);
-        if (out <= last_out && row <= last_row)
+        if (out <= last_out + (PHX_PLANT(18) ? 1 : 0) && row <= last_row)
             a.out[(r + row) * a.out_stride + g * a.out_group_stride + n + out] =
                 sums[i / 4 / PHX_WARP_X][i / 4 % PHX_WARP_X][i % 4];
     }
@@ -153,7 +153,7 @@ static __global__ void product_t(const phx_product_t_args a, const phx_matrix w)
         const int64_t row = first + k;
         part =
             fmaf(phx_load(a.x.data, a.x.dtype, x_offset + k), phx_code_value(w, row * w.n_cols + col), part);
-        const bool block_ends = k + 1 == a.n_in || (row + 1 + w.row_shift) % 128 == 0;
+        const bool block_ends = k + 1 == a.n_in || (row + 1 + (PHX_PLANT(19) ? 0 : w.row_shift)) % 128 == 0;
         if (w.scales && block_ends) {
             sum = fmaf(part, phx_scale_at(w, row, col), sum);
             part = 0.0f;

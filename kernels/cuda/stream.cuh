@@ -67,7 +67,8 @@ PHX_DEVICE void phx_item_part(const phx_item<NT> &item, phx_shared<float> part, 
     const int64_t lane = phx_lane();
     if (lane < PHX_TILE_OUT) {
         const int64_t row = item.row + lane < item.row_end ? item.row + lane : item.row_end - 1;
-        scales[lane] = item.w->scales ? phx_scale_at(*item.w, row, item.first) : 1.0f;
+        scales[lane] =
+            item.w->scales ? phx_scale_at(*item.w, row, PHX_PLANT(3) ? item.end : item.first) : 1.0f;
     }
     float d[NT][4];
     if (FORMAT != PHX_FORMAT_ANY)
@@ -101,7 +102,8 @@ PHX_DEVICE void phx_stream_run(Work &work, const phx_waiting &waiting)
         for (int64_t i = phx_warp(); i < n; i += PHX_STREAM_WARPS)
             phx_item_part<FORMAT, DTYPE, NT>(work.item(first + i, i), waiting.sums + i * sizes::sums,
                                              waiting.scales + i * PHX_TILE_OUT);
-        __syncthreads();
+        if (!PHX_PLANT(1))
+            __syncthreads();
         for (int o = 0; o < sizes::owned; o++) {
             const int64_t sum = threadIdx.x + o * PHX_STREAM_THREADS;
             if (sum >= sizes::sums)
@@ -110,7 +112,8 @@ PHX_DEVICE void phx_stream_run(Work &work, const phx_waiting &waiting)
             for (int64_t i = 0; i < n; i++)
                 work.add(i, o, waiting.sums[i * sizes::sums + sum], waiting.scales[i * PHX_TILE_OUT + out]);
         }
-        __syncthreads();
+        if (!PHX_PLANT(2))
+            __syncthreads();
     }
 }
 

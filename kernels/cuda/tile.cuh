@@ -113,7 +113,7 @@ template <int FORMAT> PHX_DEVICE void phx_stage_mma(phx_shared<uint8_t> buffer, 
             for (int x = 0; x < PHX_WARP_X; x++) {
                 const int64_t row = phx_warp() % 2 * (PHX_TILE_X / 2) + x * PHX_TILE_ROW + lane_row;
                 const int64_t mine = (g * 4 + phx_lane() % 4) * tile::x_chunks_run + c;
-                const int64_t chunk = mine ^ (row % 2 * tile::x_swap);
+                const int64_t chunk = mine ^ (PHX_PLANT(17) ? 0 : row % 2 * tile::x_swap);
                 const phx_16 four = phx_load16_shared(buffer, tile::w_bytes + row * tile::x_row + chunk * 16);
                 PHX_UNROLL
                 for (int s = 0; s < steps_chunk; s++) {
@@ -143,8 +143,12 @@ PHX_DEVICE void phx_tile_run(const phx_tile_rows<FORMAT> &rows, int64_t n_cols, 
         phx_copy_commit();
     }
     for (int64_t stage = 0; stage < n_stages; stage++) {
-        phx_copy_wait<PHX_STAGES - 2>();
-        __syncthreads(); /* this stage is there for all, and the one before it is read */
+        if (PHX_PLANT(14))
+            phx_copy_wait<PHX_STAGES - 1>();
+        else
+            phx_copy_wait<PHX_STAGES - 2>();
+        if (!PHX_PLANT(15))
+            __syncthreads(); /* this stage is there for all, and the one before it is read */
         const int64_t next = stage + PHX_STAGES - 1;
         if (next < n_stages)
             phx_stage_copy<FORMAT>(rows, next, shared + next % PHX_STAGES * tile::stage_bytes);
@@ -153,7 +157,7 @@ PHX_DEVICE void phx_tile_run(const phx_tile_rows<FORMAT> &rows, int64_t n_cols, 
         if (stage % 2 == 0)
             continue;
         for (int w = 0; w < 2; w++) { /* a block of columns is complete */
-            const int64_t block = stage / 2;
+            const int64_t block = PHX_PLANT(16) ? 0 : stage / 2;
             const float low = rows.scales[w][0] ? rows.scales[w][0][block] : 1.0f;
             const float high = rows.scales[w][1] ? rows.scales[w][1][block] : 1.0f;
             PHX_UNROLL

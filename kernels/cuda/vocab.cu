@@ -29,7 +29,8 @@ PHX_DEVICE phx_best next_best(const float *logits, int64_t n, phx_best before)
     phx_best best = {0.0f, -1};
     for (int64_t i = phx_lane(); i < n; i += PHX_WARP) {
         const phx_best mine = {logits[i], (int32_t)i};
-        if ((before.index < 0 || phx_is_better(before, mine)) && phx_is_better(mine, best))
+        if ((before.index < (PHX_PLANT(27) ? 1 : 0) || phx_is_better(before, mine)) &&
+            phx_is_better(mine, best))
             best = mine;
     }
     return phx_warp_best(best);

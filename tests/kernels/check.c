@@ -52,6 +52,9 @@ void check_fail(check *c, const char *format, ...)
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     printf("FAILED %s %s (%s): %s\n", c->op, c->variant, c->what, text);
+#if defined(PHX_PLANTS)
+    exit(1);
+#endif
 }
 
 static void *keep(check *c, void *ptr, size_t guard_bytes)
@@ -135,7 +138,8 @@ double check_load(const void *data, phx_dtype dtype, int64_t i)
 phx_activation check_activation(check *c, int64_t n_rows, int64_t n_cols, phx_dtype dtype, check_fill fill)
 {
     /* a step of 8 keeps rows of whole blocks aligned, which has kernels of its own */
-    const int64_t step = phx_rng_below(&c->rng, 2) == 0 ? 8 : 1;
+    const bool aligned = phx_rng_below(&c->rng, 4) < (n_cols % 64 == 0 ? 3 : 1);
+    const int64_t step = aligned ? 8 : 1;
     const int64_t stride = n_cols + step * phx_rng_below(&c->rng, 4);
     void *data = check_mem(c, n_rows * stride, phx_dtype_bytes(dtype));
     for (int64_t r = 0; r < n_rows; r++) {
@@ -160,7 +164,8 @@ static uint8_t draw_fp8(check *c, check_fill fill, int64_t i)
 static void fill_fp8(check *c, phx_matrix *m, check_fill fill)
 {
     m->row_shift = (int32_t)phx_rng_below(&c->rng, 128);
-    m->col_shift = phx_rng_below(&c->rng, 2) == 0 ? 0 : (int32_t)phx_rng_below(&c->rng, 128);
+    const bool aligned = phx_rng_below(&c->rng, 4) < (m->n_cols % 64 == 0 ? 3 : 1);
+    m->col_shift = aligned ? 0 : (int32_t)phx_rng_below(&c->rng, 128);
     const int64_t n_scale_rows = (m->n_rows + m->row_shift + 127) / 128;
     m->scale_stride = (m->n_cols + m->col_shift + 127) / 128 + phx_rng_below(&c->rng, 2);
     float *scales = check_mem(c, n_scale_rows * m->scale_stride, sizeof(float));

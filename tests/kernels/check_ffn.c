@@ -21,7 +21,7 @@ static void ffn_in_case(check *c, const shape *s);
 void check_ffn_in(check *c)
 {
     static const int64_t tokens[] = {0, 1, 2, 3, 7, 64};
-    for (int f = 0; f < PHX_FORMAT_COUNT; f++) {
+    for (int f = PHX_FORMAT_COUNT - 1; f >= 0; f--) {
         for (int kind = 0; kind < CHECK_ROUTING_COUNT; kind++) {
             for (int i = 0; i < 6; i += c->brief ? 3 : 1) {
                 const phx_dtype dtype = (i & 1) != 0 ? PHX_F32 : PHX_BF16;

@@ -1,7 +1,8 @@
 /* tests/kernels/check_kernels.c - the kernel checker: every op of every level that this machine can run, and
  * of every level in C form, against the reference, element by element (STYLE habits 25-27, 36).
  * Usage: check_kernels [--seed N] [--level ref|avx2|avx512|emu] [--op NAME] [--bench] [--threads N]
- * Level emu: the CUDA kernels on the emulator (tests/emu) and nothing else.
+ * Program check_planted: [--plant N] switches on a fault in the kernels (tests/emu/test_planted.sh), and the
+ * first failure ends it. Level emu: the CUDA kernels on the emulator (tests/emu) and nothing else.
  * Exit status 0: every element within the limit that kernels/ops.h states, every promise of equal bits kept.
  */
 #include "tests/kernels/check.h"
@@ -17,6 +18,10 @@
 #define PHX_OP(op, level, fn) phx_##op##_fn fn;
 #include "kernels/ops_emu.list"
 #undef PHX_OP
+#endif
+
+#if defined(PHX_PLANTS)
+int phx_plant; /* the fault that kernels/cuda/launch.cuh asks for */
 #endif
 
 typedef struct options {
@@ -75,6 +80,13 @@ static bool options_parse(int argc, char **argv, options *opt)
         } else if (more && strcmp(argv[i], "--threads") == 0) {
             if (!phx_str_to_u64(phx_str_of(argv[++i]), 1, PHX_THREADS_MAX, &opt->n_threads))
                 return false;
+#if defined(PHX_PLANTS)
+        } else if (more && strcmp(argv[i], "--plant") == 0) {
+            uint64_t plant = 0;
+            if (!phx_str_to_u64(phx_str_of(argv[++i]), 0, INT32_MAX, &plant))
+                return false;
+            phx_plant = (int)plant;
+#endif
         } else if (more && strcmp(argv[i], "--op") == 0) {
             opt->op = argv[++i];
         } else if (more && strcmp(argv[i], "--level") == 0 && strcmp(argv[i + 1], "emu") == 0) {

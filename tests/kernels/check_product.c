@@ -21,8 +21,13 @@ static void product_t_case(check *c, const shape *s);
 
 static void all_shapes(check *c, void (*run)(check *c, const shape *s))
 {
-    for (int f = 0; f < PHX_FORMAT_COUNT; f++) {
+    for (int f = PHX_FORMAT_COUNT - 1; f >= 0; f--) {
         const phx_format format = (phx_format)f;
+        for (int64_t blocks = 1; blocks <= 3; blocks++) /* whole blocks of columns, and rows past a tile */
+            run(c, &(shape){format, (blocks & 1) != 0 ? PHX_BF16 : PHX_F32, CHECK_RANDOM, 8 * blocks + 1, 1,
+                            20, 128 * blocks});
+        for (int64_t i = 0; i < 2; i++) /* many rows, also of groups */
+            run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, 65 + 65 * i, 2 - i, 20 + 120 * i, 256 + 128 * i});
         for (int fill = 0; fill < CHECK_FILL_COUNT; fill += c->brief ? 2 : 1) {
             for (int64_t i = 0; i < N_ROW_COUNTS; i++) {
                 const phx_dtype dtype = ((fill + i) & 1) != 0 ? PHX_F32 : PHX_BF16;
@@ -34,11 +39,6 @@ static void all_shapes(check *c, void (*run)(check *c, const shape *s))
         for (int64_t k = 1; k <= 130; k += check_step(c, 1))
             run(c, &(shape){format, (k & 1) != 0 ? PHX_BF16 : PHX_F32, CHECK_RANDOM, 1 + k % 5, 1, 1 + k % 11,
                             k});
-        for (int64_t blocks = 1; blocks <= 3; blocks++) /* whole blocks of columns, and rows past a tile */
-            run(c, &(shape){format, (blocks & 1) != 0 ? PHX_BF16 : PHX_F32, CHECK_RANDOM, 8 * blocks + 1, 1,
-                            20, 128 * blocks});
-        for (int64_t i = 0; i < 2; i++) /* many rows, also of groups */
-            run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, 65 + 65 * i, 2 - i, 20 + 120 * i, 256 + 128 * i});
         run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, 2, 1, 7, 2048});
         run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, 1, 1, 5, 10240});
         run(c, &(shape){format, PHX_F32, CHECK_RANDOM, 1, 2, 130, 515});

@@ -1,0 +1,50 @@
+#!/bin/sh
+# tests/emu/test_planted.sh - the test of the kernel checker: every fault planted in kernels/cuda is caught.
+# A build of the kernels has them all (PHX_PLANT), off; check_planted switches on the one that --plant names and
+# ends at the first failure. Environment: PHX_CHECK_PLANTED, that program. Arguments: fault numbers, default all.
+check=${PHX_CHECK_PLANTED:-build/check_planted}
+wanted=" $* "
+missed=0
+n=0
+while read -r plant op what; do
+    [ "$wanted" = "  " ] || case $wanted in *" $plant "*) ;; *) continue ;; esac
+    text=$("$check" --level emu --op "$op" --plant "$plant" 2>&1)
+    n=$((n + 1))
+    case $text in
+    *FAILED* | *"emulator: "*) echo "$plant caught ($what): $(echo "$text" | grep -E 'FAILED|emulator: ' | head -n 1)" ;;
+    *)
+        echo "$plant MISSED ($op: $what): $text"
+        missed=$((missed + 1))
+        ;;
+    esac
+done <<'LIST'
+1 product no barrier before the parts are added
+2 product no barrier before the slots are written again
+3 product the scale of the next block
+4 product the last part of a block of columns is lost
+5 product the lower rows of a tile take the upper rows' weights
+6 product the steps of a lane's run are swapped
+7 product the last column of a row is lost
+8 ffn_in gate and up are swapped
+9 ffn_in all rows of a tile take the scale of the first
+10 leaf_sum an entry of the next token
+11 leaf_sum the last pair of leaves is lost
+12 leaf_sum pairs of leaves overlap
+13 leaf_sum all leaves add up in the first
+14 product a stage is read before its copy is complete
+15 product no barrier between the copies of other threads and the reading
+16 product the scale of the first block for all
+17 product chunks are written swapped and read straight
+18 product a column past the tile is written
+19 product_t the offset in the first scale block is forgotten
+20 rms_norm the last step of a sum over lanes is lost
+21 attention a new maximum does not scale what was summed
+22 attention no barrier before the weights are written again
+23 top_positions ties go to the higher position
+24 index_scores negative dots count
+25 index_round the scale is rounded down
+26 route a group counts by its best expert alone
+27 vocab_top the largest logit comes twice
+LIST
+echo "$n faults, $missed missed"
+[ "$n" -gt 0 ] && [ "$missed" -eq 0 ]
