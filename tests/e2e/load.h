@@ -8,7 +8,7 @@
 
 #include "tests/e2e/web.h"
 
-enum { LOAD_CLIENTS_MAX = 16, LOAD_LIMIT_MS = 30000 };
+enum { LOAD_CLIENTS_MAX = 16, LOAD_LIMIT_MS = 120000 };
 
 typedef enum load_end {
     LOAD_STOPPED,   /* was told to, between two requests */
