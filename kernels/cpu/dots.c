@@ -110,8 +110,9 @@ typedef struct tile { /* n_m activations by n_n weight rows of a job */
     int64_t x_stride;
     int64_t first_m;
     int64_t first_n;
-    int64_t step_n;                /* between the outputs of the tile */
-    const uint8_t *w[OUTS_ONE];    /* the weight rows; past the job's last output that one is repeated */
+    int64_t step_n;                /* between the outputs of the tile; 0: they are one, many times */
+    const uint8_t *w;              /* row of the first output */
+    int64_t step_w;                /* bytes between the rows of the outputs */
     const float *scales[OUTS_ONE]; /* their rows of scales */
     bool one_scale;                /* which are one and the same */
     int64_t next;                  /* bytes from a weight to the one at its place in the next job */
@@ -120,7 +121,7 @@ typedef struct tile { /* n_m activations by n_n weight rows of a job */
 PHX_ALWAYS void direct_block_fp8(int n_m, int n_n, const tile *t, int64_t k, int n, phx_vf *acc)
 {
     phx_vf v[4];
-    phx_vf_load4_fp8_row(t->w[n] + k, v);
+    phx_vf_load4_fp8_row(t->w + n * t->step_w + k, v);
     PHX_UNROLL(4)
     for (int i = 0; i < 4; i++) {
         PHX_UNROLL(8)
@@ -134,21 +135,11 @@ PHX_ALWAYS void direct_block_fp8(int n_m, int n_n, const tile *t, int64_t k, int
 /* direct_steps, for fp8: over one chain. */
 PHX_ALWAYS void direct_chain_fp8(int n_m, int n_n, const tile *t, int64_t k, int64_t end, phx_vf *acc)
 {
-    for (; k + 64 <= end; k += 64) { /* a line of the cache */
-        PHX_UNROLL(8)
-        for (int n = 0; n < n_n; n++) {
-            __builtin_prefetch(t->w[n] + k + PREFETCH);
-            __builtin_prefetch(t->w[n] + k + t->next, 0, 2);
-            PHX_UNROLL(2)
-            for (int i = 0; i < 64; i += 4 * PHX_LANES)
-                direct_block_fp8(n_m, n_n, t, k + i, n, acc);
-        }
-    }
     for (; k + 4 * PHX_LANES <= end; k += 4 * PHX_LANES) {
+        const int64_t ahead = k & 32 ? t->next : PREFETCH; /* by turns: half a line is read in each */
         PHX_UNROLL(8)
         for (int n = 0; n < n_n; n++) {
-            __builtin_prefetch(t->w[n] + k + PREFETCH);
-            __builtin_prefetch(t->w[n] + k + t->next, 0, 2);
+            __builtin_prefetch(t->w + n * t->step_w + k + ahead, 0, 2);
             direct_block_fp8(n_m, n_n, t, k, n, acc);
         }
     }
@@ -158,7 +149,7 @@ PHX_ALWAYS void direct_chain_fp8(int n_m, int n_n, const tile *t, int64_t k, int
             const float *x = t->x + m * t->x_stride + k;
             const phx_vf xv = left < PHX_LANES ? phx_vf_load_n(x, left) : phx_vf_load(x);
             for (int n = 0; n < n_n; n++) {
-                const uint8_t *w = t->w[n] + k;
+                const uint8_t *w = t->w + n * t->step_w + k;
                 const phx_vf wv = left < PHX_LANES ? load_fp8_row_n(w, left) : phx_vf_load_fp8_row(w);
                 acc[m * n_n + n] = phx_vf_fma(wv, xv, acc[m * n_n + n]);
             }
@@ -176,8 +167,9 @@ PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t,
         PHX_UNROLL(8)
         for (int n = 0; n < n_n; n++) {
             phx_vf v[2];
-            __builtin_prefetch(t->w[n] + k * bytes + t->next, 0, 2);
-            phx_vf_load2_format(format, t->w[n] + k * bytes, v);
+            if (t->next != PREFETCH)
+                __builtin_prefetch(t->w + n * t->step_w + k * bytes + t->next, 0, 2);
+            phx_vf_load2_format(format, t->w + n * t->step_w + k * bytes, v);
             PHX_UNROLL(8)
             for (int m = 0; m < n_m; m++) {
                 const float *x = t->x + m * t->x_stride + k;
@@ -192,7 +184,7 @@ PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t,
             const float *x = t->x + m * t->x_stride + k;
             const phx_vf xv = left < PHX_LANES ? phx_vf_load_n(x, left) : phx_vf_load(x);
             for (int n = 0; n < n_n; n++) {
-                const uint8_t *w = t->w[n] + k * bytes;
+                const uint8_t *w = t->w + n * t->step_w + k * bytes;
                 const phx_vf wv =
                     left < PHX_LANES ? phx_vf_load_format_n(format, w, left) : phx_vf_load_format(format, w);
                 acc[m * n_n + n] = phx_vf_fma(wv, xv, acc[m * n_n + n]);
@@ -311,46 +303,56 @@ static void widen_x(const phx_dots *job, int64_t m, float *x)
     }
 }
 
+/* All activations with n_n outputs from first_n on, step_n apart. */
+static void run_tile(const phx_dots *job, int64_t first_n, int64_t step_n, int64_t n_n, int64_t next)
+{
+    const int64_t x_stride = phx_i64_up(job->w->n_cols, PHX_LANES);
+    tile t = {.job = job,
+              .x_stride = x_stride,
+              .first_n = first_n,
+              .step_n = step_n,
+              .w = w_row(job, first_n, 0),
+              .step_w = step_n * job->w->n_cols * phx_format_bytes(job->w->format),
+              .next = next};
+    for (int64_t i = 0; i < n_n; i++)
+        t.scales[i] = w_scales(job, first_n + i * step_n);
+    t.one_scale = t.scales[0] == t.scales[n_n - 1]; /* rows ascend, and so do their scales */
+    for (int64_t m = 0; m < job->n_rows;) {
+        const int64_t left = job->n_rows - m;
+        const int64_t n_m = left == 4 ? 2 : phx_i64_min(left, 3); /* never leaves one of several */
+        t.first_m = m;
+        t.x = (const float *)job->scratch + m * x_stride;
+        direct_tile_any(n_m, &t);
+        m += n_m;
+    }
+}
+
 /* The first tile's rows arrive while the activations are widened. */
-static void prefetch_rows(const phx_dots *job, int64_t n_n, int64_t n_tiles)
+static void prefetch_rows(const phx_dots *job, int64_t n_n, int64_t step_n)
 {
     const int64_t bytes = phx_i64_min(job->w->n_cols * phx_format_bytes(job->w->format), PREFETCH_FIRST);
     for (int64_t byte = 0; byte < bytes; byte += 64) {
         for (int64_t i = 0; i < n_n; i++)
-            __builtin_prefetch((const uint8_t *)w_row(job, i * n_tiles, 0) + byte);
+            __builtin_prefetch((const uint8_t *)w_row(job, i * step_n, 0) + byte);
     }
 }
 
 static void run_direct(const phx_dots *job)
 {
-    float *x = job->scratch;
-    const int64_t x_stride = phx_i64_up(job->w->n_cols, PHX_LANES);
     /* Outputs of a tile lie far apart, so that each of its streams of weights goes on in the next tile. */
     const int64_t n_n = job->n_rows == 1 ? OUTS_ONE : PHX_TILE_OUTS;
-    const int64_t n_tiles = (job->n_out + n_n - 1) / n_n;
+    const int64_t n_tiles = job->n_out / n_n;
     const int64_t row_bytes = job->w->n_cols * phx_format_bytes(job->w->format);
     const int64_t next = job->next && row_bytes <= SHORT_ROW
                              ? (const uint8_t *)job->next - (const uint8_t *)w_row(job, 0, 0)
-                             : 0;
+                             : PREFETCH;
     prefetch_rows(job, n_n, n_tiles);
     for (int64_t m = 0; m < job->n_rows && !job->same_x; m++)
-        widen_x(job, m, x + m * x_stride);
-    for (int64_t n = 0; n < n_tiles; n++) {
-        tile t = {.job = job, .x_stride = x_stride, .first_n = n, .step_n = n_tiles, .next = next};
-        for (int64_t i = 0; i < n_n; i++) {
-            t.w[i] = w_row(job, n + i * n_tiles, 0);
-            t.scales[i] = w_scales(job, n + i * n_tiles);
-        }
-        t.one_scale = t.scales[0] == t.scales[n_n - 1]; /* rows ascend, and so do their scales */
-        for (int64_t m = 0; m < job->n_rows;) {
-            const int64_t left = job->n_rows - m;
-            const int64_t n_m = left == 4 ? 2 : phx_i64_min(left, 3); /* never leaves one of several */
-            t.first_m = m;
-            t.x = x + m * x_stride;
-            direct_tile_any(n_m, &t);
-            m += n_m;
-        }
-    }
+        widen_x(job, m, (float *)job->scratch + m * phx_i64_up(job->w->n_cols, PHX_LANES));
+    for (int64_t n = 0; n < n_tiles; n++)
+        run_tile(job, n, n_tiles, n_n, next);
+    for (int64_t n = n_tiles * n_n; n < job->n_out; n++)
+        run_tile(job, n, 0, n_n, next);
 }
 
 /* ---- panels: many rows, weights and activations widened block by block ---- */
