@@ -36,9 +36,10 @@ static const char usage[] =
 typedef struct result {
     const phx_bench_test *test;
     bool skipped;
-    double mean;      /* tokens per second */
-    double deviation; /* of a run from the mean */
-    double share;     /* of the limit; 0: none applies */
+    double mean;            /* tokens per second */
+    double deviation;       /* of a run from the mean */
+    double share;           /* of the limit; 0: none applies */
+    double sustained_share; /* of the reading that the machine sustained around the test; 0: does not apply */
 } result;
 
 typedef struct bench {
@@ -154,9 +155,13 @@ static phx_code run_test(bench *b, phx_bench_rig *rig, size_t idx, phx_error *er
         r->skipped = true;
         return PHX_OK;
     }
+    const bool reads = r->test->n_prompt == 0 && r->test->batch == 1;
+    double before = 0, after = 0;
     phx_progress_init(&progress);
     show_run(b, &progress, idx, 0);
-    phx_code rc = phx_bench_run(rig, r->test, &ignored, err); /* warms caches and clocks */
+    phx_code rc = reads ? phx_machine_sustained_measure(b->n_threads, &before, err) : PHX_OK;
+    if (rc == PHX_OK)
+        rc = phx_bench_run(rig, r->test, &ignored, err); /* warms caches and clocks */
     for (uint32_t i = 0; rc == PHX_OK && i < b->n_reps; i++) {
         show_run(b, &progress, idx, i + 1);
         rc = phx_bench_run(rig, r->test, &rates[i], err);
@@ -166,6 +171,10 @@ static phx_code run_test(bench *b, phx_bench_rig *rig, size_t idx, phx_error *er
         r->deviation += (rates[i] - r->mean) * (rates[i] - r->mean) / b->n_reps;
     r->deviation = sqrt(r->deviation);
     r->share = share_of(b, r->test, r->mean);
+    if (rc == PHX_OK && reads)
+        rc = phx_machine_sustained_measure(b->n_threads, &after, err);
+    if (rc == PHX_OK && reads)
+        r->sustained_share = r->mean * (double)b->sums.n_active_bytes / ((before + after) / 2);
     phx_progress_end(&progress);
     return rc;
 }
@@ -227,10 +236,13 @@ static void write_row(const bench *b, size_t idx, phx_buf *buf)
     }
     phx_buf_printf(buf, "%-18s %12.2f %10.2f   ", r->test->name, r->mean, r->deviation);
     if (r->share > 0)
-        phx_buf_printf(buf, "%.1f %% of %s\n", 100 * r->share,
+        phx_buf_printf(buf, "%.1f %% of %s", 100 * r->share,
                        r->test->n_prompt ? b->limits.unit : "read bandwidth");
     else
-        phx_buf_str(buf, "-\n");
+        phx_buf_char(buf, '-');
+    if (r->sustained_share > 0)
+        phx_buf_printf(buf, ", %.1f %% of what was sustained around it", 100 * r->sustained_share);
+    phx_buf_char(buf, '\n');
 }
 
 static phx_code print(const bench *b, write_part *write, size_t idx, phx_error *err)
@@ -310,6 +322,7 @@ static void print_json(const bench *b, phx_buf *buf)
         number(w, "tokens_per_s", r->mean);
         number(w, "deviation", r->deviation);
         number(w, "share_of_limit", r->share);
+        number(w, "share_of_sustained", r->sustained_share);
         phx_json_end_object(w);
     }
     phx_json_end_array(w);

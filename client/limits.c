@@ -40,12 +40,13 @@ static phx_code read_all(int fd, phx_buf *buf)
     return buf->code;
 }
 
-static phx_code run_worker(uint32_t n_threads, phx_buf *output, phx_error *err)
+static phx_code run_worker(uint32_t n_threads, bool read_only, phx_buf *output, phx_error *err)
 {
     char program[PHX_PATH_MAX];
     char threads[16];
     char words[3][16] = {"--bench", "machine", "--json"};
     char flag[] = "--threads";
+    char only[] = "--read-only";
     int ends[2];
     int status = 0;
     pid_t pid = 0;
@@ -53,7 +54,8 @@ static phx_code run_worker(uint32_t n_threads, phx_buf *output, phx_error *err)
     if (rc != PHX_OK)
         return rc;
     (void)snprintf(threads, sizeof(threads), "%u", n_threads);
-    char *const argv[] = {program, words[0], words[1], words[2], flag, threads, NULL};
+    char *const argv[] = {program, words[0], words[1], words[2], flag, threads, read_only ? only : NULL,
+                          NULL};
     if (pipe2(ends, O_CLOEXEC) != 0)
         return PHX_FAIL(err, PHX_ERR_IO, "pipe: %s", strerror(errno));
     rc = spawn(argv, ends[1], &pid, err);
@@ -104,18 +106,37 @@ static phx_code read_limits(const phx_json *root, phx_machine_limits *ret_limits
     return PHX_OK;
 }
 
-phx_code phx_machine_limits_measure(uint32_t n_threads, phx_machine_limits *ret_limits, phx_error *err)
+/* The worker's document; free with phx_json_destroy. */
+static phx_code ask_worker(uint32_t n_threads, bool read_only, phx_json **ret_root, phx_error *err)
 {
     phx_buf output;
-    phx_json *root = NULL;
     phx_buf_init(&output, OUTPUT_MAX);
-    phx_code rc = run_worker(n_threads, &output, err);
+    phx_code rc = run_worker(n_threads, read_only, &output, err);
     if (rc == PHX_OK)
         rc = phx_json_parse((phx_bytes){(const uint8_t *)output.ptr, output.n}, PHX_JSON_LIMITS_REQUEST,
-                            &root, err);
+                            ret_root, err);
+    phx_buf_done(&output);
+    return rc;
+}
+
+phx_code phx_machine_sustained_measure(uint32_t n_threads, double *ret_bytes_per_s, phx_error *err)
+{
+    phx_json *root = NULL;
+    phx_code rc = ask_worker(n_threads, true, &root, err);
+    if (rc == PHX_OK)
+        *ret_bytes_per_s = last_of(phx_json_get(root, "sustained_bytes_per_s"));
+    if (rc == PHX_OK && !(*ret_bytes_per_s > 0))
+        rc = PHX_FAIL(err, PHX_ERR_CORRUPT, "phalanx-worker --bench machine gave no read bandwidth");
+    phx_json_destroy(root);
+    return rc;
+}
+
+phx_code phx_machine_limits_measure(uint32_t n_threads, phx_machine_limits *ret_limits, phx_error *err)
+{
+    phx_json *root = NULL;
+    phx_code rc = ask_worker(n_threads, false, &root, err);
     if (rc == PHX_OK)
         rc = read_limits(root, ret_limits, err);
     phx_json_destroy(root);
-    phx_buf_done(&output);
     return rc;
 }

@@ -13,6 +13,10 @@ typedef struct phx_machine_limits {
     char chip[96];
 } phx_machine_limits;
 
+/* What other programs leave of the read bandwidth at this moment: bytes per second that n_threads sustain.
+ * A second or so. */
+phx_code phx_machine_sustained_measure(uint32_t n_threads, double *ret_bytes_per_s, phx_error *err);
+
 /* Runs the measurement on n_threads threads; seconds. Not to be run while a server computes. */
 phx_code phx_machine_limits_measure(uint32_t n_threads, phx_machine_limits *ret_limits, phx_error *err);
 

@@ -16,12 +16,13 @@ enum { EXIT_MEASURED = 0, EXIT_USAGE = 2, EXIT_FAILED = 3 };
 #define CPUINFO_BYTES_MAX (4u << 20)
 
 static const char usage[] =
-    "Usage: phalanx bench machine [--threads N] [--json]\n"
+    "Usage: phalanx bench machine [--threads N] [--read-only] [--json]\n"
     "       phalanx bench kernels [--threads N] [--json] [--level L] [--shape S] [--format F] [--case-ms "
     "MS]\n"
     "       (phalanx-worker --bench MODE is the same)\n"
     "\n"
-    "machine   the rate of each multiply unit and the bandwidth of reading memory, for 1 to N threads\n"
+    "machine   the rate of each multiply unit and the bandwidth of reading memory, for 1 to N threads;\n"
+    "          with --read-only that of memory alone, for N threads\n"
     "kernels   time of each op and the fraction of this machine's limit that it reaches\n"
     "\n"
     "N   the number of cores that this process may use, unless given\n"
@@ -71,13 +72,10 @@ int phx_bench_main(int argc, char **argv)
 static bool parse_options(int argc, char **argv, phx_bench_options *ret_options)
 {
     static const struct option long_options[] = {
-        {"threads", required_argument, NULL, 't'},
-        {"json", no_argument, NULL, 'j'},
-        {"level", required_argument, NULL, 'l'},
-        {"shape", required_argument, NULL, 's'},
-        {"format", required_argument, NULL, 'f'},
-        {"case-ms", required_argument, NULL, 'c'},
-        {NULL, 0, NULL, 0},
+        {"threads", required_argument, NULL, 't'}, {"json", no_argument, NULL, 'j'},
+        {"read-only", no_argument, NULL, 'r'},     {"level", required_argument, NULL, 'l'},
+        {"shape", required_argument, NULL, 's'},   {"format", required_argument, NULL, 'f'},
+        {"case-ms", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0},
     };
     uint64_t value = 0;
     for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -92,6 +90,9 @@ static bool parse_options(int argc, char **argv, phx_bench_options *ret_options)
             break;
         case 'j':
             ret_options->json = true;
+            break;
+        case 'r':
+            ret_options->read_only = true;
             break;
         case 'l':
             if (!phx_level_parse(phx_str_of(optarg), &ret_options->level) ||

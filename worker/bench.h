@@ -16,6 +16,7 @@ typedef struct phx_bench_options {
     phx_format format; /* kernels: of the weights that makers quantise */
     const char *shape; /* kernels: a name of worker/bench_kernels.c */
     uint32_t case_ms;  /* kernels: time for each case, about */
+    bool read_only;    /* machine: the bandwidth of all threads alone */
     bool json;
     FILE *out;
 } phx_bench_options;

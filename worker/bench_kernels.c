@@ -101,7 +101,8 @@ static phx_code prepare(phx_kernels_bench *bench, phx_error *err)
         rc = phx_bench_buffer_init(&bench->memory, MEMORY_BYTES, err);
     if (rc != PHX_OK)
         return rc;
-    bench->read_limit = phx_peak_read(bench->pool, bench->weights.data, bench->weights.n_bytes, READ_ROUNDS);
+    bench->read_limit =
+        phx_peak_read(bench->pool, bench->weights.data, bench->weights.n_bytes, READ_ROUNDS).best;
     bench->ops_limit = phx_peak_measure(bench->pool, phx_peak_of_level(options->level));
     fill_weights(bench);
     return PHX_OK;

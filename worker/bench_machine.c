@@ -10,12 +10,13 @@ typedef struct machine_table {
     uint32_t n_columns;
     uint32_t threads[COLUMNS_MAX];
     double peaks[PHX_PEAK_COUNT][COLUMNS_MAX]; /* operations per second, 0: unit absent */
-    double read[COLUMNS_MAX];                  /* bytes per second */
+    double read[COLUMNS_MAX];                  /* bytes per second, best window */
+    double sustained[COLUMNS_MAX];             /* over all windows */
     size_t read_bytes;
     phx_bench_machine_info info;
 } machine_table;
 
-static phx_code measure(machine_table *table, phx_error *err);
+static phx_code measure(const phx_bench_options *options, machine_table *table, phx_error *err);
 static void print_text(const phx_bench_options *options, const machine_table *table);
 static phx_code print_json(const phx_bench_options *options, const machine_table *table, phx_error *err);
 
@@ -23,10 +24,11 @@ phx_code phx_bench_machine(const phx_bench_options *options, phx_error *err)
 {
     machine_table table = {.read_bytes = phx_peak_read_bytes()};
     phx_bench_machine_describe(&table.info);
-    for (uint32_t n = 1; n < options->n_threads && table.n_columns < COLUMNS_MAX - 1; n *= 2)
+    for (uint32_t n = 1; !options->read_only && n < options->n_threads && table.n_columns < COLUMNS_MAX - 1;
+         n *= 2)
         table.threads[table.n_columns++] = n;
     table.threads[table.n_columns++] = options->n_threads;
-    phx_code rc = measure(&table, err);
+    phx_code rc = measure(options, &table, err);
     if (rc == PHX_OK && options->json)
         rc = print_json(options, &table, err);
     else if (rc == PHX_OK)
@@ -34,7 +36,7 @@ phx_code phx_bench_machine(const phx_bench_options *options, phx_error *err)
     return rc;
 }
 
-static phx_code measure(machine_table *table, phx_error *err)
+static phx_code measure(const phx_bench_options *options, machine_table *table, phx_error *err)
 {
     phx_pool *pool = NULL;
     phx_bench_buffer buffer = {0};
@@ -44,10 +46,12 @@ static phx_code measure(machine_table *table, phx_error *err)
         if (rc != PHX_OK)
             break;
         for (unsigned unit = 0; unit < PHX_PEAK_COUNT; unit++) {
-            if (phx_peak_present((phx_peak)unit))
+            if (!options->read_only && phx_peak_present((phx_peak)unit))
                 table->peaks[unit][column] = phx_peak_measure(pool, (phx_peak)unit);
         }
-        table->read[column] = phx_peak_read(pool, buffer.data, buffer.n_bytes, READ_ROUNDS);
+        const phx_peak_reading reading = phx_peak_read(pool, buffer.data, buffer.n_bytes, READ_ROUNDS);
+        table->read[column] = reading.best;
+        table->sustained[column] = reading.sustained;
         phx_pool_destroy(pool);
         pool = NULL;
     }
@@ -77,12 +81,13 @@ static void print_text(const phx_bench_options *options, const machine_table *ta
         (void)fprintf(out, "%12u", table->threads[i]);
     (void)fputc('\n', out);
     for (unsigned unit = 0; unit < PHX_PEAK_COUNT; unit++) {
-        if (phx_peak_present((phx_peak)unit))
+        if (!options->read_only && phx_peak_present((phx_peak)unit))
             print_row(out, phx_peak_name((phx_peak)unit), table, table->peaks[unit],
                       unit == PHX_PEAK_AVX512_VNNI ? "Gop/s" : "GFLOP/s");
     }
     (void)snprintf(name, sizeof(name), "read %zu MiB", table->read_bytes >> 20);
     print_row(out, name, table, table->read, "GB/s");
+    print_row(out, "read, sustained", table, table->sustained, "GB/s");
 }
 
 static void json_rates(phx_json_writer *w, const char *key, const machine_table *table, const double *rates)
@@ -110,7 +115,7 @@ static phx_code print_json(const phx_bench_options *options, const machine_table
     phx_json_key(&w, "peaks");
     phx_json_begin_array(&w);
     for (unsigned unit = 0; unit < PHX_PEAK_COUNT; unit++) {
-        if (!phx_peak_present((phx_peak)unit))
+        if (options->read_only || !phx_peak_present((phx_peak)unit))
             continue;
         phx_json_begin_object(&w);
         phx_json_key(&w, "unit");
@@ -124,6 +129,7 @@ static phx_code print_json(const phx_bench_options *options, const machine_table
     phx_json_key(&w, "read_buffer_bytes");
     phx_json_u64(&w, table->read_bytes);
     json_rates(&w, "read_bytes_per_s", table, table->read);
+    json_rates(&w, "sustained_bytes_per_s", table, table->sustained);
     phx_json_end_object(&w);
     phx_code rc = text.code;
     if (rc != PHX_OK)

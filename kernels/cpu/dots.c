@@ -136,10 +136,13 @@ PHX_ALWAYS void direct_block_fp8(int n_m, int n_n, const tile *t, int64_t k, int
 PHX_ALWAYS void direct_chain_fp8(int n_m, int n_n, const tile *t, int64_t k, int64_t end, phx_vf *acc)
 {
     for (; k + 4 * PHX_LANES <= end; k += 4 * PHX_LANES) {
-        const int64_t ahead = k & 32 ? t->next : PREFETCH; /* by turns: half a line is read in each */
+        const bool half = 4 * PHX_LANES < 64; /* half a line: the two requests take turns */
+        const int64_t ahead = half && (k & 32) ? t->next : PREFETCH;
         PHX_UNROLL(8)
         for (int n = 0; n < n_n; n++) {
             __builtin_prefetch(t->w + n * t->step_w + k + ahead, 0, 2);
+            if (!half)
+                __builtin_prefetch(t->w + n * t->step_w + k + t->next, 0, 2);
             direct_block_fp8(n_m, n_n, t, k, n, acc);
         }
     }

@@ -149,7 +149,7 @@ static void read_item(void *user, int64_t item, void *scratch)
     atomic_fetch_add_explicit(&work->sink, sum, memory_order_relaxed);
 }
 
-double phx_peak_read(phx_pool *pool, const void *buffer, size_t n_bytes, uint32_t n_rounds)
+phx_peak_reading phx_peak_read(phx_pool *pool, const void *buffer, size_t n_bytes, uint32_t n_rounds)
 {
     assert(n_bytes > 0);
     assert(n_bytes % READ_ITEM_BYTES == 0);
@@ -162,6 +162,7 @@ double phx_peak_read(phx_pool *pool, const void *buffer, size_t n_bytes, uint32_
         work.sum = phx_peak_sum_avx2;
 #endif
     double best = 0.0;
+    const uint64_t begin = phx_clock_us();
     for (size_t at = 0; at < n_items * n_rounds;) {
         const size_t first = at % n_items;
         const size_t n = n_items - first < window ? n_items - first : window;
@@ -173,7 +174,9 @@ double phx_peak_read(phx_pool *pool, const void *buffer, size_t n_bytes, uint32_
         best = rate > best && (n == window || n == n_items) ? rate : best;
         at += n;
     }
-    return best;
+    const double seconds = (double)(phx_clock_us() - begin) * 1e-6;
+    const double all = (double)n_bytes * n_rounds;
+    return (phx_peak_reading){.best = best, .sustained = seconds > 0 ? all / seconds : best};
 }
 
 size_t phx_peak_read_bytes(void)

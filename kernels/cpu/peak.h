@@ -33,10 +33,15 @@ phx_peak phx_peak_of_level(phx_level level);
  * rounds, under a second in all. */
 double phx_peak_measure(phx_pool *pool, phx_peak unit);
 
-/* Bytes per second at which all threads of the pool together read n_bytes (a multiple of 1 MiB, 64-byte
- * aligned, already touched): the best window of n_rounds passes. The buffer must be larger than the last
- * cache, so that no window is still there when its turn comes again. */
-double phx_peak_read(phx_pool *pool, const void *buffer, size_t n_bytes, uint32_t n_rounds);
+typedef struct phx_peak_reading { /* bytes per second */
+    double best;                  /* of the best window */
+    double sustained;             /* of all passes together: what other programs leave */
+} phx_peak_reading;
+
+/* How fast all threads of the pool together read n_bytes (a multiple of 1 MiB, 64-byte aligned, already
+ * touched), n_rounds times. The buffer must be larger than the last cache, so that no window is still there
+ * when its turn comes again. */
+phx_peak_reading phx_peak_read(phx_pool *pool, const void *buffer, size_t n_bytes, uint32_t n_rounds);
 
 /* Bytes of a buffer for phx_peak_read: 4 times the last cache, at least 256 MiB. */
 size_t phx_peak_read_bytes(void);
