@@ -1,6 +1,7 @@
-/* kernels/cuda/attention.cu - absorbed and expanded attention: a block per head of a row, which walks the
- * splits from left to right (DESIGN 7e). Scores: a warp per position; values: a thread per column. */
-#include "kernels/cuda/number.cuh"
+/* kernels/cuda/attention.cu - absorbed and expanded attention. A bf16 cache of the usual widths: 16 heads of
+ * a row by mma (mla.cuh). Else a block per head of a row, which walks the splits from left to right (DESIGN
+ * 7e); scores: a warp per position; values: a thread per column. */
+#include "kernels/cuda/mla.cuh"
 
 typedef struct absorbed { /* where the i-th position of row r lies, and its elements */
     phx_attention_args a;
@@ -95,7 +96,7 @@ template <class Entries> PHX_DEVICE void attend(const Entries &from, const sizes
             part += p[i];
         const float sum = phx_block_sum(part, parts); /* its barriers also end the writing of p */
         const float new_max = all_max > max ? all_max : max;
-        const float keep = first == 0 ? 0.0f : PHX_PLANT(21) ? 1.0f : phx_expf(all_max - new_max);
+        const float keep = first == 0 ? 0.0f : PHX_PLANT(28) ? 1.0f : phx_expf(all_max - new_max);
         const float take = phx_expf(max - new_max);
         for (int64_t c = threadIdx.x; c < s.d_value; c += PHX_BLOCK) {
             float o = 0.0f;
@@ -105,7 +106,7 @@ template <class Entries> PHX_DEVICE void attend(const Entries &from, const sizes
         }
         all_sum = fmaf(sum, take, all_sum * keep);
         all_max = new_max;
-        if (!PHX_PLANT(22))
+        if (!PHX_PLANT(29))
             __syncthreads(); /* p is written again */
     }
     for (int64_t c = threadIdx.x; c < s.d_value; c += PHX_BLOCK)
@@ -124,12 +125,99 @@ static __global__ void attention_expanded(const expanded from, const sizes s)
     attend(from, s, shared);
 }
 
+/* A split: tiles of positions from first on, n of them. */
+PHX_DEVICE void mla_split(const absorbed &from, int64_t first, int64_t n, const mla_shared &s,
+                          mla_state &state, float o[MLA_COLS][4])
+{
+    const int64_t r = blockIdx.x;
+    const int64_t width = from.cache.width;
+    const int n_cols = (int)(from.a.d_latent / MLA_WARPS / 8);
+    for (int64_t tile = 0; tile < n; tile += MLA_KEYS) {
+        const int64_t left = n - tile < MLA_KEYS ? n - tile : MLA_KEYS;
+        if (threadIdx.x < MLA_KEYS) {
+            const int64_t i = threadIdx.x < left ? threadIdx.x : left - 1; /* any that is there */
+            s.entry[threadIdx.x] = from.find(r, first + tile + i);
+        }
+        __syncthreads(); /* also: the tile before this one is read */
+        mla_copy_keys((const uint16_t *)from.cache.data, width, s);
+        __syncthreads();
+        mla_scores(width, s);
+        __syncthreads();
+        mla_weights(left, from.a.scale, state, s);
+        __syncthreads();
+        mla_values(width, n_cols, s, o);
+    }
+}
+
+/* Grid: rows, heads by MLA_HEADS. Dynamic: pieces of queries, and keys. */
+static __global__ void __launch_bounds__(MLA_THREADS) attention_mla(const absorbed from)
+{
+    const phx_attention_args &a = from.a;
+    const int64_t width = from.cache.width;
+    const int64_t row_bytes = width * 2;
+    PHX_SHARED_DYNAMIC(uint8_t, shared, (MLA_PIECES * MLA_HEADS + MLA_KEYS) * row_bytes);
+    PHX_SHARED(float, scores, 2 * MLA_HEADS * MLA_KEYS);
+    PHX_SHARED(float, weights, MLA_HEADS *MLA_KEYS);
+    PHX_SHARED(float, factors, 2 * MLA_HEADS);
+    PHX_SHARED(int64_t, entry, MLA_KEYS);
+    const mla_shared s = {shared, shared + MLA_PIECES * MLA_HEADS * row_bytes, scores, weights, factors,
+                          entry};
+    const int64_t r = blockIdx.x;
+    const int64_t h = (int64_t)blockIdx.y * MLA_HEADS;
+    mla_put_queries(a.q + (r * a.n_heads + h) * width, a.n_heads - h, width, s);
+    float all[MLA_COLS][4] = {};
+    mla_state all_state = {-INFINITY, 0.0f};
+    for (int64_t first = 0; first < a.n_positions[r]; first += PHX_ATTENTION_SPLIT) {
+        const int64_t left = a.n_positions[r] - first;
+        float o[MLA_COLS][4] = {};
+        mla_state state = {-INFINITY, 0.0f};
+        mla_split(from, first, left < PHX_ATTENTION_SPLIT ? left : PHX_ATTENTION_SPLIT, s, state, o);
+        if (!PHX_PLANT(22))
+            __syncthreads(); /* the factors of the last tile are read */
+        mla_merge_state(state, all_state, s);
+        __syncthreads();
+        mla_merge(s, o, all);
+        __syncthreads();
+    }
+    if (threadIdx.x % 16 == 0)
+        factors[threadIdx.x / 16] = all_state.sum > 0.0f ? all_state.sum : 1.0f;
+    __syncthreads();
+    const int n_cols = (int)(a.d_latent / MLA_WARPS / 8);
+    PHX_UNROLL
+    for (int i = 0; i < MLA_COLS * 4; i++) {
+        const int64_t head = phx_lane() / 4 + i % 4 / 2 * 8;
+        const int64_t c = (phx_warp() * n_cols + i / 4) * 8 + phx_lane() % 4 * 2 + i % 2;
+        if (i / 4 < n_cols && h + head < a.n_heads)
+            phx_store(a.out.data, a.out.dtype, r * a.out.stride + (h + head) * a.d_latent + c,
+                      all[i / 4][i % 4] / factors[head]);
+    }
+}
+
+/* Depends on the shape of an entry alone, so rows and heads have the same bits in any company. */
+static bool mla_fits(const phx_attention_args *a)
+{
+    return a->cache->dtype == PHX_BF16 && (uintptr_t)a->cache->data % 16 == 0 && a->cache->width % 64 == 0 &&
+           a->cache->width <= MLA_WIDTH_MAX && a->d_latent % 128 == 0 && a->d_latent <= MLA_LATENT_MAX;
+}
+
+static cudaError_t mla_launch(cudaStream_t stream, const absorbed &from)
+{
+    const dim3 grid((unsigned)from.a.n_rows, phx_grid(from.a.n_heads, MLA_HEADS));
+    const size_t bytes = (size_t)((MLA_PIECES * MLA_HEADS + MLA_KEYS) * from.cache.width) * 2;
+    const cudaError_t err = PHX_ALLOW_SHARED(attention_mla, bytes);
+    if (err != cudaSuccess)
+        return err;
+    return PHX_LAUNCH(attention_mla, grid, MLA_THREADS, bytes, stream, from);
+}
+
 cudaError_t phx_attention_cuda(cudaStream_t stream, const phx_attention_args *args)
 {
     const int64_t n = args->n_rows * args->n_heads;
     if (n == 0)
         return cudaSuccess;
     const absorbed from = {*args, *args->cache};
+    if (mla_fits(args))
+        return mla_launch(stream, from);
     const sizes s = {args->n_heads,     args->cache->width, args->d_latent, args->q,
                      args->n_positions, args->scale,        args->out};
     return PHX_LAUNCH(attention, phx_grid(n, 1), PHX_BLOCK, (size_t)s.d_value * sizeof(float), stream, from,

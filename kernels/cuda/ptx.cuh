@@ -132,6 +132,32 @@ template <int N_PENDING> PHX_DEVICE void phx_copy_wait(void)
 #endif
 }
 
+#if defined(PHX_EMU)
+typedef struct phx_matrix_lane {
+    phx_16 row;
+    uint32_t *d;
+} phx_matrix_lane;
+
+void phx_load_matrices_trans_c(void *const *lanes); /* tests/emu/mma.cpp */
+#endif
+
+/* Four matrices [8][8] of 16-bit numbers, transposed: lane 8 i + r gives row r of matrix i, as
+ * phx_load16_shared does; d[i] holds rows 2 at and 2 at + 1 of column group of matrix i (at and group:
+ * phx_mma_bf16). */
+PHX_DEVICE void phx_load_matrices_trans(phx_shared<uint8_t> from, int64_t offset, uint32_t *d)
+{
+#if defined(PHX_EMU)
+    phx_matrix_lane mine = {phx_load16_shared(from, offset), d};
+    EMU_TOGETHER(phx_load_matrices_trans_c, &mine);
+#else
+    const unsigned at = (unsigned)__cvta_generic_to_shared(from + offset);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+                 : "r"(at)
+                 : "memory");
+#endif
+}
+
 /* Two bf16 numbers times two, rounded to the nearest. C: the product of two bf16 is exact in f32. */
 PHX_DEVICE uint32_t phx_mul_bf16x2(uint32_t a, uint32_t b)
 {

@@ -62,3 +62,19 @@ void phx_mma_bf16_c(void *const *lanes)
         }
     }
 }
+
+void phx_load_matrices_trans_c(void *const *lanes)
+{
+    for (int lane = 0; lane < 32; lane++) {
+        for (int i = 0; i < 4; i++) {
+            uint32_t pair = 0;
+            for (int k = 0; k < 2; k++) {
+                const phx_matrix_lane *from = (const phx_matrix_lane *)lanes[i * 8 + lane % 4 * 2 + k];
+                const int column = lane / 4;
+                const uint32_t code = from->row.word[column / 2] >> 16 * (column % 2) & 0xFFFFu;
+                pair |= code << 16 * k;
+            }
+            ((const phx_matrix_lane *)lanes[lane])->d[i] = pair;
+        }
+    }
+}

@@ -39,7 +39,9 @@ done <<'LIST'
 19 product_t the offset in the first scale block is forgotten
 20 rms_norm the last step of a sum over lanes is lost
 21 attention a new maximum does not scale what was summed
-22 attention no barrier before the weights are written again
+22 attention no barrier before the factors are written again
+28 attention_expanded a new maximum does not scale what was summed
+29 attention_expanded no barrier before the weights are written again
 23 top_positions ties go to the higher position
 24 index_scores negative dots count
 25 index_round the scale is rounded down

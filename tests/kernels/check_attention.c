@@ -42,6 +42,9 @@ void check_attention(check *c)
         attention_case(c,
                        &(shape){dtype, PHX_BF16, CHECK_RANDOM, check_rows(c, 64), 1, 16, 8, 40, true, false});
         attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 1, 9, 512, 64, 300, false, false});
+        attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 1, 17, 512, 64, 33, true, false});
+        attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 3, 128, 64, 600, false, true});
+        attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 2, 1, 256, 64, 257, true, false});
         for (int64_t latent = 1; latent <= 70; latent += check_step(c, 3))
             attention_case(
                 c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 3, latent, 2 * (latent % 5), 20, false, false});

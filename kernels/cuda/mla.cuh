@@ -1,0 +1,188 @@
+/* kernels/cuda/mla.cuh - absorbed attention over a bf16 cache by mma: a block of threads owns 16 heads of a
+ * row, whatever the number of heads, and reads each cache entry once for all of them. Owns: that kernel's
+ * parts. Not here: other shapes and dtypes, the launch (attention.cu).
+ *
+ * Splits of PHX_ATTENTION_SPLIT positions, each from its own start, merged from left to right. Inside a split
+ * tiles of MLA_KEYS positions: scores by mma in two halves of the width, added; weights relative to the
+ * largest score so far; values by mma. Queries and weights are f32 as three bf16 pieces. Rows of shared
+ * memory are in chunks of 16 bytes, moved so that any eight neighbouring rows lie in different banks. */
+#ifndef PHX_KERNELS_CUDA_MLA_CUH
+#define PHX_KERNELS_CUDA_MLA_CUH
+
+#include "kernels/cuda/blockdot.cuh"
+
+#define MLA_HEADS      16
+#define MLA_KEYS       32 /* positions of a tile */
+#define MLA_THREADS    256
+#define MLA_WARPS      8
+#define MLA_PIECES     3
+#define MLA_LATENT_MAX 512
+#define MLA_WIDTH_MAX  576
+#define MLA_COLS       (MLA_LATENT_MAX / MLA_WARPS / 8) /* tiles of 8 columns of a warp, at most */
+
+typedef struct mla_shared {
+    phx_shared<uint8_t> q;     /* [MLA_PIECES][MLA_HEADS][width] bf16 */
+    phx_shared<uint8_t> keys;  /* [MLA_KEYS][width] bf16 */
+    phx_shared<float> scores;  /* [2][MLA_HEADS][MLA_KEYS] */
+    phx_shared<float> weights; /* [MLA_HEADS][MLA_KEYS] */
+    phx_shared<float> factors; /* [2][MLA_HEADS]: of what was summed before, of what comes */
+    phx_shared<int64_t> entry; /* [MLA_KEYS] first element in the cache */
+} mla_shared;
+
+/* Of one head, equal in the 16 threads that share it. */
+typedef struct mla_state {
+    float max;
+    float sum;
+} mla_state;
+
+/* Byte offset of chunk `chunk` of row `row`. */
+PHX_DEVICE int64_t mla_at(int64_t row, int64_t chunk, int64_t width)
+{
+    const int64_t moved = chunk ^ (row % 2 * 4 + row / 2 % 4);
+    return row * width * 2 + moved * 16;
+}
+
+/* The pieces of 16 heads; those past the last are zeros. */
+PHX_DEVICE void mla_put_queries(const float *q, int64_t n_heads, int64_t width, const mla_shared &s)
+{
+    for (int64_t i = threadIdx.x; i < MLA_HEADS * width / 2; i += MLA_THREADS) {
+        const int64_t h = i / (width / 2);
+        const int64_t c = i % (width / 2) * 2;
+        uint32_t pairs[MLA_PIECES] = {0, 0, 0};
+        if (h < n_heads)
+            phx_cut_pair<MLA_PIECES>(q[h * width + c], q[h * width + c + 1], pairs);
+        for (int p = 0; p < MLA_PIECES; p++) {
+            const int64_t at = p * MLA_HEADS * width * 2 + mla_at(h, c / 8, width) + c % 8 * 2;
+            *(uint32_t *)&s.q[at] = pairs[p];
+        }
+    }
+}
+
+/* Copies the tile's entries; s.entry is set. */
+PHX_DEVICE void mla_copy_keys(const uint16_t *cache, int64_t width, const mla_shared &s)
+{
+    const int64_t chunks = width / 8;
+    for (int64_t i = threadIdx.x; i < MLA_KEYS * chunks; i += MLA_THREADS) {
+        const int64_t row = i / chunks;
+        phx_copy16_async(s.keys, mla_at(row, i % chunks, width), cache + s.entry[row] + i % chunks * 8);
+    }
+    phx_copy_commit();
+    phx_copy_wait<0>();
+}
+
+/* Warp: 8 positions, half of the width. */
+PHX_DEVICE void mla_scores(int64_t width, const mla_shared &s)
+{
+    const int64_t lane_row = phx_lane() / 4;
+    const int64_t key = phx_warp() % 4 * 8;
+    const int64_t half = phx_warp() / 4;
+    float d[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (int64_t g = half * (width / 64); g < (half + 1) * (width / 64); g++) {
+        const int64_t chunk = g * 4 + phx_lane() % 4;
+        phx_16 q[MLA_PIECES][2];
+        for (int i = 0; i < 2 * MLA_PIECES; i++)
+            q[i / 2][i % 2] = phx_load16_shared(s.q, i / 2 * MLA_HEADS * width * 2 +
+                                                         mla_at(lane_row + i % 2 * 8, chunk, width));
+        const phx_16 k = phx_load16_shared(s.keys, mla_at(key + lane_row, chunk, width));
+        PHX_UNROLL
+        for (int step = 0; step < 2; step++) {
+            const uint32_t b[2] = {k.word[2 * step], k.word[2 * step + 1]};
+            PHX_UNROLL
+            for (int p = MLA_PIECES - 1; p >= 0; p--) {
+                const uint32_t a[4] = {q[p][0].word[2 * step], q[p][1].word[2 * step],
+                                       q[p][0].word[2 * step + 1], q[p][1].word[2 * step + 1]};
+                phx_mma_bf16(d, a, b);
+            }
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        const int64_t h = half * MLA_HEADS + lane_row + i / 2 * 8;
+        s.scores[h * MLA_KEYS + key + phx_lane() % 4 * 2 + i % 2] = d[i];
+    }
+}
+
+/* Sixteen threads per head, two positions each: scores to weights, of n positions that are there. */
+PHX_DEVICE void mla_weights(int64_t n, float scale, mla_state &state, const mla_shared &s)
+{
+    const int64_t h = threadIdx.x / 16;
+    float x[2];
+    float max = state.max;
+    for (int i = 0; i < 2; i++) {
+        const int64_t key = threadIdx.x % 16 + 16 * i;
+        const int64_t at = h * MLA_KEYS + key;
+        x[i] = key < n ? (s.scores[at] + s.scores[MLA_HEADS * MLA_KEYS + at]) * scale : -INFINITY;
+        max = x[i] > max ? x[i] : max;
+    }
+    for (int mask = 8; mask > 0; mask /= 2) {
+        const float other = phx_shfl_xor(max, mask);
+        max = other > max ? other : max;
+    }
+    float sum = 0.0f;
+    for (int i = 0; i < 2; i++) {
+        x[i] = phx_expf(x[i] - max);
+        s.weights[h * MLA_KEYS + threadIdx.x % 16 + 16 * i] = x[i];
+        sum += x[i];
+    }
+    for (int mask = 8; mask > 0; mask /= 2)
+        sum += phx_shfl_xor(sum, mask);
+    const float keep = state.sum > 0.0f ? phx_expf(state.max - max) : 0.0f;
+    if (threadIdx.x % 16 == 0)
+        s.factors[h] = keep;
+    state.sum = fmaf(state.sum, keep, sum);
+    state.max = max;
+}
+
+/* Warp: an eighth of the latent columns, `n_cols` tiles of 8: o = o * keep + weights * values. */
+PHX_DEVICE void mla_values(int64_t width, int n_cols, const mla_shared &s, float o[MLA_COLS][4])
+{
+    const int64_t lane = phx_lane();
+    for (int i = 0; i < MLA_COLS * 4; i++)
+        o[i / 4][i % 4] *= s.factors[lane / 4 + i % 4 / 2 * 8];
+    PHX_UNROLL
+    for (int step = 0; step < MLA_KEYS / 16; step++) {
+        uint32_t pairs[4][MLA_PIECES]; /* by fragment of operand a */
+        for (int i = 0; i < 4; i++) {
+            const int64_t at = (lane / 4 + i % 2 * 8) * MLA_KEYS + step * 16 + i / 2 * 8 + lane % 4 * 2;
+            phx_cut_pair<MLA_PIECES>(s.weights[at], s.weights[at + 1], pairs[i]);
+        }
+        PHX_UNROLL
+        for (int two = 0; two < MLA_COLS; two += 2) {
+            if (two >= n_cols)
+                continue;
+            const int64_t row = step * 16 + lane % 16;
+            const int64_t chunk = phx_warp() * n_cols + two + lane / 16;
+            uint32_t b[4];
+            phx_load_matrices_trans(s.keys, mla_at(row, chunk, width), b);
+            PHX_UNROLL
+            for (int p = MLA_PIECES - 1; p >= 0; p--) {
+                const uint32_t a[4] = {pairs[0][p], pairs[1][p], pairs[2][p], pairs[3][p]};
+                phx_mma_bf16(o[two], a, b);
+                phx_mma_bf16(o[two + 1], a, b + 2);
+            }
+        }
+    }
+}
+
+/* all = all * factors[0] + o * factors[1], after a split; the threads of a head have set their factors. */
+PHX_DEVICE void mla_merge(const mla_shared &s, const float o[MLA_COLS][4], float all[MLA_COLS][4])
+{
+    for (int i = 0; i < MLA_COLS * 4; i++) {
+        const int64_t h = phx_lane() / 4 + i % 4 / 2 * 8;
+        all[i / 4][i % 4] = fmaf(o[i / 4][i % 4], s.factors[MLA_HEADS + h], all[i / 4][i % 4] * s.factors[h]);
+    }
+}
+
+PHX_DEVICE void mla_merge_state(const mla_state &split, mla_state &all, const mla_shared &s)
+{
+    const float max = all.max > split.max ? all.max : split.max;
+    const float keep = all.sum > 0.0f ? phx_expf(all.max - max) : 0.0f;
+    const float take = phx_expf(split.max - max);
+    if (threadIdx.x % 16 == 0) {
+        s.factors[threadIdx.x / 16] = PHX_PLANT(21) ? 1.0f : keep;
+        s.factors[MLA_HEADS + threadIdx.x / 16] = take;
+    }
+    all.sum = fmaf(split.sum, take, all.sum * keep);
+    all.max = max;
+}
+
+#endif
