@@ -9,6 +9,7 @@
 struct phx_arena {
     uint8_t *base;
     size_t bytes;
+    phx_memory memory; /* take NULL: pages of the host */
 };
 
 static size_t slot_bytes(const phx_slot *slot)
@@ -24,7 +25,24 @@ size_t phx_arena_bytes(const phx_slot *slots, size_t n_slots)
     return total;
 }
 
+static phx_code take_pages(size_t bytes, void **ret_memory, phx_error *err)
+{
+    /* Pages from mmap are zero and are only resident once touched; the account counts them all. */
+    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED)
+        return PHX_FAIL(err, PHX_ERR_NOMEM, "cannot allocate %zu bytes; lower --context or --max-batch",
+                        bytes);
+    *ret_memory = base;
+    return PHX_OK;
+}
+
 phx_code phx_arena_create(const phx_slot *slots, size_t n_slots, phx_arena **ret_arena, phx_error *err)
+{
+    return phx_arena_create_in(NULL, slots, n_slots, ret_arena, err);
+}
+
+phx_code phx_arena_create_in(const phx_memory *memory, const phx_slot *slots, size_t n_slots,
+                             phx_arena **ret_arena, phx_error *err)
 {
     phx_code rc = PHX_OK;
     phx_arena *arena = phx_alloc(1, sizeof(*arena));
@@ -32,15 +50,15 @@ phx_code phx_arena_create(const phx_slot *slots, size_t n_slots, phx_arena **ret
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "arena handle");
         goto out;
     }
+    if (memory)
+        arena->memory = *memory;
     arena->bytes = phx_arena_bytes(slots, n_slots);
     if (arena->bytes) {
-        /* Pages from mmap are zero and are only resident once touched; the account counts them all. */
-        void *base = mmap(NULL, arena->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (base == MAP_FAILED) {
-            rc = PHX_FAIL(err, PHX_ERR_NOMEM, "cannot allocate %zu bytes; lower --context or --max-batch",
-                          arena->bytes);
+        void *base = NULL;
+        rc = memory ? memory->take(memory->user, arena->bytes, &base, err)
+                    : take_pages(arena->bytes, &base, err);
+        if (rc != PHX_OK)
             goto out;
-        }
         arena->base = base;
     }
     size_t offset = 0;
@@ -60,7 +78,9 @@ void phx_arena_destroy(phx_arena *arena)
 {
     if (!arena)
         return;
-    if (arena->base)
+    if (arena->base && arena->memory.take)
+        arena->memory.give_back(arena->memory.user, arena->base, arena->bytes);
+    else if (arena->base)
         (void)munmap(arena->base, arena->bytes);
     phx_free(arena);
 }

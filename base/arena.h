@@ -25,11 +25,23 @@ typedef struct phx_slot {
 
 typedef struct phx_arena phx_arena;
 
+/* Where an arena takes its bytes from, when not from pages of the host: device or pinned memory
+ * (kernels/backend.h). take: zeroed, aligned to PHX_ARENA_ALIGN. */
+typedef struct phx_memory {
+    void *user;
+    phx_code (*take)(void *user, size_t bytes, void **ret_memory, phx_error *err);
+    void (*give_back)(void *user, void *memory, size_t bytes);
+} phx_memory;
+
 /* Bytes that a table needs, padding included: what the plan announces and what create takes. */
 size_t phx_arena_bytes(const phx_slot *slots, size_t n_slots);
 
 /* Zeroed pages; every slot is 64-byte aligned. */
 phx_code phx_arena_create(const phx_slot *slots, size_t n_slots, phx_arena **ret_arena, phx_error *err);
+
+/* The same in other memory, which outlives the arena. NULL: pages of the host. */
+phx_code phx_arena_create_in(const phx_memory *memory, const phx_slot *slots, size_t n_slots,
+                             phx_arena **ret_arena, phx_error *err);
 void phx_arena_destroy(phx_arena *arena); /* accepts NULL */
 size_t phx_arena_size(const phx_arena *arena);
 

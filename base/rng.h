@@ -5,7 +5,13 @@
 
 #include <stdint.h>
 
-static inline uint64_t phx_rng_mix(uint64_t x)
+#if defined(__CUDACC__) /* mix, key and unit serve kernels too */
+#define PHX_RNG_PLACE __host__ __device__ static inline
+#else
+#define PHX_RNG_PLACE static inline
+#endif
+
+PHX_RNG_PLACE uint64_t phx_rng_mix(uint64_t x)
 {
     x += 0x9E3779B97F4A7C15u;
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -14,7 +20,7 @@ static inline uint64_t phx_rng_mix(uint64_t x)
 }
 
 /* 64 random bits for the key (seed, a, b, c). */
-static inline uint64_t phx_rng_key(uint64_t seed, uint64_t a, uint64_t b, uint64_t c)
+PHX_RNG_PLACE uint64_t phx_rng_key(uint64_t seed, uint64_t a, uint64_t b, uint64_t c)
 {
     return phx_rng_mix(phx_rng_mix(phx_rng_mix(phx_rng_mix(seed) ^ a) ^ b) ^ c);
 }
@@ -37,7 +43,7 @@ static inline uint32_t phx_rng_below(phx_rng *rng, uint32_t n)
 }
 
 /* Uniform in (0, 1): 24 bits plus a half, never 0 or 1. */
-static inline float phx_rng_unit(uint64_t bits)
+PHX_RNG_PLACE float phx_rng_unit(uint64_t bits)
 {
     return ((float)(bits >> 41) + 0.5f) * 0x1p-23f;
 }

@@ -26,6 +26,7 @@
     X(PHX_ERR_COMM, GROUP, "collective failed")       \
     X(PHX_ERR_PEER_LOST, GROUP, "rank lost")          \
     X(PHX_ERR_NUMERIC, GROUP, "self-check failed")    \
+    X(PHX_ERR_DEVICE, GROUP, "device failed")         \
     X(PHX_ERR_INTERNAL, GROUP, "internal error")
 
 typedef enum phx_code {

@@ -16,8 +16,9 @@
 
 #define STEP_TIMEOUT_MS \
     120000u /* the longest step that is not a hang: a full prefill of the largest models on few cores */
-#define RANK_GRACE_MS 3000u
-#define LAST_WORDS_US 1000000u /* for error events to leave */
+#define MEMORY_UNKNOWN ((uint64_t)1 << 40) /* more than a GPU has */
+#define RANK_GRACE_MS  3000u
+#define LAST_WORDS_US  1000000u /* for error events to leave */
 
 /* Exit codes, also in --help. */
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 3, EXIT_ADDRESS = 4, EXIT_GROUP = 5 };
@@ -126,6 +127,14 @@ static int parse(coordinator *c, int argc, char **argv)
     return -1;
 }
 
+/* The coordinator has no CUDA; the driver's node says enough for a first plan. */
+static bool may_have_gpus(const phx_options *options)
+{
+    if (strcmp(options->backend, "auto") == 0 && strcmp(options->level, "auto") == 0)
+        return access("/dev/nvidiactl", F_OK) == 0;
+    return strcmp(options->backend, "cuda") == 0;
+}
+
 /* Everything that can be refused before a process is started: model, layout, memory. Prints the plan. */
 static phx_code open_model(coordinator *c, phx_error *err)
 {
@@ -148,7 +157,12 @@ static phx_code open_model(coordinator *c, phx_error *err)
     if (rc != PHX_OK)
         return rc;
     const phx_dims *dims = phx_checkpoint_dims(c->checkpoint);
-    rc = phx_plan_build(c->checkpoint, &c->request, &plan, err);
+    phx_plan_request request = c->request;
+    if (may_have_gpus(&c->options)) { /* their memory is known when the ranks have said hello */
+        (void)snprintf(request.numerics.level, sizeof(request.numerics.level), "sm");
+        request.memory_bytes = request.memory_bytes ? request.memory_bytes : MEMORY_UNKNOWN;
+    }
+    rc = phx_plan_build(c->checkpoint, &request, &plan, err);
     if (rc != PHX_OK)
         return rc;
     phx_buf_init(&text, 1u << 20);
@@ -317,6 +331,8 @@ static phx_code make_engine(coordinator *c, phx_error *err)
                 .key_file = c->options.ranks_key_file[0] ? c->options.ranks_key_file : NULL,
                 .no_launch = c->options.no_launch,
                 .self_check = c->options.self_check,
+                .backend = strcmp(c->options.level, "auto") == 0 ? c->options.backend : "cpu",
+                .allow_unproven = c->options.allow_unproven,
                 .step_timeout_ms = STEP_TIMEOUT_MS,
             },
         .n_queue_max = c->options.queue,
@@ -337,9 +353,11 @@ static phx_code start_engine(coordinator *c, phx_error *err)
     const phx_code rc = phx_engine_start(c->engine, err);
     if (rc == PHX_OK && c->options.no_launch) {
         const char *key = phx_engine_ranks_key_file(c->engine);
-        phx_log(PHX_LOG_INFO, "waiting for %u ranks: mpirun -n %u phalanx-worker --coordinator %s%s%s",
+        phx_log(PHX_LOG_INFO, "waiting for %u ranks: mpirun -n %u phalanx-worker --coordinator %s%s%s%s%s",
                 phx_layout_n_ranks(&c->request.layout), phx_layout_n_ranks(&c->request.layout),
-                phx_engine_ranks_address(c->engine), key ? " --key-file " : "", key ? key : "");
+                phx_engine_ranks_address(c->engine), key ? " --key-file " : "", key ? key : "",
+                strcmp(c->options.backend, "auto") == 0 ? "" : " --backend ",
+                strcmp(c->options.backend, "auto") == 0 ? "" : c->options.backend);
     }
     return rc;
 }

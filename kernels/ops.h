@@ -201,6 +201,25 @@ typedef struct phx_route_args {
 } phx_route_args;
 typedef void phx_route_fn(phx_pool *pool, const phx_route_args *args);
 
+/* The (token, expert) pairs of a step whose expert lies in [held_first, held_end), sorted by expert and then
+ * by token: what phx_expert_rows and phx_leaf_sum_fn take. Entries past the last pair are not written. Exact.
+ */
+typedef struct phx_list_experts_args {
+    const int32_t *ids;   /* [n_tokens][n_used] ascending */
+    const float *weights; /* [n_tokens][n_used] */
+    int64_t n_tokens;
+    int64_t n_used;
+    int64_t n_experts;
+    int64_t held_first;
+    int64_t held_end;
+    int64_t *first;         /* [n_experts + 1] */
+    int32_t *token;         /* [n_tokens * n_used] */
+    float *weight;          /* [n_tokens * n_used] */
+    int64_t *token_first;   /* [n_tokens + 1] */
+    int32_t *token_entries; /* [n_tokens * n_used] entries of each token, experts ascending */
+} phx_list_experts_args;
+typedef void phx_list_experts_fn(phx_pool *pool, const phx_list_experts_args *args);
+
 /* In place per vector of d (a power of two): Hadamard transform times d^-0.5 (when hadamard), then, when fp8,
  * rounding to e4m3 with one ue8m0 scale per vector: amax = max(max|x|, 1e-4), s = 2^ceil(log2(amax / 448)) by
  * exponent bits, x = e4m3(x / s) * s (models.md 2.5). Exact given the Hadamard order: for stride h = 1, 2, 4,
@@ -231,6 +250,17 @@ typedef struct phx_cache_write_args {
     const phx_cache *cache;
 } phx_cache_write_args;
 typedef void phx_cache_write_fn(phx_pool *pool, const phx_cache_write_args *args);
+
+/* out[p][c] = the cache's number first_col + c of position p, widened to f32, p < n_positions. Exact. */
+typedef struct phx_cache_read_args {
+    const phx_cache *cache;
+    const int32_t *blocks; /* block table of one request */
+    int64_t n_positions;
+    int64_t first_col;
+    int64_t n_cols;
+    float *out; /* [n_positions][n_cols] */
+} phx_cache_read_args;
+typedef void phx_cache_read_fn(phx_pool *pool, const phx_cache_read_args *args);
 
 /* scores[r][s] = sum_h w[r][h] * max(0, q[r][h] . key[s]), s < n_keys[r]; heads added in ascending order.
  * Each score is independent of all others. Limit: (d / 8 + n_heads + 8) * FLT_EPSILON * sum_h |w| * sum |q *
@@ -318,6 +348,24 @@ typedef struct phx_add_args {
 } phx_add_args;
 typedef void phx_add_fn(phx_pool *pool, const phx_add_args *args);
 
+/* y[i] *= factor, i < n. Exact (one f32 product). */
+typedef struct phx_scale_args {
+    float *y;
+    float factor;
+    int64_t n;
+} phx_scale_args;
+typedef void phx_scale_fn(phx_pool *pool, const phx_scale_args *args);
+
+/* out[i] = row rows[i] of x, n_cols numbers of x's dtype. Exact. */
+typedef struct phx_pick_rows_args {
+    phx_activation x;
+    const int32_t *rows; /* [n_rows] */
+    int64_t n_rows;
+    int64_t n_cols;
+    void *out; /* [n_rows][n_cols] */
+} phx_pick_rows_args;
+typedef void phx_pick_rows_fn(phx_pool *pool, const phx_pick_rows_args *args);
+
 /* Log-sum-exp of each vocabulary leaf at temperature 1 and at 1 / inv_temperature, and its n_top largest
  * logits (descending, ties to the lower id). Leaf l of this rank holds local columns [bounds[l], bounds[l +
  * 1]); empty: lse = -inf, no entries. Fixed sums: PHX_ATTENTION_SPLIT-long runs merged left to right as in
@@ -337,6 +385,25 @@ typedef struct phx_vocab_top_args {
 } phx_vocab_top_args;
 typedef void phx_vocab_top_fn(phx_pool *pool, const phx_vocab_top_args *args);
 
+/* The token of each vocabulary leaf with the largest logit * inv_temperature + noise, ties to the lower id.
+ * Noise is Gumbel noise keyed by the row and the token's global id: -log(-log(u)), u = phx_rng_unit of
+ * phx_rng_key(seed, choice, position, id), with phx_logf. Rows that do not draw, and empty leaves: id -1,
+ * value -inf, logit 0. Exact: one product, one sum. */
+typedef struct phx_noisy_top_args {
+    const float *logits; /* [n_rows][stride] local slice */
+    int64_t stride;
+    int64_t n_rows;
+    uint32_t n_leaves;
+    const int64_t *bounds;        /* [n_leaves + 1] local columns */
+    int32_t first_id;             /* global id of local column 0 */
+    const float *inv_temperature; /* [n_rows] */
+    const uint64_t *noise;        /* [n_rows][4]: seed, choice, position, 1 when the row draws */
+    float *values;                /* [n_rows][n_leaves] */
+    int32_t *ids;                 /* [n_rows][n_leaves] */
+    float *chosen_logits;         /* [n_rows][n_leaves] */
+} phx_noisy_top_args;
+typedef void phx_noisy_top_fn(phx_pool *pool, const phx_noisy_top_args *args);
+
 /* op, and a short word for tables */
 #define PHX_OPS(X)        \
     X(embed)              \
@@ -348,21 +415,29 @@ typedef void phx_vocab_top_fn(phx_pool *pool, const phx_vocab_top_args *args);
     X(ffn_in)             \
     X(leaf_sum)           \
     X(route)              \
+    X(list_experts)       \
     X(index_round)        \
     X(cache_write)        \
+    X(cache_read)         \
     X(index_scores)       \
     X(top_positions)      \
     X(attention)          \
     X(attention_expanded) \
     X(round)              \
     X(add)                \
-    X(vocab_top)
+    X(scale)              \
+    X(pick_rows)          \
+    X(vocab_top)          \
+    X(noisy_top)
 
-/* Levels in ascending order; a level includes those below it. */
-#define PHX_LEVELS(X)         \
-    X(PHX_LEVEL_REF, "ref")   \
-    X(PHX_LEVEL_AVX2, "avx2") \
-    X(PHX_LEVEL_AVX512, "avx512")
+/* Levels of the CPU in ascending order, each including those below it; then those of devices, which stand by
+ * themselves. */
+#define PHX_LEVELS(X)             \
+    X(PHX_LEVEL_REF, "ref")       \
+    X(PHX_LEVEL_AVX2, "avx2")     \
+    X(PHX_LEVEL_AVX512, "avx512") \
+    X(PHX_LEVEL_CUDA, "cuda")     \
+    X(PHX_LEVEL_EMU, "emu")
 
 typedef enum phx_level {
 #define X(level, name) level,
@@ -390,7 +465,7 @@ phx_level phx_level_of_machine(void);
 const char *phx_level_name(phx_level level);
 bool phx_level_parse(phx_str name, phx_level *ret_level);
 
-/* Fills every slot with the highest implementation not above level. */
+/* Fills every slot with the highest implementation not above level, which is one of the CPU. */
 void phx_ops_choose(phx_level level, phx_ops *ret_ops);
 
 /* "rms_norm=avx2 product=avx2 ...": printed at start, part of the numerics profile. */

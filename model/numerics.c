@@ -198,3 +198,8 @@ phx_code phx_numerics_parse(phx_str text, phx_numerics *ret_numerics, phx_error 
     *ret_numerics = numerics;
     return PHX_OK;
 }
+
+bool phx_numerics_on_device(const phx_numerics *numerics)
+{
+    return strcmp(numerics->level, "emu") == 0 || strncmp(numerics->level, "sm", 2) == 0;
+}

@@ -39,4 +39,8 @@ void phx_numerics_print(const phx_numerics *numerics, phx_buf *buf);
 phx_code phx_numerics_parse(phx_str text, phx_numerics *ret_numerics, phx_error *err);
 phx_hash phx_numerics_hash(const phx_numerics *numerics);
 
+/* Whether the level is one of a device ("emu", "sm90") and not of the CPU: then ops, weights and cache live
+ * in device memory. */
+bool phx_numerics_on_device(const phx_numerics *numerics);
+
 #endif

@@ -65,7 +65,8 @@ typedef struct phx_rank_plan {
 #define X(field, text) uint64_t field##_bytes;
     PHX_ACCOUNT(X)
 #undef X
-    uint64_t total_bytes;
+    uint64_t total_bytes;              /* where ops run on a device: of the device */
+    uint64_t host_bytes;               /* where ops run on a device: host memory besides; else 0 */
     uint64_t exchange_bytes_per_token; /* per step row, as comm.h counts traffic: two exchanges of d_hidden
                                           floats a layer, one per embedding */
     uint64_t stage_bytes_per_token;    /* sent to the next stage per step row */

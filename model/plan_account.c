@@ -68,8 +68,12 @@ void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_block
     rank->activations_bytes = step.activations;
     rank->logits_bytes = step.logits;
     rank->rope_bytes = round_up((uint64_t)n_context * (uint64_t)dims->d_rope * sizeof(float), 64);
-    rank->workspace_bytes = (uint64_t)request.n_threads * PHX_PLAN_SCRATCH_BYTES;
-    rank->collectives_bytes = collective_bytes(layout, step);
+    const uint64_t scratch = (uint64_t)request.n_threads * PHX_PLAN_SCRATCH_BYTES;
+    const uint64_t collectives = collective_bytes(layout, step);
+    const bool on_device = phx_numerics_on_device(&request.numerics);
+    rank->workspace_bytes = on_device ? 0 : scratch;
+    rank->collectives_bytes = on_device ? 0 : collectives;
+    rank->host_bytes = on_device ? step.host + scratch + collectives : 0;
     rank->total_bytes = 0;
 #define X(field, text) rank->total_bytes += rank->field##_bytes;
     PHX_ACCOUNT(X)

@@ -54,6 +54,10 @@ void phx_plan_print(const phx_plan *plan, phx_buf *buf)
         put_bytes(buf, rank->total_bytes);
         phx_buf_str(buf, " of ");
         put_bytes(buf, request->memory_bytes);
+        if (rank->host_bytes) {
+            phx_buf_printf(buf, "\n  %-20s ", "host memory");
+            put_bytes(buf, rank->host_bytes);
+        }
         phx_buf_printf(buf, "\n  traffic per token: %llu bytes exchanged, %llu to the next stage\n",
                        (unsigned long long)rank->exchange_bytes_per_token,
                        (unsigned long long)rank->stage_bytes_per_token);
@@ -90,6 +94,7 @@ static void rank_json(phx_json_writer *w, const phx_rank_plan *rank)
     PHX_ACCOUNT(X)
 #undef X
     number_json(w, "total_bytes", rank->total_bytes);
+    number_json(w, "host_bytes", rank->host_bytes);
     number_json(w, "exchange_bytes_per_token", rank->exchange_bytes_per_token);
     number_json(w, "stage_bytes_per_token", rank->stage_bytes_per_token);
     phx_json_end_object(w);

@@ -56,6 +56,12 @@ static phx_code read_numerics(const phx_options *options, phx_expert_mode expert
         return rc;
     numerics.deterministic = options->deterministic;
     numerics.experts = experts;
+    const bool emu = strcmp(options->backend, "emu") == 0, cuda = strcmp(options->backend, "cuda") == 0;
+    if ((emu || cuda) && strcmp(options->level, "auto") != 0)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "--level %s is a level of the CPU: not with --backend %s",
+                        options->level, options->backend);
+    if (emu || cuda)
+        rc = phx_numerics_set(&numerics, phx_str_of(emu ? "level=emu" : "level=sm"), err);
     if (strcmp(options->level, "auto") != 0) {
         char knob[32] = "level=";
         (void)phx_str_copy(knob + 6, sizeof(knob) - 6, phx_str_of(options->level));

@@ -5,6 +5,19 @@
 
 enum { SLOTS_MAX = 64 };
 
+/* Where ops run on a device: which side has the buffer. */
+typedef enum side { DEVICE = 1, HOST = 2, BOTH = 3 } side;
+
+typedef struct sided_slot {
+    phx_slot slot;
+    side side;
+} sided_slot;
+
+#define ON(side_, field, count)                              \
+    {                                                        \
+        .slot = PHX_SLOT(buf, field, count), .side = (side_) \
+    }
+
 typedef struct sizes {
     size_t n_tokens, n_slots, n_context, act_bytes;
     size_t n_heads, n_vocab, n_expanded, n_leaves;
@@ -34,7 +47,7 @@ static sizes sizes_of(const phx_dims *dims, const phx_plan_request *request, con
 
 /* Fills the table; the entries from *ret_first_logit on are the "logits and sampling" part. */
 static size_t make_table(const phx_dims *d, const phx_plan_request *request, sizes s, phx_step_buf *buf,
-                         phx_slot *table, size_t *ret_first_logit)
+                         sided_slot *table, size_t *ret_first_logit)
 {
     const size_t n = s.n_tokens;
     const size_t hidden = (size_t)d->d_hidden, q_lora = (size_t)d->q_lora;
@@ -46,57 +59,59 @@ static size_t make_table(const phx_dims *d, const phx_plan_request *request, siz
     const size_t rows = s.last ? PHX_LOGIT_ROWS : 0, last = s.last ? 1 : 0;
     const size_t offers = rows * s.n_leaves * PHX_OFFER_WORDS;
     const size_t vocab_share = ((size_t)d->n_vocab + PHX_LEAVES - 1) / PHX_LEAVES * s.n_leaves + s.n_leaves;
-    const phx_slot activations[] = {
-        PHX_SLOT(buf, token_ids, n),
-        PHX_SLOT(buf, positions, n),
-        PHX_SLOT(buf, entries, n),
-        PHX_SLOT(buf, n_keys, n),
-        PHX_SLOT(buf, blocks, n),
-        PHX_SLOT(buf, hidden, n * hidden),
-        PHX_SLOT(buf, partial, n * hidden),
-        PHX_SLOT(buf, norm, n * hidden),
-        PHX_SLOT(buf, norm_act, n * hidden * s.act_bytes),
-        PHX_SLOT(buf, q_a, n * q_lora),
-        PHX_SLOT(buf, q_a_act, n * q_lora * s.act_bytes),
-        PHX_SLOT(buf, latent, n * entry),
-        PHX_SLOT(buf, q, n * s.n_heads * head_q),
-        PHX_SLOT(buf, q_act, n * s.n_heads * head_q * s.act_bytes),
-        PHX_SLOT(buf, q_latent, n * s.n_heads * entry),
-        PHX_SLOT(buf, o_latent, n * s.n_heads * (size_t)d->kv_lora * s.act_bytes),
-        PHX_SLOT(buf, heads, n * s.n_heads * (size_t)d->d_v),
-        PHX_SLOT(buf, heads_act, n * s.n_heads * (size_t)d->d_v * s.act_bytes),
-        PHX_SLOT(buf, expanded, s.n_expanded * s.n_heads * (size_t)(d->d_nope + d->d_v)),
-        PHX_SLOT(buf, expanded_key, s.n_expanded * entry),
-        PHX_SLOT(buf, index_q, index_n * index_heads * index_d),
-        PHX_SLOT(buf, index_k, index_n * index_d),
-        PHX_SLOT(buf, index_w, index_n * index_heads),
-        PHX_SLOT(buf, index_scores, index_heads ? PHX_SCORE_ROWS * s.n_context : 0),
-        PHX_SLOT(buf, selected, index_n * (size_t)d->index_topk),
-        PHX_SLOT(buf, n_selected, index_n),
-        PHX_SLOT(buf, router, moe_n * (size_t)d->n_experts),
-        PHX_SLOT(buf, expert_ids, n_entries),
-        PHX_SLOT(buf, expert_weights, n_entries),
-        PHX_SLOT(buf, expert_first, (size_t)d->n_experts + 1),
-        PHX_SLOT(buf, entry_token, n_entries),
-        PHX_SLOT(buf, entry_weight, n_entries),
-        PHX_SLOT(buf, token_first, n + 1),
-        PHX_SLOT(buf, token_entries, n_entries),
-        PHX_SLOT(buf, routed_act, n_entries * s.routed_width * s.act_bytes),
-        PHX_SLOT(buf, fixed_act, n * s.fixed_width * s.act_bytes),
-        PHX_SLOT(buf, block_tables, s.n_slots * (s.n_context / PHX_BLOCK_TOKENS)),
+    const sided_slot activations[] = {
+        ON(BOTH, token_ids, n),
+        ON(BOTH, positions, n),
+        ON(BOTH, entries, n),
+        ON(BOTH, n_keys, n),
+        ON(BOTH, blocks, n),
+        ON(DEVICE, hidden, n * hidden),
+        ON(DEVICE, partial, n * hidden),
+        ON(DEVICE, norm, n * hidden),
+        ON(DEVICE, norm_act, n * hidden * s.act_bytes),
+        ON(DEVICE, q_a, n * q_lora),
+        ON(DEVICE, q_a_act, n * q_lora * s.act_bytes),
+        ON(DEVICE, latent, n * entry),
+        ON(DEVICE, q, n * s.n_heads * head_q),
+        ON(DEVICE, q_act, n * s.n_heads * head_q * s.act_bytes),
+        ON(DEVICE, q_latent, n * s.n_heads * entry),
+        ON(DEVICE, o_latent, n * s.n_heads * (size_t)d->kv_lora * s.act_bytes),
+        ON(DEVICE, heads, n * s.n_heads * (size_t)d->d_v),
+        ON(DEVICE, heads_act, n * s.n_heads * (size_t)d->d_v * s.act_bytes),
+        ON(DEVICE, expanded, s.n_expanded * s.n_heads * (size_t)(d->d_nope + d->d_v)),
+        ON(DEVICE, expanded_key, s.n_expanded * entry),
+        ON(DEVICE, index_q, index_n * index_heads * index_d),
+        ON(DEVICE, index_k, index_n * index_d),
+        ON(DEVICE, index_w, index_n * index_heads),
+        ON(DEVICE, index_scores, index_heads ? PHX_SCORE_ROWS * s.n_context : 0),
+        ON(DEVICE, selected, index_n * (size_t)d->index_topk),
+        ON(DEVICE, n_selected, index_n),
+        ON(DEVICE, router, moe_n * (size_t)d->n_experts),
+        ON(DEVICE, expert_ids, n_entries),
+        ON(DEVICE, expert_weights, n_entries),
+        ON(DEVICE, expert_first, (size_t)d->n_experts + 1),
+        ON(DEVICE, entry_token, n_entries),
+        ON(DEVICE, entry_weight, n_entries),
+        ON(DEVICE, token_first, n + 1),
+        ON(DEVICE, token_entries, n_entries),
+        ON(DEVICE, routed_act, n_entries * s.routed_width * s.act_bytes),
+        ON(BOTH, fixed_first, 2),
+        ON(DEVICE, fixed_act, n * s.fixed_width * s.act_bytes),
+        ON(BOTH, block_tables, s.n_slots * (s.n_context / PHX_BLOCK_TOKENS)),
     };
-    const phx_slot logits[] = {
-        PHX_SLOT(buf, logit_rows, rows),
-        PHX_SLOT(buf, logit_x, rows * hidden * s.act_bytes),
-        PHX_SLOT(buf, logits, rows * s.n_vocab),
-        PHX_SLOT(buf, inv_temperature, rows),
-        PHX_SLOT(buf, offers, offers),
-        PHX_SLOT(buf, all_offers, offers * request->layout.tp),
-        PHX_SLOT(buf, full_logits, last * vocab_share * (request->layout.tp + 1)),
-        PHX_SLOT(buf, order, last * (size_t)d->n_vocab),
-        PHX_SLOT(buf, sampled, s.n_slots),
-        PHX_SLOT(buf, counts, last * s.n_slots * s.n_vocab),
-        PHX_SLOT(buf, seen, last * s.n_slots * s.n_vocab),
+    const sided_slot logits[] = {
+        ON(BOTH, logit_rows, rows),
+        ON(DEVICE, logit_x, rows * hidden * s.act_bytes),
+        ON(BOTH, logits, rows * s.n_vocab),
+        ON(BOTH, inv_temperature, rows),
+        ON(BOTH, noise, rows * PHX_NOISE_WORDS),
+        ON(DEVICE, offers, offers),
+        ON(BOTH, all_offers, offers * request->layout.tp),
+        ON(BOTH, full_logits, last * vocab_share * (request->layout.tp + 1)),
+        ON(HOST, order, last * (size_t)d->n_vocab),
+        ON(BOTH, sampled, s.n_slots),
+        ON(HOST, counts, last * s.n_slots * s.n_vocab),
+        ON(HOST, seen, last * s.n_slots * s.n_vocab),
     };
     const size_t n_activations = sizeof(activations) / sizeof(activations[0]);
     const size_t n_logits = sizeof(logits) / sizeof(logits[0]);
@@ -109,32 +124,77 @@ static size_t make_table(const phx_dims *d, const phx_plan_request *request, siz
     return n_activations + n_logits;
 }
 
+/* The slots of one side; pointers to the fields of `from` become pointers to those of `to`. */
+static size_t slots_of(const sided_slot *table, size_t n, side which, const phx_step_buf *from,
+                       phx_step_buf *to, phx_slot *slots)
+{
+    size_t n_slots = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!(table[i].side & which))
+            continue;
+        const ptrdiff_t field = (const char *)table[i].slot.ret_ptr - (const char *)from;
+        slots[n_slots] = table[i].slot;
+        slots[n_slots++].ret_ptr = (void **)(void *)((char *)to + field);
+    }
+    return n_slots;
+}
+
 phx_step_bytes phx_step_buf_bytes(const phx_dims *dims, const phx_plan_request *request,
                                   const phx_rank_plan *rank_plan, int64_t routed_width_rank,
                                   int64_t fixed_width_rank)
 {
     phx_step_buf unused;
-    phx_slot table[SLOTS_MAX];
-    size_t first_logit;
+    sided_slot table[SLOTS_MAX];
+    phx_slot slots[SLOTS_MAX];
+    size_t first_logit, n_slots;
     const sizes s = sizes_of(dims, request, rank_plan, routed_width_rank, fixed_width_rank);
+    const bool on_device = phx_numerics_on_device(&request->numerics);
+    const side main_side = on_device ? DEVICE : BOTH;
     const size_t n = make_table(dims, request, s, &unused, table, &first_logit);
     const uint64_t row_bytes = (uint64_t)request->n_step_tokens * (uint64_t)dims->d_hidden * sizeof(float);
-    return (phx_step_bytes){
-        .activations = phx_arena_bytes(table, first_logit),
-        .logits = phx_arena_bytes(table + first_logit, n - first_logit),
+    phx_step_bytes bytes = {
         .exchange = request->layout.tp > 1 ? row_bytes : 0,
         .stage = request->layout.pp > 1 ? row_bytes : 0,
     };
+    n_slots = slots_of(table, first_logit, main_side, &unused, &unused, slots);
+    bytes.activations = phx_arena_bytes(slots, n_slots);
+    n_slots = slots_of(table + first_logit, n - first_logit, main_side, &unused, &unused, slots);
+    bytes.logits = phx_arena_bytes(slots, n_slots);
+    n_slots = slots_of(table, n, HOST, &unused, &unused, slots);
+    bytes.host = on_device ? phx_arena_bytes(slots, n_slots) : 0;
+    return bytes;
 }
 
-phx_code phx_step_buf_create(const phx_dims *dims, const phx_plan_request *request,
-                             const phx_rank_plan *rank_plan, int64_t routed_width_rank,
-                             int64_t fixed_width_rank, phx_step_buf *ret_buf, phx_arena **ret_arena,
-                             phx_error *err)
+phx_code phx_step_bufs_init(const phx_dims *dims, const phx_plan_request *request,
+                            const phx_rank_plan *rank_plan, int64_t routed_width_rank,
+                            int64_t fixed_width_rank, const phx_step_memory *memory, phx_step_bufs *ret_bufs,
+                            phx_error *err)
 {
-    phx_slot table[SLOTS_MAX];
+    sided_slot table[SLOTS_MAX];
+    phx_slot slots[SLOTS_MAX];
     size_t first_logit;
+    phx_step_bufs bufs = {0};
+    const bool on_device = memory->device != NULL;
     const sizes s = sizes_of(dims, request, rank_plan, routed_width_rank, fixed_width_rank);
-    const size_t n = make_table(dims, request, s, ret_buf, table, &first_logit);
-    return phx_arena_create(table, n, ret_arena, err);
+    const size_t n = make_table(dims, request, s, &bufs.device, table, &first_logit);
+    size_t n_slots = slots_of(table, n, on_device ? DEVICE : BOTH, &bufs.device, &bufs.device, slots);
+    phx_code rc = phx_arena_create_in(memory->device, slots, n_slots, &bufs.device_arena, err);
+    bufs.host = bufs.device;
+    if (rc == PHX_OK && on_device) {
+        bufs.host = (phx_step_buf){0};
+        n_slots = slots_of(table, n, HOST, &bufs.device, &bufs.host, slots);
+        rc = phx_arena_create_in(memory->pinned, slots, n_slots, &bufs.host_arena, err);
+    }
+    if (rc == PHX_OK)
+        *ret_bufs = bufs;
+    else
+        phx_step_bufs_done(&bufs);
+    return rc;
+}
+
+void phx_step_bufs_done(phx_step_bufs *bufs)
+{
+    phx_arena_destroy(bufs->device_arena);
+    phx_arena_destroy(bufs->host_arena);
+    *bufs = (phx_step_bufs){0};
 }

@@ -12,7 +12,9 @@
 #define PHX_VOCAB_TOP     64u /* candidates each vocabulary leaf offers (DESIGN 3) */
 #define PHX_EXPANDED_ROWS 64u /* keys of the expanded form held for the self-check in deterministic mode */
 
-/* n_tokens = rows of a step; _rank = local to this rank. Activations ("act") hold numerics.act numbers. */
+/* n_tokens = rows of a step; _rank = local to this rank. Activations ("act") hold numerics.act numbers.
+ * Where ops run on a device there are two of these: one of device memory, one of what the host reads or
+ * writes; step_buf.c says which buffers lie where. On the CPU both hold the same pointers. */
 typedef struct phx_step_buf {
     int32_t *token_ids;     /* [n_tokens] local embedding row or -1 */
     int32_t *positions;     /* [n_tokens] */
@@ -33,7 +35,7 @@ typedef struct phx_step_buf {
     float *heads;           /* [n_tokens][n_heads_rank][d_v] */
     uint8_t *heads_act;     /* [n_tokens][n_heads_rank][d_v] act */
     float *expanded;        /* [expanded rows][n_heads_rank][d_nope + d_v] */
-    float *expanded_key;    /* [expanded rows][kv_lora + d_rope] cache entries widened */
+    float *expanded_key;    /* [expanded rows][kv_lora], then [expanded rows][d_rope]: entries widened */
     float *index_q;         /* [n_tokens][index_n_heads][index_d] */
     float *index_k;         /* [n_tokens][index_d] */
     float *index_w;         /* [n_tokens][index_n_heads] */
@@ -49,12 +51,14 @@ typedef struct phx_step_buf {
     int64_t *token_first;   /* [n_tokens + 1] */
     int32_t *token_entries; /* [n_tokens * n_experts_used] */
     uint8_t *routed_act;    /* [n_tokens * n_experts_used][routed width_rank] act */
+    int64_t *fixed_first;   /* [2] 0, n_tokens: the one expert that takes every token */
     uint8_t *fixed_act;     /* [n_tokens][dense or shared width_rank] act */
     /* logits and sampling, last stage only */
     int32_t *logit_rows;    /* [PHX_LOGIT_ROWS] rows of the step that need logits */
     uint8_t *logit_x;       /* [PHX_LOGIT_ROWS][d_hidden] act */
     float *logits;          /* [PHX_LOGIT_ROWS][n_vocab_rank] */
     float *inv_temperature; /* [PHX_LOGIT_ROWS] */
+    uint64_t *noise;        /* [PHX_LOGIT_ROWS][PHX_NOISE_WORDS]: phx_noisy_top_fn */
     uint32_t *offers;       /* this rank's candidates, [PHX_LOGIT_ROWS][leaves_rank][PHX_OFFER_WORDS] */
     uint32_t *all_offers;   /* [tp] of the same */
     float *full_logits;     /* [n_vocab padded to tp equal shares] one row gathered when the candidates do not
@@ -72,9 +76,12 @@ typedef struct phx_step_buf {
  * worker/exec/sample.c lays them out. */
 #define PHX_OFFER_WORDS (2u + 3u + 2u * PHX_VOCAB_TOP)
 
+#define PHX_NOISE_WORDS 4u /* of a row: seed, choice, position, 1 when it draws */
+
 typedef struct phx_step_bytes {
     uint64_t activations;
     uint64_t logits;   /* the "logits and sampling" part */
+    uint64_t host;     /* where ops run on a device: pinned host memory besides */
     uint64_t exchange; /* largest payload of one exchange, of a gather's share and of a stage send */
     uint64_t stage;
 } phx_step_bytes;
@@ -85,10 +92,24 @@ phx_step_bytes phx_step_buf_bytes(const phx_dims *dims, const phx_plan_request *
                                   const phx_rank_plan *rank_plan, int64_t routed_width_rank,
                                   int64_t fixed_width_rank);
 
-/* Allocates and sets every pointer of buf. Destroy the arena to free all. */
-phx_code phx_step_buf_create(const phx_dims *dims, const phx_plan_request *request,
-                             const phx_rank_plan *rank_plan, int64_t routed_width_rank,
-                             int64_t fixed_width_rank, phx_step_buf *ret_buf, phx_arena **ret_arena,
-                             phx_error *err);
+/* Where the memory of device and host lies; both NULL on the CPU. */
+typedef struct phx_step_memory {
+    const phx_memory *device;
+    const phx_memory *pinned;
+} phx_step_memory;
+
+typedef struct phx_step_bufs {
+    phx_step_buf device; /* what ops work on */
+    phx_step_buf host;   /* what the host reads and writes; the same pointers on the CPU */
+    phx_arena *device_arena;
+    phx_arena *host_arena; /* NULL on the CPU */
+} phx_step_bufs;
+
+/* Allocates and sets every pointer. Free with phx_step_bufs_done. */
+phx_code phx_step_bufs_init(const phx_dims *dims, const phx_plan_request *request,
+                            const phx_rank_plan *rank_plan, int64_t routed_width_rank,
+                            int64_t fixed_width_rank, const phx_step_memory *memory, phx_step_bufs *ret_bufs,
+                            phx_error *err);
+void phx_step_bufs_done(phx_step_bufs *bufs); /* accepts zeros */
 
 #endif

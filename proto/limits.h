@@ -59,6 +59,8 @@
     X(hello, build, 1, 256)                                             \
     X(hello, host, 1, 256)                                              \
     X(hello, level, 1, 64)                                              \
+    X(hello, device_level, 1, 64)                                       \
+    X(hello, device, 1, 512)                                            \
     X(assign, model_dir, 1, 4096)                                       \
     X(assign, layer_first, PHX_RANKS_MAX + 1, 0)                        \
     X(assign, numerics, 1, 4096)                                        \

@@ -115,6 +115,10 @@ static phx_code connect_and_greet(control *c, phx_error *err)
     hello.n_cpus = phx_rank_cpus(NULL, 0);
     hello.memory_bytes = available_memory();
     hello.n_ranks_on_host = o->n_ranks_on_host;
+    const phx_backend *device = c->rank->device;
+    hello.device_level = (char *)(uintptr_t)(device ? device->level : "");
+    hello.device = (char *)(uintptr_t)(device ? device->description : c->rank->no_device.text);
+    hello.device_bytes = device ? device->free_bytes : 0;
     frame.body_case = PHALANX__RANK_FRAME__BODY_HELLO;
     frame.hello = &hello;
     return send_frame(c, &frame, err);

@@ -24,13 +24,16 @@ enum { EXIT_FINE = 0, EXIT_USAGE = 2, EXIT_RANK_FAILED = 3, EXIT_GROUP_FAILED = 
 
 static const char usage[] =
     "usage: phalanx-worker --coordinator ADDR [--key-file FILE] [--epoch N] [--rank N --ranks N] "
-    "[--log-level LEVEL]\n"
+    "[--backend auto|cpu|cuda|emu] [--allow-unproven]\n"
     "       phalanx-worker --bench machine|kernels [--threads N] [--json] ...\n"
     "\n"
     "One rank of a group. `phalanx serve` starts workers by itself; with `serve --no-launch` start them "
     "yourself:\n"
     "  mpirun -n 4 phalanx-worker --coordinator tcp://HOST:PORT --key-file FILE\n"
     "The rank's number comes from mpirun or srun, or from --rank and --ranks.\n"
+    "--backend: what computes; auto (not given) takes a GPU where there is one. --allow-unproven: also "
+    "kernels\n"
+    "that have never run on a chip of its architecture.\n"
     "\n"
     "exit codes: 0 told to stop, 2 wrong usage, 3 this rank failed, 4 the group failed\n";
 
@@ -44,7 +47,8 @@ int main(int argc, char **argv)
 {
     char name[32];
     phx_error err = {0};
-    phx_rank_options options = {.n_ranks = 1, .n_ranks_on_host = 1, .enter_mpi = enter_mpi};
+    phx_rank_options options = {
+        .n_ranks = 1, .n_ranks_on_host = 1, .enter_mpi = enter_mpi, .backend = "auto"};
     if (argc > 1 && strcmp(argv[1], "--bench") == 0)
         return phx_bench_main(argc - 1, argv + 1);
     rank_from_launcher(&options);
@@ -97,12 +101,24 @@ static bool number_option(const char *name, const char *text, uint64_t max, uint
     return false;
 }
 
+static bool is_backend(const char *name)
+{
+    static const char *const names[] = {"auto", "cpu", "cuda", "emu"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(names[i], name) == 0)
+            return true;
+    }
+    (void)fprintf(stderr, "phalanx-worker: --backend takes auto, cpu, cuda or emu, not '%s'\n", name);
+    return false;
+}
+
 static bool parse_options(int argc, char **argv, phx_rank_options *ret_options)
 {
     static const struct option long_options[] = {
         {"coordinator", required_argument, NULL, 'c'}, {"key-file", required_argument, NULL, 'k'},
         {"epoch", required_argument, NULL, 'e'},       {"rank", required_argument, NULL, 'r'},
-        {"ranks", required_argument, NULL, 'n'},       {"help", no_argument, NULL, 'h'},
+        {"ranks", required_argument, NULL, 'n'},       {"backend", required_argument, NULL, 'b'},
+        {"allow-unproven", no_argument, NULL, 'u'},    {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'v'},           {NULL, 0, NULL, 0},
     };
     uint64_t value = 0;
@@ -124,6 +140,14 @@ static bool parse_options(int argc, char **argv, phx_rank_options *ret_options)
             if (!number_option(option == 'r' ? "rank" : "ranks", optarg, PHX_RANKS_MAX, &value))
                 return false;
             *(option == 'r' ? &ret_options->rank : &ret_options->n_ranks) = (uint32_t)value;
+            break;
+        case 'b':
+            if (!is_backend(optarg))
+                return false;
+            ret_options->backend = optarg;
+            break;
+        case 'u':
+            ret_options->allow_unproven = true;
             break;
         case 'h':
             (void)fputs(usage, stdout);
@@ -155,6 +179,7 @@ static phx_code run(const phx_rank_options *options, phx_error *err)
         rc = phx_mailbox_create(64, 16u << 20, &rank.outbox, err);
     if (rc != PHX_OK)
         goto out;
+    phx_rank_open_device(&rank);
     started = pthread_create(&control, NULL, phx_rank_control, &rank) == 0;
     if (!started) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "cannot start the control thread");
@@ -169,6 +194,7 @@ static phx_code run(const phx_rank_options *options, phx_error *err)
     }
 out:
     phx_rank_engine_destroy(engine);
+    phx_backend_destroy(rank.device);
     phx_mailbox_destroy(rank.inbox);
     phx_mailbox_destroy(rank.outbox);
     return rc;

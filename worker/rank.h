@@ -25,6 +25,8 @@ typedef struct phx_rank_options {
     uint32_t n_ranks;
     uint32_t n_ranks_on_host;
     uint32_t host_rank;                    /* among the ranks of this host */
+    const char *backend;                   /* "auto", "cpu", "cuda", "emu" */
+    bool allow_unproven;                   /* kernels on architectures where they have never run */
     phx_code (*enter_mpi)(phx_error *err); /* called by the compute thread when ranks span hosts */
 } phx_rank_options;
 
@@ -33,6 +35,8 @@ typedef struct phx_rank {
     phx_mailbox *inbox;  /* frames for the compute thread: Assign, StepPlan */
     phx_mailbox *outbox; /* frames of the compute thread: Ready, StepResult, CapturePart, Failure */
     phx_load_progress load;
+    phx_backend *device;      /* opened before the threads start; NULL: none */
+    phx_error no_device;      /* why there is none */
     _Atomic int phase;        /* phx_rank_phase */
     _Atomic uint64_t n_steps; /* finished: the liveness counter */
     _Atomic uint64_t step;    /* in work, 0 when idle */
@@ -48,6 +52,9 @@ typedef struct phx_rank {
 /* Processors this process may use (cgroups and launchers narrow them): writes the first n_max numbers when
  * ret_cpus is not NULL, returns how many there are, at least 1. */
 uint32_t phx_rank_cpus(int *ret_cpus, uint32_t n_max);
+
+/* Opens the device that the options ask for; rank->device or rank->no_device says what came of it. */
+void phx_rank_open_device(phx_rank *rank);
 
 /* Body of the control thread; returns when the rank stops. user is the phx_rank. */
 void *phx_rank_control(void *user);

@@ -18,7 +18,8 @@ struct phx_rank_engine {
     phx_checkpoint *checkpoint;
     phx_plan *plan;
     phx_pool *pool;
-    phx_ops ops;
+    phx_backend *cpu;     /* made when the numerics name a level of the CPU */
+    phx_backend *backend; /* that one, or the rank's device */
     phx_comm_hub *hub;
     phx_comm *comm;
     phx_weights *weights;
@@ -32,6 +33,7 @@ typedef phx_rank_engine engine;
 static phx_code take_assignment(engine *e, Phalanx__RankFrame **ret_frame, phx_error *err);
 static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err);
 static bool choose_cpus(const Phalanx__Assign *assign, int *cpus);
+static phx_code choose_backend(engine *e, const phx_numerics *numerics, phx_error *err);
 static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *err);
 static phx_code make_comm(engine *e, const Phalanx__Assign *assign, phx_error *err);
 static phx_code announce_ready(engine *e, phx_error *err);
@@ -92,11 +94,14 @@ static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err
     const bool pinned = choose_cpus(assign, cpus);
     rc = phx_pool_create(assign->n_threads, pinned ? cpus : NULL, &e->pool, err);
     if (rc == PHX_OK)
+        rc = choose_backend(e, &e->plan->request.numerics, err);
+    if (rc == PHX_OK)
         rc = make_comm(e, assign, err);
+    const phx_weights_source source = {e->plan, rank->options.rank, e->pool, e->backend};
     if (rc == PHX_OK)
-        rc = phx_weights_load(e->plan, rank->options.rank, e->pool, &rank->load, &e->weights, err);
+        rc = phx_weights_load(&source, &rank->load, &e->weights, err);
     if (rc == PHX_OK)
-        rc = phx_kv_pool_create(e->plan, rank->options.rank, &e->kv, err);
+        rc = phx_kv_pool_create(e->plan, rank->options.rank, e->backend->device, &e->kv, err);
     if (rc != PHX_OK)
         return rc;
     const phx_exec_parts parts = {
@@ -105,17 +110,17 @@ static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err
         .weights = e->weights,
         .kv = e->kv,
         .comm = e->comm,
-        .pool = e->pool,
-        .ops = &e->ops,
+        .backend = e->backend,
+        .ops = &e->backend->ops,
         .sink = capture,
         .sink_user = e,
     };
     rc = phx_exec_create(&parts, &e->exec, err);
     if (rc != PHX_OK)
         return rc;
+    const uint64_t scratch = (uint64_t)phx_pool_n_threads(e->pool) * PHX_SCRATCH_BYTES;
     atomic_store(&rank->resident_bytes, e->weights->resident_bytes + phx_kv_pool_bytes(e->kv) +
-                                            phx_exec_bytes(e->exec) +
-                                            (uint64_t)phx_pool_n_threads(e->pool) * PHX_SCRATCH_BYTES +
+                                            phx_exec_bytes(e->exec) + (e->backend->device ? 0 : scratch) +
                                             e->plan->ranks[rank->options.rank].collectives_bytes);
     atomic_store(&rank->phase, PHX_RANK_CHECKING);
     return assign->self_check ? phx_exec_self_check(e->exec, err) : PHX_OK;
@@ -153,6 +158,46 @@ static bool choose_cpus(const Phalanx__Assign *assign, int *cpus)
     return true;
 }
 
+void phx_rank_open_device(phx_rank *rank)
+{
+    const char *name = rank->options.backend;
+    const phx_device_request request = {
+        .name = strcmp(name, "auto") == 0 ? "cuda" : name,
+        .host_rank = rank->options.host_rank,
+        .allow_unproven = rank->options.allow_unproven,
+    };
+    if (strcmp(name, "cpu") == 0)
+        (void)PHX_FAIL(&rank->no_device, PHX_ERR_UNAVAILABLE, "started with --backend cpu");
+    else
+        (void)phx_backend_open(&request, &rank->device, &rank->no_device);
+}
+
+/* The level in the numerics says which backend the group has settled on. */
+static phx_code choose_backend(engine *e, const phx_numerics *numerics, phx_error *err)
+{
+    const phx_rank *rank = e->rank;
+    const char *asked = rank->options.backend;
+    phx_level level;
+    if (phx_numerics_on_device(numerics)) {
+        if (!rank->device || strcmp(rank->device->level, numerics->level) != 0)
+            return PHX_FAIL(err, PHX_ERR_UNAVAILABLE, "level '%s' is asked for: %s", numerics->level,
+                            rank->device ? rank->device->description : rank->no_device.text);
+        e->backend = rank->device;
+        return PHX_OK;
+    }
+    if (strcmp(asked, "cuda") == 0 || strcmp(asked, "emu") == 0)
+        return PHX_FAIL(err, PHX_ERR_UNAVAILABLE,
+                        "started with --backend %s, and the group computes on the CPU: give the server "
+                        "--backend %s too",
+                        asked, asked);
+    if (!phx_level_parse(phx_str_of(numerics->level), &level) || level > phx_level_of_machine())
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "kernel level '%s' is not available on this machine",
+                        numerics->level);
+    const phx_code rc = phx_backend_cpu_create(e->pool, level, &e->cpu, err);
+    e->backend = e->cpu;
+    return rc;
+}
+
 static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *err)
 {
     phx_plan_request request = {
@@ -174,11 +219,6 @@ static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *e
     if (rc != PHX_OK)
         return rc;
     request.layout.experts = request.numerics.experts;
-    phx_level level;
-    if (!phx_level_parse(phx_str_of(request.numerics.level), &level) || level > phx_level_of_machine())
-        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "kernel level '%s' is not available on this machine",
-                        request.numerics.level);
-    phx_ops_choose(level, &e->ops);
     rc = phx_checkpoint_open(assign->model_dir, &e->checkpoint, err);
     if (rc == PHX_OK)
         rc = phx_plan_build(e->checkpoint, &request, &e->plan, err);
@@ -228,6 +268,8 @@ static phx_code make_comm(engine *e, const Phalanx__Assign *assign, phx_error *e
     } else {
         rc = PHX_FAIL(err, PHX_ERR_CORRUPT, "unknown data plane '%s'", assign->comm);
     }
+    if (rc == PHX_OK && e->backend->device)
+        rc = phx_comm_staged_create(e->comm, e->backend, &e->comm, err);
     if (rc == PHX_OK)
         atomic_store(&e->rank->comm, e->comm);
     return rc;
@@ -249,7 +291,7 @@ static phx_code announce_ready(engine *e, phx_error *err)
     Phalanx__RankFrame frame = PHALANX__RANK_FRAME__INIT;
     Phalanx__Ready ready = PHALANX__READY__INIT;
     phx_buf_init(&kernels, 4096);
-    phx_ops_print(&e->ops, &kernels);
+    phx_ops_print(&e->backend->ops, &kernels);
     ready.kernels = kernels.ptr;
     ready.plan_hash = (ProtobufCBinaryData){PHX_HASH_BYTES, e->plan->hash.bytes};
     ready.numerics_hash = (ProtobufCBinaryData){PHX_HASH_BYTES, numerics.bytes};
@@ -372,6 +414,7 @@ void phx_rank_engine_destroy(phx_rank_engine *e)
     phx_weights_destroy(e->weights);
     phx_comm_destroy(e->comm);
     phx_comm_hub_destroy(e->hub);
+    phx_backend_destroy(e->cpu);
     phx_pool_destroy(e->pool);
     phx_step_storage_destroy(e->storage);
     phx_plan_destroy(e->plan);

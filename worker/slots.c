@@ -160,6 +160,11 @@ void phx_slots_count(phx_slots *slots, uint32_t slot, const int32_t *ids, uint32
     }
 }
 
+bool phx_slots_penalises(const phx_slots *slots, uint32_t slot)
+{
+    return slots->states[slot].sampling.n_bias > 0 || slots->states[slot].counting;
+}
+
 void phx_slots_penalise(const phx_slots *slots, uint32_t slot, float *logits)
 {
     const phx_slot_state *state = &slots->states[slot];

@@ -53,6 +53,9 @@ phx_slot_state *phx_slots_at(phx_slots *slots, uint32_t slot);
 void phx_slots_count(phx_slots *slots, uint32_t slot, const int32_t *ids, uint32_t n_ids,
                      uint32_t first_position);
 
+/* Whether the next function would change anything. */
+bool phx_slots_penalises(const phx_slots *slots, uint32_t slot);
+
 /* logits [vocab slice of this rank]: adds bias, then penalties (repetition, frequency, presence). */
 void phx_slots_penalise(const phx_slots *slots, uint32_t slot, float *logits);
 

@@ -7,13 +7,17 @@
 #include <sys/mman.h>
 
 #include "base/alloc.h"
+#include "worker/weight_tables.h"
 
-enum { GATE, UP, DOWN };
+#define STAGE_BYTES ((size_t)4 << 20) /* of pinned memory per loading thread */
 
 typedef struct loader {
     phx_weights *weights;
     uint64_t *data_offset; /* [n_slices] place of each slice in memory */
     phx_load_progress *progress;
+    uint8_t *stages; /* [n_stages][STAGE_BYTES] pinned; NULL on the CPU */
+    uint32_t n_stages;
+    _Atomic bool stage_taken[PHX_THREADS_MAX];
     _Atomic uint64_t file_bytes;
     _Atomic bool failed;
     phx_error *err;
@@ -28,7 +32,49 @@ static uint64_t padded(uint64_t bytes)
     return (bytes + 63) & ~(uint64_t)63;
 }
 
-phx_code phx_weights_load(const phx_plan *plan, uint32_t rank, phx_pool *pool, phx_load_progress *progress,
+/* The CPU's weights are streamed again and again: huge pages mean fewer TLB misses; harmless where refused.
+ */
+static phx_code take_memory(phx_weights *weights, size_t n_bytes, phx_error *err)
+{
+    if (n_bytes == 0)
+        return PHX_OK;
+    if (weights->backend->device) {
+        const phx_code rc = phx_device_take(weights->backend, n_bytes, &weights->memory, err);
+        if (rc != PHX_OK)
+            return rc;
+    } else {
+        void *memory =
+            mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED)
+            return PHX_FAIL(err, PHX_ERR_NOMEM, "cannot allocate %zu bytes for weights", n_bytes);
+        (void)madvise(memory, n_bytes, MADV_HUGEPAGE);
+        weights->memory = memory;
+    }
+    weights->memory_bytes = n_bytes;
+    return PHX_OK;
+}
+
+static phx_code take_stages(loader *load, phx_pool *pool, phx_error *err)
+{
+    const phx_memory *pinned = load->weights->backend->pinned;
+    void *memory = NULL;
+    if (!load->weights->backend->device)
+        return PHX_OK;
+    load->n_stages = phx_pool_n_threads(pool);
+    const phx_code rc = pinned->take(pinned->user, load->n_stages * STAGE_BYTES, &memory, err);
+    load->stages = memory;
+    return rc;
+}
+
+static void give_stages(loader *load)
+{
+    if (!load->stages)
+        return;
+    const phx_memory *pinned = load->weights->backend->pinned;
+    pinned->give_back(pinned->user, load->stages, load->n_stages * STAGE_BYTES);
+}
+
+phx_code phx_weights_load(const phx_weights_source *from, phx_load_progress *progress,
                           phx_weights **ret_weights, phx_error *err)
 {
     phx_code rc = PHX_OK;
@@ -39,8 +85,9 @@ phx_code phx_weights_load(const phx_plan *plan, uint32_t rank, phx_pool *pool, p
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "weights table");
         goto out;
     }
-    weights->plan = plan;
-    weights->rank = &plan->ranks[rank];
+    weights->plan = from->plan;
+    weights->rank = &from->plan->ranks[from->rank];
+    weights->backend = from->backend;
     const size_t n_slices = weights->rank->n_slices;
     load.weights = weights;
     load.data_offset = phx_alloc(n_slices + 1, sizeof(*load.data_offset));
@@ -56,20 +103,12 @@ phx_code phx_weights_load(const phx_plan *plan, uint32_t rank, phx_pool *pool, p
         file_total += slice->file_bytes;
     }
     atomic_store(&progress->total_bytes, file_total);
-    if (total) {
-        void *memory =
-            mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (memory == MAP_FAILED) {
-            rc = PHX_FAIL(err, PHX_ERR_NOMEM, "cannot allocate %llu bytes for weights",
-                          (unsigned long long)total);
-            goto out;
-        }
-        (void)madvise(memory, total,
-                      MADV_HUGEPAGE); /* fewer TLB misses when streaming; harmless where refused */
-        weights->memory = memory;
-        weights->memory_bytes = total;
-    }
-    phx_pool_run(pool, (int64_t)n_slices, load_one, &load);
+    rc = take_memory(weights, total, err);
+    if (rc == PHX_OK)
+        rc = take_stages(&load, from->pool, err);
+    if (rc != PHX_OK)
+        goto out;
+    phx_pool_run(from->pool, (int64_t)n_slices, load_one, &load);
     if (atomic_load(&load.failed)) {
         rc = PHX_FAIL(err, inner.code, "%s", inner.text);
         goto out;
@@ -84,6 +123,7 @@ phx_code phx_weights_load(const phx_plan *plan, uint32_t rank, phx_pool *pool, p
     *ret_weights = weights;
     weights = NULL;
 out:
+    give_stages(&load);
     phx_free(load.data_offset);
     phx_weights_destroy(weights);
     return rc;
@@ -93,15 +133,11 @@ void phx_weights_destroy(phx_weights *weights)
 {
     if (!weights)
         return;
-    for (int64_t l = 0; weights->layers && l < weights->n_layers; l++) {
-        phx_free(weights->layers[l].experts);
-        phx_free(weights->layers[l].expert_gate);
-        phx_free(weights->layers[l].expert_up);
-        phx_free(weights->layers[l].expert_down);
-    }
+    phx_weight_tables_destroy(weights->tables, weights->backend);
     phx_free(weights->layers);
-    phx_free(weights->expert_leaf);
-    if (weights->memory)
+    if (weights->memory && weights->backend->device)
+        phx_device_give(weights->backend, weights->memory, weights->memory_bytes);
+    else if (weights->memory)
         (void)munmap(weights->memory, weights->memory_bytes);
     phx_free(weights);
 }
@@ -114,13 +150,15 @@ static void note_failure(loader *load, const phx_error *inner)
         *load->err = *inner;
 }
 
-static phx_code read_rows(loader *load, const phx_plan_slice *slice, uint8_t *to, phx_error *err)
+/* rows: of the whole tensor, a part of the slice's. */
+static phx_code read_rows(loader *load, const phx_plan_slice *slice, phx_range rows, uint8_t *to,
+                          phx_error *err)
 {
     const phx_ck_tensor *tensor = slice->tensor;
     const uint64_t element = phx_dtype_bytes(tensor->data->dtype);
     const uint64_t row_bytes = (uint64_t)tensor->n_cols * element;
     const uint64_t cut_bytes = (uint64_t)phx_range_n(slice->cols) * element;
-    const uint64_t n_rows = (uint64_t)phx_range_n(slice->rows);
+    const uint64_t n_rows = (uint64_t)phx_range_n(rows);
     const bool whole_rows = cut_bytes == row_bytes;
     /* Whole rows are one range; a column cut is one short read per row, so that no other byte is touched. */
     const uint64_t chunk = whole_rows ? 16u << 20 : cut_bytes;
@@ -129,7 +167,7 @@ static phx_code read_rows(loader *load, const phx_plan_slice *slice, uint8_t *to
         if (atomic_load_explicit(&load->progress->stop, memory_order_relaxed) || atomic_load(&load->failed))
             return PHX_FAIL(err, PHX_ERR_CANCELLED, "loading stopped");
         const uint64_t n = total - done < chunk ? total - done : chunk;
-        const uint64_t row = (uint64_t)slice->rows.first + (whole_rows ? 0 : done / cut_bytes);
+        const uint64_t row = (uint64_t)rows.first + (whole_rows ? 0 : done / cut_bytes);
         const uint64_t at = row * row_bytes + (whole_rows ? done : (uint64_t)slice->cols.first * element);
         const phx_code rc = phx_st_read(tensor->file, tensor->data, at, to + done, n, err);
         if (rc != PHX_OK)
@@ -155,17 +193,18 @@ static void widen(float *to, const void *from, phx_dtype dtype, uint64_t n)
     }
 }
 
-static phx_code read_scales(loader *load, const phx_plan_slice *slice, float *to, phx_error *err)
+/* rows: scale rows of the whole tensor, a part of those of the slice. */
+static phx_code read_scales(loader *load, const phx_plan_slice *slice, phx_range rows, float *to,
+                            phx_error *err)
 {
     const phx_ck_tensor *tensor = slice->tensor;
     const int64_t block = phx_format_block(tensor->format);
     const uint64_t element = phx_dtype_bytes(tensor->scales->dtype);
     const int64_t n_cols = (tensor->n_cols + block - 1) / block;
-    const int64_t row_first = slice->rows.first / block, row_end = (slice->rows.end + block - 1) / block;
     const int64_t col_first = slice->cols.first / block, col_end = (slice->cols.end + block - 1) / block;
     const uint64_t n = (uint64_t)(col_end - col_first);
-    for (int64_t r = row_first; r < row_end; r++) {
-        float *row = to + (uint64_t)(r - row_first) * n;
+    for (int64_t r = rows.first; r < rows.end; r++) {
+        float *row = to + (uint64_t)(r - rows.first) * n;
         uint8_t *raw = (uint8_t *)row + n * (4 - element); /* read into the tail, widen from the front */
         const uint64_t at = (uint64_t)(r * n_cols + col_first) * element;
         const phx_code rc = phx_st_read(tensor->scale_file, tensor->scales, at, raw, n * element, err);
@@ -185,9 +224,8 @@ static phx_code read_scales(loader *load, const phx_plan_slice *slice, float *to
     return PHX_OK;
 }
 
-static phx_code check_fp8(const phx_plan_slice *slice, const uint8_t *data, phx_error *err)
+static phx_code check_fp8(const phx_plan_slice *slice, const uint8_t *data, uint64_t n, phx_error *err)
 {
-    const uint64_t n = (uint64_t)phx_range_n(slice->rows) * (uint64_t)phx_range_n(slice->cols);
     for (uint64_t i = 0; i < n; i++) {
         if ((data[i] & 0x7F) == 0x7F)
             return PHX_FAIL(err, PHX_ERR_CORRUPT, "'%.*s' in '%s' holds an fp8 code that is not a number",
@@ -196,29 +234,88 @@ static phx_code check_fp8(const phx_plan_slice *slice, const uint8_t *data, phx_
     return PHX_OK;
 }
 
-static phx_code load_slice(loader *load, size_t idx, phx_error *err)
+/* Rows of the slice as they are kept in memory. */
+static phx_code load_rows(loader *load, const phx_plan_slice *slice, phx_range rows, uint8_t *to,
+                          phx_error *err)
 {
-    const phx_plan_slice *slice = &load->weights->rank->slices[idx];
-    uint8_t *to = (uint8_t *)load->weights->memory + load->data_offset[idx];
-    const uint64_t n = (uint64_t)phx_range_n(slice->rows) * (uint64_t)phx_range_n(slice->cols);
+    const uint64_t n = (uint64_t)phx_range_n(rows) * (uint64_t)phx_range_n(slice->cols);
     const phx_dtype dtype = slice->tensor->data->dtype;
-    if (n == 0)
-        return PHX_OK;
     if (slice->tensor->id.rule->keep_f32) {
         /* Stored narrower: read into the tail of the f32 array, then widen from the front. */
         uint8_t *raw = to + n * (4 - phx_dtype_bytes(dtype));
-        const phx_code rc = read_rows(load, slice, raw, err);
+        const phx_code rc = read_rows(load, slice, rows, raw, err);
         if (rc == PHX_OK && dtype != PHX_F32)
             widen((float *)(void *)to, raw, dtype, n);
         return rc;
     }
-    phx_code rc = read_rows(load, slice, to, err);
-    if (rc == PHX_OK && slice->tensor->scales) {
-        rc = check_fp8(slice, to, err);
+    const phx_code rc = read_rows(load, slice, rows, to, err);
+    return rc == PHX_OK && slice->tensor->scales ? check_fp8(slice, to, n, err) : rc;
+}
+
+/* The scale rows that the slice touches. */
+static phx_range scale_rows(const phx_plan_slice *slice)
+{
+    const int64_t block = phx_format_block(slice->tensor->format);
+    return (phx_range){slice->rows.first / block, (slice->rows.end + block - 1) / block};
+}
+
+typedef phx_code load_fn(loader *load, const phx_plan_slice *slice, phx_range rows, uint8_t *to,
+                         phx_error *err);
+
+static phx_code load_scales(loader *load, const phx_plan_slice *slice, phx_range rows, uint8_t *to,
+                            phx_error *err)
+{
+    return read_scales(load, slice, rows, (float *)(void *)to, err);
+}
+
+/* Rows by way of pinned memory, as many at a time as fit. One thread has one stage. */
+static phx_code load_staged(loader *load, const phx_plan_slice *slice, phx_range rows, uint64_t row_bytes,
+                            load_fn *part, uint8_t *to, phx_error *err)
+{
+    uint32_t stage = 0;
+    while (atomic_exchange(&load->stage_taken[stage], true))
+        stage = (stage + 1) % load->n_stages;
+    uint8_t *staged = load->stages + stage * STAGE_BYTES;
+    const int64_t n_max = row_bytes <= STAGE_BYTES ? (int64_t)(STAGE_BYTES / row_bytes) : 0;
+    phx_code rc =
+        n_max ? PHX_OK
+              : PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "a row of '%.*s' has %llu bytes: at most %zu",
+                         PHX_STR_ARG(slice->tensor->data->name), (unsigned long long)row_bytes, STAGE_BYTES);
+    for (int64_t r = rows.first; r < rows.end && rc == PHX_OK; r += n_max) {
+        const phx_range here = {r, r + n_max < rows.end ? r + n_max : rows.end};
+        rc = part(load, slice, here, staged, err);
         if (rc == PHX_OK)
-            rc = read_scales(load, slice, (float *)(void *)(to + padded(slice->data_bytes)), err);
+            rc = phx_upload(load->weights->backend, to + (uint64_t)(r - rows.first) * row_bytes, staged,
+                            (uint64_t)phx_range_n(here) * row_bytes, err);
+        if (rc == PHX_OK)
+            rc = phx_sync(load->weights->backend, err); /* before the stage is written again */
     }
+    atomic_store(&load->stage_taken[stage], false);
     return rc;
+}
+
+static phx_code load_slice(loader *load, size_t idx, phx_error *err)
+{
+    const phx_plan_slice *slice = &load->weights->rank->slices[idx];
+    uint8_t *to = (uint8_t *)load->weights->memory + load->data_offset[idx];
+    uint8_t *scales_to = to + padded(slice->data_bytes);
+    const bool has_scales = slice->tensor->scales && !slice->tensor->id.rule->keep_f32;
+    if (phx_range_n(slice->rows) == 0 || phx_range_n(slice->cols) == 0)
+        return PHX_OK;
+    if (!load->stages) {
+        const phx_code rc = load_rows(load, slice, slice->rows, to, err);
+        return rc == PHX_OK && has_scales ? load_scales(load, slice, scale_rows(slice), scales_to, err) : rc;
+    }
+    const uint64_t element =
+        slice->tensor->id.rule->keep_f32 ? sizeof(float) : phx_dtype_bytes(slice->tensor->data->dtype);
+    const phx_code rc = load_staged(load, slice, slice->rows, (uint64_t)phx_range_n(slice->cols) * element,
+                                    load_rows, to, err);
+    if (rc != PHX_OK || !has_scales)
+        return rc;
+    const int64_t block = phx_format_block(slice->tensor->format);
+    const int64_t n_cols = (slice->cols.end + block - 1) / block - slice->cols.first / block;
+    return load_staged(load, slice, scale_rows(slice), (uint64_t)n_cols * sizeof(float), load_scales,
+                       scales_to, err);
 }
 
 static void load_one(void *user, int64_t item, void *scratch)
@@ -235,34 +332,21 @@ static void load_one(void *user, int64_t item, void *scratch)
 static phx_code make_layers(phx_weights *weights, phx_error *err)
 {
     const phx_dims *dims = phx_checkpoint_dims(weights->plan->checkpoint);
-    const size_t n_experts = (size_t)dims->n_experts;
+    const bool ep = weights->plan->request.layout.experts == PHX_EXPERTS_EP && dims->n_experts > 0;
     weights->n_layers = phx_range_n(weights->rank->layers);
     weights->layers = phx_alloc((size_t)weights->n_layers, sizeof(*weights->layers));
     if (!weights->layers)
         return PHX_FAIL(err, PHX_ERR_NOMEM, "layer table");
-    for (int64_t l = 0; l < weights->n_layers; l++) {
-        phx_layer_weights *layer = &weights->layers[l];
-        if (!phx_layer_is_moe(dims, weights->rank->layers.first + l))
-            continue;
-        layer->experts = phx_alloc(n_experts * 3, sizeof(*layer->experts));
-        layer->expert_gate = phx_alloc(n_experts, sizeof(*layer->expert_gate));
-        layer->expert_up = phx_alloc(n_experts, sizeof(*layer->expert_up));
-        layer->expert_down = phx_alloc(n_experts, sizeof(*layer->expert_down));
-        if (!layer->experts || !layer->expert_gate || !layer->expert_up || !layer->expert_down)
-            return PHX_FAIL(err, PHX_ERR_NOMEM, "expert table of %zu", n_experts);
+    for (int64_t l = 0; l < weights->n_layers; l++)
+        weights->layers[l].moe = phx_layer_is_moe(dims, weights->rank->layers.first + l);
+    const phx_code rc = phx_weight_tables_create(weights, (size_t)dims->n_experts, ep, &weights->tables, err);
+    const uint32_t n_leaves = PHX_LEAVES / weights->plan->request.layout.tp;
+    for (uint32_t leaf = 0; leaf < n_leaves && rc == PHX_OK && ep; leaf++) {
+        const phx_range held = phx_leaf_bounds(dims->n_experts, weights->rank->tp_rank * n_leaves + leaf);
+        for (int64_t e = held.first; e < held.end; e++)
+            weights->tables->expert_leaf[e] = (int32_t)leaf;
     }
-    if (weights->plan->request.layout.experts == PHX_EXPERTS_EP && n_experts) {
-        const uint32_t n_leaves = PHX_LEAVES / weights->plan->request.layout.tp;
-        weights->expert_leaf = phx_alloc(n_experts, sizeof(*weights->expert_leaf));
-        if (!weights->expert_leaf)
-            return PHX_FAIL(err, PHX_ERR_NOMEM, "expert leaves");
-        for (uint32_t leaf = 0; leaf < n_leaves; leaf++) {
-            const phx_range held = phx_leaf_bounds(dims->n_experts, weights->rank->tp_rank * n_leaves + leaf);
-            for (int64_t e = held.first; e < held.end; e++)
-                weights->expert_leaf[e] = (int32_t)leaf;
-        }
-    }
-    return PHX_OK;
+    return rc;
 }
 
 /* Leaves of a row-parallel matrix as local columns: units of `unit` global columns. */
@@ -304,36 +388,26 @@ static phx_matrix matrix_of(const phx_weights *weights, const phx_plan_slice *sl
     return matrix;
 }
 
-static void file_expert(phx_weights *weights, phx_layer_weights *layer, const phx_plan_slice *slice,
-                        phx_matrix matrix)
+static void file_expert(phx_weights *weights, int64_t l, const phx_plan_slice *slice, phx_matrix matrix)
 {
-    const int32_t e = slice->tensor->id.expert;
-    phx_matrix *mine = &layer->experts[3 * e];
-    switch (slice->tensor->id.rule->role) {
-    case PHX_ROLE_EXPERT_GATE:
-        mine[GATE] = matrix;
-        layer->expert_gate[e] = &mine[GATE];
-        break;
-    case PHX_ROLE_EXPERT_UP:
-        mine[UP] = matrix;
-        layer->expert_up[e] = &mine[UP];
-        break;
-    default:
-        mine[DOWN] = matrix;
-        layer->expert_down[e] = &mine[DOWN];
-        ff_bounds(weights, slice->tensor, layer->routed_bounds);
-        layer->routed_width = matrix.n_cols;
-        if (matrix.n_cols > weights->routed_width_max)
-            weights->routed_width_max = matrix.n_cols;
-        break;
-    }
+    phx_layer_weights *layer = &weights->layers[l];
+    const phx_role role = slice->tensor->id.rule->role;
+    const size_t part = role == PHX_ROLE_EXPERT_GATE ? PHX_TABLE_GATE
+                        : role == PHX_ROLE_EXPERT_UP ? PHX_TABLE_UP
+                                                     : PHX_TABLE_DOWN;
+    *phx_weight_tables_expert(weights->tables, (size_t)l, (size_t)slice->tensor->id.expert, part) = matrix;
+    if (part != PHX_TABLE_DOWN)
+        return;
+    ff_bounds(weights, slice->tensor, weights->tables->layers[l].routed_bounds);
+    layer->routed_width = matrix.n_cols;
+    if (matrix.n_cols > weights->routed_width_max)
+        weights->routed_width_max = matrix.n_cols;
 }
 
-static void file_down(phx_weights *weights, phx_layer_weights *layer, const phx_plan_slice *slice,
-                      phx_matrix matrix)
+static void file_down(phx_weights *weights, int64_t l, const phx_plan_slice *slice, phx_matrix matrix)
 {
-    layer->down = matrix;
-    ff_bounds(weights, slice->tensor, layer->fixed_bounds);
+    weights->layers[l].down = matrix;
+    ff_bounds(weights, slice->tensor, weights->tables->layers[l].fixed_bounds);
     if (matrix.n_cols > weights->fixed_width_max)
         weights->fixed_width_max = matrix.n_cols;
 }
@@ -398,16 +472,16 @@ static phx_code index_slices(phx_weights *weights, const uint64_t *data_offset, 
             return PHX_FAIL(err, PHX_ERR_INTERNAL, "slice of layer %d on a stage without it",
                             slice->tensor->id.layer);
         } else if (slice->tensor->id.expert >= 0) {
-            file_expert(weights, &weights->layers[l], slice, matrix);
+            file_expert(weights, l, slice, matrix);
         } else if (role == PHX_ROLE_DOWN || role == PHX_ROLE_SHARED_DOWN) {
-            file_down(weights, &weights->layers[l], slice, matrix);
+            file_down(weights, l, slice, matrix);
         } else {
             file_layer_tensor(&weights->layers[l], role, matrix);
         }
         if (role == PHX_ROLE_O)
             local_bounds(weights, dims->n_heads, dims->d_v, slice->tensor->n_cols,
-                         weights->layers[l].o_bounds);
+                         weights->tables->layers[l].o_bounds);
     }
-    local_bounds(weights, dims->n_vocab, 1, dims->n_vocab, weights->vocab_bounds);
-    return PHX_OK;
+    local_bounds(weights, dims->n_vocab, 1, dims->n_vocab, weights->tables->vocab_bounds);
+    return phx_weight_tables_publish(weights->tables, weights, err);
 }

@@ -6,7 +6,7 @@
 
 #include <stdatomic.h>
 
-#include "kernels/pool.h"
+#include "kernels/backend.h"
 #include "model/plan.h"
 
 /* Matrices are local slices in their stored format; vectors are f32. Absent ones have data NULL. */
@@ -31,14 +31,17 @@ typedef struct phx_layer_weights {
     phx_matrix down;
     phx_matrix router;
     const float *router_bias;
-    phx_matrix *experts; /* [n_experts][3]: gate, up, down; data NULL where another rank holds them */
-    const phx_matrix **expert_gate; /* [n_experts] pointers for the kernels; NULL where not held */
-    const phx_matrix **expert_up;
-    const phx_matrix **expert_down;
-    int64_t routed_width;                  /* columns of an expert's down projection on this rank */
-    int64_t fixed_bounds[PHX_LEAVES + 1];  /* leaves of `down`, local columns; [n_leaves + 1] used */
-    int64_t routed_bounds[PHX_LEAVES + 1]; /* leaves of expert down projections (tp mode) */
-    int64_t o_bounds[PHX_LEAVES + 1];      /* leaves of `o` */
+    bool moe;
+    int64_t routed_width; /* columns of an expert's down projection on this rank */
+    /* Tables that kernels read: device memory. */
+    const phx_matrix *const *expert_gate; /* [n_experts] pointers to matrices; NULL where not held */
+    const phx_matrix *const *expert_up;
+    const phx_matrix *const *expert_down;
+    const phx_matrix *const *fixed_gate; /* [1] gate and up as one expert that takes every token */
+    const phx_matrix *const *fixed_up;
+    const int64_t *fixed_bounds;  /* leaves of `down`, local columns; [n_leaves + 1] used */
+    const int64_t *routed_bounds; /* leaves of expert down projections (tp mode) */
+    const int64_t *o_bounds;      /* leaves of `o` */
 } phx_layer_weights;
 
 typedef struct phx_weights {
@@ -49,14 +52,16 @@ typedef struct phx_weights {
     const float *final_norm;
     phx_layer_weights *layers; /* [n layers of the stage] */
     int64_t n_layers;
-    int32_t *expert_leaf;                 /* [n_experts] local leaf of each expert in ep mode, else NULL */
-    int64_t vocab_bounds[PHX_LEAVES + 1]; /* leaves of the head, local rows */
-    int64_t routed_width_max;             /* the widest expert down projection on this rank */
-    int64_t fixed_width_max;              /* the widest dense or shared down projection on this rank */
-    uint64_t resident_bytes;              /* taken for slices: equals the plan's weights line */
-    uint64_t file_bytes;                  /* read: equals the sum of the slices' file_bytes */
-    void *memory;                         /* one mapping */
+    const int32_t *expert_leaf;  /* [n_experts] local leaf of each expert in ep mode, else NULL; device */
+    const int64_t *vocab_bounds; /* leaves of the head, local rows; device */
+    int64_t routed_width_max;    /* the widest expert down projection on this rank */
+    int64_t fixed_width_max;     /* the widest dense or shared down projection on this rank */
+    uint64_t resident_bytes;     /* taken for slices: equals the plan's weights line */
+    uint64_t file_bytes;         /* read: equals the sum of the slices' file_bytes */
+    void *memory;                /* one piece of device memory */
     size_t memory_bytes;
+    phx_backend *backend;
+    struct phx_weight_tables *tables; /* behind the tables above (weight_tables.c) */
 } phx_weights;
 
 /* Progress that another thread reads while loading runs; stop asked for by setting stop. */
@@ -66,10 +71,17 @@ typedef struct phx_load_progress {
     _Atomic bool stop;
 } phx_load_progress;
 
-/* Reads every slice of the rank, and no byte more, in parallel over the pool. fp8 codes that are not numbers
+/* Reads every slice of the rank, and no byte more, in parallel over the pool: on the CPU to its place, else
+ * through pinned staging memory to the device. fp8 codes that are not numbers
  * and scales that are not finite are refused naming the tensor. The plan stays borrowed. Free with
  * phx_weights_destroy. */
-phx_code phx_weights_load(const phx_plan *plan, uint32_t rank, phx_pool *pool, phx_load_progress *progress,
+typedef struct phx_weights_source {
+    const phx_plan *plan;
+    uint32_t rank;
+    phx_pool *pool;       /* loading threads */
+    phx_backend *backend; /* outlives the weights */
+} phx_weights_source;
+phx_code phx_weights_load(const phx_weights_source *from, phx_load_progress *progress,
                           phx_weights **ret_weights, phx_error *err);
 void phx_weights_destroy(phx_weights *weights); /* accepts NULL */
 

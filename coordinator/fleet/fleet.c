@@ -199,6 +199,8 @@ static phx_code launch(phx_fleet *fleet, phx_error *err)
         .template_text = fleet->options.launch_template,
         .hosts = fleet->options.hosts,
         .tmp_dir = fleet->options.run_dir->path,
+        .backend = fleet->options.backend,
+        .allow_unproven = fleet->options.allow_unproven,
         .n_ranks = fleet->n_ranks,
         .epoch = fleet->epoch,
     };
@@ -311,7 +313,7 @@ static phx_code assign_all(phx_fleet *fleet, phx_error *err)
     char numerics[512];
     phx_buf text;
     phx_plan_request *request = &fleet->options.request;
-    phx_code rc = phx_member_agree(fleet->members, fleet->n_ranks, request, err);
+    phx_code rc = phx_member_agree(fleet->members, fleet->n_ranks, fleet->options.backend, request, err);
     if (rc == PHX_OK)
         rc = phx_plan_build(fleet->options.checkpoint, request, &fleet->plan, err);
     if (rc != PHX_OK)

@@ -28,6 +28,8 @@ typedef struct phx_fleet_options {
     phx_plan_request
         request; /* level: the highest allowed, or empty; zeros are filled from what ranks report */
     const char *worker_path;
+    const char *backend;         /* "auto", "cpu", "cuda", "emu" */
+    bool allow_unproven;         /* kernels on architectures where they have never run */
     const char *launch_template; /* NULL: the built-in ones */
     const char *hosts;           /* NULL: this host */
     const char *address;         /* of the rank link: NULL picks a Unix socket, or tcp with hosts */

@@ -66,12 +66,19 @@ static phx_code add_worker(const phx_launch_spec *spec, command *c, phx_error *e
 {
     char epoch[24];
     (void)snprintf(epoch, sizeof(epoch), "%llu", (unsigned long long)spec->epoch);
-    const char *const words[] = {spec->worker_path, "--coordinator", spec->address,
-                                 "--epoch",         epoch,           spec->key_file ? "--key-file" : NULL,
+    const char *const words[] = {spec->worker_path,
+                                 "--coordinator",
+                                 spec->address,
+                                 "--epoch",
+                                 epoch,
+                                 "--backend",
+                                 spec->backend,
+                                 spec->allow_unproven ? "--allow-unproven" : NULL,
+                                 spec->key_file ? "--key-file" : NULL,
                                  spec->key_file};
     phx_code rc = PHX_OK;
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]) && words[i] && rc == PHX_OK; i++)
-        rc = add_word(c, words[i], strlen(words[i]), err);
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]) && rc == PHX_OK; i++)
+        rc = words[i] ? add_word(c, words[i], strlen(words[i]), err) : PHX_OK;
     return rc;
 }
 

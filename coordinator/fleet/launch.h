@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -21,6 +22,8 @@ typedef struct phx_launch_spec {
     const char *template_text; /* NULL: directly for one rank, else PHX_LAUNCH_MPIRUN(_HOSTS) */
     const char *hosts;         /* NULL: this host */
     const char *tmp_dir;       /* TMPDIR of the launcher: its session folder is swept with the run folder */
+    const char *backend;       /* --backend of the workers */
+    bool allow_unproven;
     uint32_t n_ranks;
     uint64_t epoch;
 } phx_launch_spec;

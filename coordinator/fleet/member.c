@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 
 /* Kernel levels in ascending order: the names of kernels/ops.h, which the coordinator does not include. */
 static const char *const levels[] = {"ref", "avx2", "avx512"};
@@ -26,6 +27,9 @@ void phx_member_greet(phx_member *member, const phx_peer *peer, const Phalanx__H
     member->peer = *peer;
     (void)snprintf(member->host, sizeof(member->host), "%s", hello->host);
     (void)snprintf(member->level, sizeof(member->level), "%s", hello->level);
+    (void)snprintf(member->device_level, sizeof(member->device_level), "%s", hello->device_level);
+    (void)snprintf(member->device, sizeof(member->device), "%s", hello->device);
+    member->device_bytes = hello->device_bytes;
     (void)snprintf(member->state, sizeof(member->state), "starting");
     member->pid = hello->pid;
     member->n_cpus = hello->n_cpus;
@@ -45,36 +49,94 @@ void phx_member_progress(phx_member *member, const Phalanx__Progress *progress)
     member->exchange_bytes = progress->exchange_bytes;
 }
 
-phx_code phx_member_agree(const phx_member *members, uint32_t n, phx_plan_request *request, phx_error *err)
+/* Whether the device of a rank is of the kind that is asked for. */
+static bool has_device(const phx_member *member, const char *backend)
+{
+    if (strcmp(backend, "emu") == 0)
+        return strcmp(member->device_level, "emu") == 0;
+    return strcmp(backend, "cpu") != 0 && strncmp(member->device_level, "sm", 2) == 0;
+}
+
+/* Sets the level of the common device, or leaves it empty for the CPU. */
+static phx_code agree_device(const phx_member *members, uint32_t n, const char *backend,
+                             phx_plan_request *request, phx_error *err)
+{
+    const bool forced = strcmp(backend, "cuda") == 0 || strcmp(backend, "emu") == 0;
+    char *level = request->numerics.level;
+    if (phx_numerics_on_device(&request->numerics))
+        level[0] = 0; /* what was planned with before the devices were known */
+    if (strcmp(backend, "cpu") == 0 || level[0])
+        return PHX_OK;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!has_device(&members[i], backend) && forced)
+            return PHX_FAIL(err, PHX_ERR_UNAVAILABLE, "backend %s: rank %u on %s: %s", backend, i,
+                            members[i].host, members[i].device);
+        if (!has_device(&members[i], backend)) {
+            phx_log(PHX_LOG_INFO, "backend cpu, because of rank %u on %s: %s", i, members[i].host,
+                    members[i].device);
+            return PHX_OK;
+        }
+        if (strcmp(members[i].device_level, members[0].device_level) != 0)
+            return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
+                            "rank 0 on %s has %s and rank %u on %s has %s: one group needs one architecture",
+                            members[0].host, members[0].device, i, members[i].host, members[i].device);
+    }
+    (void)snprintf(level, sizeof(request->numerics.level), "%s", members[0].device_level);
+    phx_log(PHX_LOG_INFO, "backend %s", members[0].device);
+    return PHX_OK;
+}
+
+static phx_code agree_level(const phx_member *members, uint32_t n, phx_plan_request *request, phx_error *err)
 {
     const int asked = request->numerics.level[0] ? level_number(request->numerics.level) : -1;
     int common = (int)(sizeof(levels) / sizeof(levels[0])) - 1;
-    uint32_t n_threads = PHX_MEMBER_CPUS_MAX;
     if (request->numerics.level[0] && asked < 0)
         return PHX_FAIL(err, PHX_ERR_INVALID, "unknown kernel level '%s'; known: ref, avx2, avx512",
                         request->numerics.level);
     for (uint32_t i = 0; i < n; i++) {
         const int level = level_number(members[i].level);
-        const uint32_t share = members[i].n_cpus / members[i].n_ranks_on_host;
         if (level < asked)
             return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "rank %u on %s has level %s, --level asks for %s", i,
                             members[i].host, members[i].level, request->numerics.level);
         common = level < common ? level : common;
-        n_threads = share < n_threads ? share : n_threads;
     }
+    if (common < 0)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "a rank names a kernel level that is not known");
     (void)snprintf(request->numerics.level, sizeof(request->numerics.level), "%s",
                    levels[asked >= 0 ? asked : common]);
+    return PHX_OK;
+}
+
+/* What each rank may take: of its device, or its share of the host. */
+static uint64_t share_of(const phx_member *member, bool on_device)
+{
+    if (on_device && member->device_bytes)
+        return member->device_bytes;
+    /* A tenth stays for the system and for page cache of the checkpoint. */
+    return member->memory_bytes / 10 * 9 / member->n_ranks_on_host;
+}
+
+phx_code phx_member_agree(const phx_member *members, uint32_t n, const char *backend,
+                          phx_plan_request *request, phx_error *err)
+{
+    uint32_t n_threads = PHX_MEMBER_CPUS_MAX;
+    uint64_t memory_bytes = UINT64_MAX;
+    phx_code rc = agree_device(members, n, backend, request, err);
+    const bool on_device = phx_numerics_on_device(&request->numerics);
+    if (rc == PHX_OK && !on_device)
+        rc = agree_level(members, n, request, err);
+    if (rc != PHX_OK)
+        return rc;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t threads = members[i].n_cpus / members[i].n_ranks_on_host;
+        const uint64_t bytes = share_of(&members[i], on_device);
+        n_threads = threads < n_threads ? threads : n_threads;
+        memory_bytes = bytes < memory_bytes ? bytes : memory_bytes;
+    }
     if (request->n_threads == 0)
         request->n_threads = n_threads ? n_threads : 1;
-    if (request->memory_bytes)
-        return PHX_OK;
-    uint64_t least = UINT64_MAX;
-    for (uint32_t i = 0; i < n; i++) {
-        /* A tenth stays for the system and for page cache of the checkpoint. */
-        const uint64_t share = members[i].memory_bytes / 10 * 9 / members[i].n_ranks_on_host;
-        least = share < least ? share : least;
-    }
-    request->memory_bytes = least;
+    if (request->memory_bytes == 0)
+        request->memory_bytes = memory_bytes;
     return PHX_OK;
 }
 
@@ -145,7 +207,8 @@ Phalanx__RankStatus **phx_member_status(phx_member *members, uint32_t n, const p
         m->status.loaded_bytes = m->done_bytes;
         m->status.total_bytes = m->total_bytes;
         m->status.n_steps = m->n_steps;
-        m->status.level = m->level;
+        m->status.level =
+            plan && phx_numerics_on_device(&plan->request.numerics) ? m->device_level : m->level;
         m->status.resident_bytes = m->resident_bytes;
         m->status.exchange_bytes = m->exchange_bytes;
         m->status.plan_bytes = plan ? plan->ranks[i].total_bytes : 0;

@@ -15,7 +15,10 @@ typedef struct phx_member {
     uint32_t rank;
     phx_peer peer;
     char host[256];
-    char level[16];
+    char level[16];        /* of the CPU */
+    char device_level[16]; /* "" without a device */
+    char device[512];      /* what it is, or why there is none */
+    uint64_t device_bytes;
     char state[16]; /* "starting", "loading", "checking", "ready", "lost" */
     uint32_t pid;
     uint32_t n_cpus;
@@ -37,9 +40,12 @@ typedef struct phx_member {
 void phx_member_greet(phx_member *member, const phx_peer *peer, const Phalanx__Hello *hello);
 void phx_member_progress(phx_member *member, const Phalanx__Progress *progress);
 
-/* Fills what the request leaves open from what all ranks can do: the highest common kernel level (not above
- * the one asked for), threads, memory. PHX_ERR_UNSUPPORTED when the level asked for is above a rank's. */
-phx_code phx_member_agree(const phx_member *members, uint32_t n, phx_plan_request *request, phx_error *err);
+/* Fills what the request leaves open from what all ranks can do: the backend ("auto": the device that all
+ * have, else the CPU, and one line says why), there the highest common kernel level (not above the one asked
+ * for), threads, memory. PHX_ERR_UNSUPPORTED when the level asked for is above a rank's, PHX_ERR_UNAVAILABLE
+ * when a rank lacks the backend asked for. */
+phx_code phx_member_agree(const phx_member *members, uint32_t n, const char *backend,
+                          phx_plan_request *request, phx_error *err);
 
 /* Processors for the compute threads of a rank: its own consecutive ones when the host has enough for all its
  * ranks, else none (the kernel schedules). Returns how many. */

@@ -1,5 +1,5 @@
-/* kernels/cuda/copy.cu - the ops that move or add single numbers: embed, cache_write, round, add. One thread
- * per number. */
+/* kernels/cuda/copy.cu - the ops that move or add single numbers: embed, cache_write, cache_read, round,
+ * add, scale, pick_rows. One thread per number. */
 #include "kernels/cuda/number.cuh"
 
 #define THREADS 256
@@ -75,4 +75,56 @@ cudaError_t phx_add_cuda(cudaStream_t stream, const phx_add_args *args)
     if (args->n == 0)
         return cudaSuccess;
     return PHX_LAUNCH(add, phx_grid(args->n, THREADS), THREADS, 0, stream, *args);
+}
+
+static __global__ void cache_read(const phx_cache_read_args a, const phx_cache cache)
+{
+    const int64_t i = phx_thread_of_grid();
+    if (i >= a.n_positions * a.n_cols)
+        return;
+    const int64_t position = i / a.n_cols;
+    const int64_t entry = (int64_t)a.blocks[position / 64] * 64 + position % 64;
+    a.out[i] = phx_load(cache.data, cache.dtype, entry * cache.width + a.first_col + i % a.n_cols);
+}
+
+cudaError_t phx_cache_read_cuda(cudaStream_t stream, const phx_cache_read_args *args)
+{
+    const int64_t n = args->n_positions * args->n_cols;
+    if (n == 0)
+        return cudaSuccess;
+    return PHX_LAUNCH(cache_read, phx_grid(n, THREADS), THREADS, 0, stream, *args, *args->cache);
+}
+
+static __global__ void scale(const phx_scale_args a)
+{
+    const int64_t i = phx_thread_of_grid();
+    if (i < a.n)
+        a.y[i] *= a.factor;
+}
+
+cudaError_t phx_scale_cuda(cudaStream_t stream, const phx_scale_args *args)
+{
+    if (args->n == 0)
+        return cudaSuccess;
+    return PHX_LAUNCH(scale, phx_grid(args->n, THREADS), THREADS, 0, stream, *args);
+}
+
+static __global__ void pick_rows(const phx_pick_rows_args a)
+{
+    const int64_t i = phx_thread_of_grid();
+    if (i >= a.n_rows * a.n_cols)
+        return;
+    const int64_t from = a.rows[i / a.n_cols] * a.x.stride + i % a.n_cols;
+    if (a.x.dtype == PHX_BF16)
+        ((uint16_t *)a.out)[i] = ((const uint16_t *)a.x.data)[from];
+    else
+        ((float *)a.out)[i] = ((const float *)a.x.data)[from];
+}
+
+cudaError_t phx_pick_rows_cuda(cudaStream_t stream, const phx_pick_rows_args *args)
+{
+    const int64_t n = args->n_rows * args->n_cols;
+    if (n == 0)
+        return cudaSuccess;
+    return PHX_LAUNCH(pick_rows, phx_grid(n, THREADS), THREADS, 0, stream, *args);
 }

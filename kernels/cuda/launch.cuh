@@ -10,7 +10,7 @@
 #define PHX_KERNELS_CUDA_LAUNCH_CUH
 
 #if defined(PHX_EMU)
-#include "emu.hpp"
+#include "runtime.hpp"
 #else
 #include <cuda_runtime.h>
 #endif
@@ -25,8 +25,10 @@
 #if defined(PHX_EMU)
 
 #define PHX_UNROLL
-#define PHX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    emu::launch(#kernel, grid, block, shared_bytes, stream, [&] { kernel(__VA_ARGS__); })
+#define PHX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                    \
+    emu::launch(                                                                                      \
+        #kernel, grid, block, shared_bytes, stream, [](const auto &...copies) { kernel(copies...); }, \
+        __VA_ARGS__)
 template <class T> using phx_shared = emu::shared<T>;
 #define PHX_SHARED(type, name, n)      \
     static const char name##_site = 0; \

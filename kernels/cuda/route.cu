@@ -123,3 +123,74 @@ cudaError_t phx_route_cuda(cudaStream_t stream, const phx_route_args *args)
     return PHX_LAUNCH(route, phx_grid(args->n_rows, 1), PHX_WARP, 3 * (size_t)args->n_experts * sizeof(float),
                       stream, *args);
 }
+
+PHX_DEVICE int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+PHX_DEVICE int64_t is_held(const phx_list_experts_args &a, int32_t expert)
+{
+    return expert >= a.held_first && expert < a.held_end ? 1 : 0;
+}
+
+/* One block. Each thread counts the pairs of its run of tokens, then those of its experts (every
+ * PHX_BLOCK-th); one thread adds up between barriers. Then each thread places the entries of its experts,
+ * tokens ascending. */
+static __global__ void list_experts(const phx_list_experts_args a)
+{
+    PHX_SHARED(int64_t, runs, PHX_BLOCK);
+    const int64_t run = (a.n_tokens + PHX_BLOCK - 1) / PHX_BLOCK;
+    const int64_t begin = least((int64_t)threadIdx.x * run, a.n_tokens);
+    const int64_t end = least(begin + run, a.n_tokens);
+    int64_t n = 0;
+    for (int64_t i = begin * a.n_used; i < end * a.n_used; i++)
+        n += is_held(a, a.ids[i]);
+    runs[threadIdx.x] = n;
+    for (int64_t e = threadIdx.x; e < a.n_experts; e += PHX_BLOCK) {
+        int64_t of_expert = 0;
+        for (int64_t i = 0; i < a.n_tokens * a.n_used; i++)
+            of_expert += a.ids[i] == e ? is_held(a, (int32_t)e) : 0;
+        a.first[e + 1] = of_expert;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        int64_t listed = 0;
+        for (int64_t i = 0; i < PHX_BLOCK; i++) {
+            const int64_t here = runs[i];
+            runs[i] = listed;
+            listed += here;
+        }
+        a.token_first[a.n_tokens] = listed;
+        a.first[0] = 0;
+        for (int64_t e = 0; e < a.n_experts; e++)
+            a.first[e + 1] += a.first[e];
+    }
+    __syncthreads();
+    int64_t listed = runs[threadIdx.x];
+    for (int64_t t = begin; t < end; t++) {
+        a.token_first[t] = listed;
+        for (int64_t i = t * a.n_used; i < (t + 1) * a.n_used; i++)
+            listed += is_held(a, a.ids[i]);
+    }
+    __syncthreads();
+    for (int64_t e = a.held_first + threadIdx.x; e < a.held_end; e += PHX_BLOCK) {
+        int64_t entry = a.first[e];
+        for (int64_t t = 0; t < a.n_tokens; t++) {
+            int64_t before = 0; /* held pairs of the token so far */
+            for (int64_t i = t * a.n_used; i < (t + 1) * a.n_used; i++) {
+                if (a.ids[i] == e) {
+                    a.token[entry] = (int32_t)t;
+                    a.weight[entry] = a.weights[i];
+                    a.token_entries[a.token_first[t] + before] = (int32_t)entry++;
+                }
+                before += is_held(a, a.ids[i]);
+            }
+        }
+    }
+}
+
+cudaError_t phx_list_experts_cuda(cudaStream_t stream, const phx_list_experts_args *args)
+{
+    return PHX_LAUNCH(list_experts, 1, PHX_BLOCK, 0, stream, *args);
+}

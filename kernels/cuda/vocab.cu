@@ -1,4 +1,5 @@
-/* kernels/cuda/vocab.cu - vocab_top: a warp per leaf of a row. */
+/* kernels/cuda/vocab.cu - vocab_top and noisy_top: a warp per leaf of a row. */
+#include "base/rng.h"
 #include "kernels/cuda/number.cuh"
 
 /* log sum exp(logits[i] * factor), i in [0, n): runs of PHX_ATTENTION_SPLIT merged left to right. */
@@ -67,4 +68,37 @@ cudaError_t phx_vocab_top_cuda(cudaStream_t stream, const phx_vocab_top_args *ar
     if (n == 0)
         return cudaSuccess;
     return PHX_LAUNCH(vocab_top, phx_grid(n, 1), PHX_WARP, 0, stream, *args);
+}
+
+static __global__ void noisy_top(const phx_noisy_top_args a)
+{
+    const int64_t item = blockIdx.x;
+    const int64_t r = item / a.n_leaves;
+    const int64_t leaf = item % a.n_leaves;
+    const int64_t first = a.bounds[leaf];
+    const int64_t n = a.bounds[leaf + 1] - first;
+    const float *logits = a.logits + r * a.stride + first;
+    const uint64_t *noise = a.noise + r * 4;
+    phx_best best = {0.0f, -1};
+    for (int64_t i = phx_lane(); noise[3] != 0 && i < n; i += PHX_WARP) {
+        const uint64_t id = (uint64_t)(a.first_id + first + i);
+        const float u = phx_rng_unit(phx_rng_key(noise[0], noise[1], noise[2], id));
+        const phx_best mine = {logits[i] * a.inv_temperature[r] + -phx_logf(-phx_logf(u)), (int32_t)i};
+        if (phx_is_better(mine, best))
+            best = mine;
+    }
+    best = phx_warp_best(best);
+    if (phx_lane() != 0)
+        return;
+    a.values[item] = best.index >= 0 ? best.value : -INFINITY;
+    a.ids[item] = best.index >= 0 ? a.first_id + (int32_t)first + best.index : -1;
+    a.chosen_logits[item] = best.index >= 0 ? logits[best.index] : 0.0f;
+}
+
+cudaError_t phx_noisy_top_cuda(cudaStream_t stream, const phx_noisy_top_args *args)
+{
+    const int64_t n = args->n_rows * args->n_leaves;
+    if (n == 0)
+        return cudaSuccess;
+    return PHX_LAUNCH(noisy_top, phx_grid(n, 1), PHX_WARP, 0, stream, *args);
 }

@@ -1,5 +1,6 @@
-/* kernels/ref/copy.c - reference of the ops that move or add single numbers: embed, cache_write, round, add.
- */
+/* kernels/ref/copy.c - reference of the ops that move or change single numbers: embed, cache_write,
+ * cache_read, round, add, scale, pick_rows. The last two, and cache_read, are the CPU's only form: small or
+ * rare. */
 #include "kernels/ref/ref.h"
 
 #define ADD_RUN 4096
@@ -60,4 +61,37 @@ void phx_add_ref(phx_pool *pool, const phx_add_args *args)
 {
     phx_add_args a = *args;
     phx_pool_run(pool, (a.n + ADD_RUN - 1) / ADD_RUN, add_run, &a);
+}
+
+static void cache_read_row(void *user, int64_t p, void *scratch)
+{
+    (void)scratch;
+    const phx_cache_read_args *a = user;
+    const int64_t entry = (int64_t)a->blocks[p / 64] * 64 + p % 64;
+    for (int64_t c = 0; c < a->n_cols; c++)
+        a->out[p * a->n_cols + c] =
+            phx_ref_load(a->cache->data, a->cache->dtype, entry * a->cache->width + a->first_col + c);
+}
+
+void phx_cache_read_ref(phx_pool *pool, const phx_cache_read_args *args)
+{
+    phx_cache_read_args a = *args;
+    phx_pool_run(pool, a.n_positions, cache_read_row, &a);
+}
+
+void phx_scale_ref(phx_pool *pool, const phx_scale_args *args)
+{
+    (void)pool;
+    for (int64_t i = 0; i < args->n; i++)
+        args->y[i] *= args->factor;
+}
+
+void phx_pick_rows_ref(phx_pool *pool, const phx_pick_rows_args *args)
+{
+    (void)pool;
+    const int64_t bytes = args->x.dtype == PHX_BF16 ? 2 : 4;
+    for (int64_t i = 0; i < args->n_rows; i++)
+        memcpy((uint8_t *)args->out + i * args->n_cols * bytes,
+               (const uint8_t *)args->x.data + args->rows[i] * args->x.stride * bytes,
+               (size_t)(args->n_cols * bytes));
 }

@@ -1,5 +1,6 @@
-/* kernels/ref/route.c - reference of the router. Source: models.md 2.7 (deepseek-ai/DeepSeek-V3.2-Exp:
- * inference/model.py, Gate; huggingface/transformers deepseek_v3 for the two-best group score). */
+/* kernels/ref/route.c - reference of the router and of the expert lists. Source: models.md 2.7
+ * (deepseek-ai/DeepSeek-V3.2-Exp: inference/model.py, Gate; huggingface/transformers deepseek_v3 for the
+ * two-best group score). */
 #include "kernels/ref/ref.h"
 
 /* One row's working set inside the scratch. */
@@ -128,4 +129,36 @@ void phx_route_ref(phx_pool *pool, const phx_route_args *args)
     assert(a.n_used <= a.n_experts / a.n_groups * (a.n_groups > 1 ? a.n_groups_used : 1));
     assert(a.n_experts <= (int64_t)PHX_SCRATCH_BYTES / 16);
     phx_pool_run(pool, a.n_rows, route_one, &a);
+}
+
+/* Two counting passes over tokens in ascending order. */
+void phx_list_experts_ref(phx_pool *pool, const phx_list_experts_args *args)
+{
+    (void)pool;
+    const phx_list_experts_args *a = args;
+    const int64_t n_pairs = a->n_tokens * a->n_used;
+    int64_t *first = a->first;
+    memset(first, 0, (size_t)(a->n_experts + 1) * sizeof(*first));
+    for (int64_t i = 0; i < n_pairs; i++) {
+        if (a->ids[i] >= a->held_first && a->ids[i] < a->held_end)
+            first[a->ids[i] + 1]++;
+    }
+    for (int64_t e = 0; e < a->n_experts; e++)
+        first[e + 1] += first[e];
+    int64_t n_listed = 0;
+    for (int64_t t = 0; t < a->n_tokens; t++) {
+        a->token_first[t] = n_listed;
+        for (int64_t i = t * a->n_used; i < (t + 1) * a->n_used; i++) {
+            const int32_t e = a->ids[i];
+            if (e < a->held_first || e >= a->held_end)
+                continue;
+            const int64_t entry = first[e]++; /* moves the start along; put back below */
+            a->token[entry] = (int32_t)t;
+            a->weight[entry] = a->weights[i];
+            a->token_entries[n_listed++] = (int32_t)entry;
+        }
+    }
+    a->token_first[a->n_tokens] = n_listed;
+    memmove(first + 1, first, (size_t)a->n_experts * sizeof(*first));
+    first[0] = 0;
 }

@@ -1,5 +1,8 @@
-/* kernels/ref/vocab.c - reference of the last stage's summary: log-sum-exp and best logits per leaf. */
+/* kernels/ref/vocab.c - reference of the last stage's summary: log-sum-exp, best logits and the winner with
+ * noise per leaf. */
 #include "kernels/ref/ref.h"
+
+#include "base/rng.h"
 
 /* log sum exp(logits[i] * factor), i in [0, n): runs of PHX_ATTENTION_SPLIT merged left to right. */
 static float log_sum_exp(const float *logits, int64_t n, float factor)
@@ -63,4 +66,35 @@ void phx_vocab_top_ref(phx_pool *pool, const phx_vocab_top_args *args)
 {
     phx_vocab_top_args a = *args;
     phx_pool_run(pool, a.n_rows * a.n_leaves, vocab_top_leaf, &a);
+}
+
+static void noisy_top_leaf(void *user, int64_t item, void *scratch)
+{
+    (void)scratch;
+    const phx_noisy_top_args *a = user;
+    const int64_t r = item / a->n_leaves;
+    const int64_t leaf = item % a->n_leaves;
+    const float *logits = a->logits + r * a->stride;
+    const uint64_t *noise = a->noise + r * 4;
+    float best = -INFINITY, logit = 0.0f;
+    int32_t best_id = -1;
+    for (int64_t c = a->bounds[leaf]; noise[3] && c < a->bounds[leaf + 1]; c++) {
+        const int32_t id = a->first_id + (int32_t)c;
+        const uint64_t bits = phx_rng_key(noise[0], noise[1], noise[2], (uint64_t)id);
+        const float value = logits[c] * a->inv_temperature[r] + -phx_logf(-phx_logf(phx_rng_unit(bits)));
+        if (value > best || best_id < 0) {
+            best = value;
+            best_id = id;
+            logit = logits[c];
+        }
+    }
+    a->values[item] = best;
+    a->ids[item] = best_id;
+    a->chosen_logits[item] = logit;
+}
+
+void phx_noisy_top_ref(phx_pool *pool, const phx_noisy_top_args *args)
+{
+    phx_noisy_top_args a = *args;
+    phx_pool_run(pool, a.n_rows * a.n_leaves, noisy_top_leaf, &a);
 }

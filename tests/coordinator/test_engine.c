@@ -29,6 +29,7 @@ typedef struct golden_case {
 } golden_case;
 
 typedef struct fixture {
+    char worker[4096]; /* the engine keeps the pointer for relaunches */
     phx_loop *loop;
     phx_run_dir run_dir;
     phx_checkpoint *checkpoint;
@@ -93,10 +94,10 @@ static const char *demo_dir(char *path, size_t n)
 
 static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile, bool relaunch)
 {
-    char dir[4096], path[4200], worker[4096];
+    char dir[4096], path[4200];
     phx_error err = {0};
     const char *build = getenv("PHX_BUILD");
-    (void)snprintf(worker, sizeof(worker), "%s/phalanx-worker", build ? build : "build");
+    (void)snprintf(f->worker, sizeof(f->worker), "%s/phalanx-worker", build ? build : "build");
     (void)snprintf(path, sizeof(path), "%s/expected_greedy.json", demo_dir(dir, sizeof(dir)));
     read_cases(f, path);
     phx_engine_options options = {.n_queue_max = 256,
@@ -127,7 +128,8 @@ static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile, boo
     options.fleet.loop = f->loop;
     options.fleet.run_dir = &f->run_dir;
     options.fleet.checkpoint = f->checkpoint;
-    options.fleet.worker_path = worker;
+    options.fleet.worker_path = f->worker;
+    options.fleet.backend = "cpu";
     options.fleet.self_check = true;
     options.fleet.step_timeout_ms = 60000;
     if (rc == PHX_OK)

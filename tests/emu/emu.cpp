@@ -1,6 +1,7 @@
 /* tests/emu/emu.cpp - the emulator's scheduler: fibres, barriers, warp functions, shared memory.
- * The one file of the project with a mutable object of the process (the machine): a kernel finds threadIdx
- * without an argument. Never compiled with -fsanitize=thread; the kernels are, and call the hooks at the end.
+ * With runtime.cpp the one place of the project with mutable objects of the process (machine and device): a
+ * kernel finds threadIdx without an argument. Never compiled with -fsanitize=thread; the kernels are, and
+ * call the hooks at the end.
  */
 #include "emu.hpp"
 
@@ -9,12 +10,12 @@
 #include <sys/mman.h>
 
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "base/rng.h"
 #include "fibre.hpp"
 #include "race.hpp"
+#include "runtime.hpp"
 
 namespace
 {
@@ -54,7 +55,6 @@ struct shared_piece {
 };
 
 struct machine {
-    std::mutex lock;
     uint64_t seed = 1;
     uint64_t n_launches = 0;
     uint64_t n_seeded = 0; /* launches since the seed was set */
@@ -451,7 +451,7 @@ void bad_index(const char *name, int64_t i, int64_t n)
 cudaError_t run(const kernel_call &call)
 {
     machine &m = the();
-    const std::lock_guard<std::mutex> guard(m.lock);
+    const device_open open;
     const uint64_t n_threads = (uint64_t)call.block.x * call.block.y * call.block.z;
     const uint64_t n_blocks = (uint64_t)call.grid.x * call.grid.y * call.grid.z;
     m.fault[0] = '\0';
@@ -504,6 +504,11 @@ static void touch(const void *address, size_t bytes, bool is_write)
     if (!m.inside || (p >= m.stacks && p < m.stacks + THREADS_MAX * STACK))
         return;
     const bool shared = p >= m.shared.data() && p < m.shared.data() + m.shared.size();
+    const char *args = static_cast<const char *>(m.call->user);
+    if (!shared && !(p >= args && p < args + m.call->user_bytes) && !emu::device_may_touch(p)) {
+        note_fault("thread %u %s host memory", m.current, is_write ? "writes" : "reads");
+        abandon();
+    }
     const race_access now = {m.n_launches, m.block, m.current, m.barriers, m.syncs[m.current / WARP]};
     for (size_t i = 0; i < bytes; i += 4) {
         const uintptr_t at = reinterpret_cast<uintptr_t>(p + i);

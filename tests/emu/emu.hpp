@@ -11,14 +11,17 @@
  * - a race, where sources are compiled with -fsanitize=thread (hooks at the end of emu.cpp): a read of what
  * another thread wrote since the last barrier, two writes, or a write over what another thread read; in
  * global memory also between blocks, there without the last of the three. The one emulator of the process is
- * locked during a launch. Not here: device memory (host pointers do), streams (launches are in order), inline
- * PTX. */
+ * locked during a launch. Not here: memory and streams (runtime.hpp; without it host pointers do as device
+ * memory), inline PTX. */
 #ifndef PHX_TESTS_EMU_HPP
 #define PHX_TESTS_EMU_HPP
 
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include <tuple>
+#include <utility>
 
 #define __global__
 #define __device__
@@ -30,10 +33,11 @@
 enum cudaError_t {
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
     cudaErrorInvalidConfiguration = 9,
     cudaErrorLaunchFailure = 719
 };
-typedef struct phx_emu_stream *cudaStream_t; /* NULL is the only one */
+typedef struct phx_emu_stream *cudaStream_t;
 
 struct dim3 {
     unsigned x, y, z;
@@ -126,17 +130,22 @@ struct kernel_call {
     size_t shared_bytes;
     void (*body)(const void *user);
     const void *user;
+    size_t user_bytes; /* kernels may touch them */
 };
 cudaError_t run(const kernel_call &call);
 
-template <class F>
-cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-                   const F &body)
+/* Arguments are evaluated and copied once, by the host, as a launch does; body calls the kernel with them. */
+template <class F, class... Args>
+cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, F body,
+                   const Args &...args)
 {
-    if (stream)
-        return cudaErrorInvalidValue;
-    return run({name, grid, block, shared_bytes, [](const void *user) { (*static_cast<const F *>(user))(); },
-                &body});
+    typedef std::pair<F, std::tuple<Args...>> packed;
+    const packed user(body, std::tuple<Args...>(args...));
+    const auto call = [](const void *p) {
+        const packed &of = *static_cast<const packed *>(p);
+        std::apply(of.first, of.second);
+    };
+    return run({name, grid, block, shared_bytes, call, &user, sizeof(user)});
 }
 
 template <class T> uint64_t to_bits(T value)

@@ -327,6 +327,65 @@ static void bench_small(bench *b)
     check_end(c);
 }
 
+static void bench_lists(bench *b)
+{
+    enum { N_ROWS = 16, N_COLS = 7168, N_USED = 8, N_EXPERTS = 256, N_VOCAB = 16160 };
+    check *c = &b->c;
+    check_case(c, "16 rows of 8 of 256");
+    int32_t ids[N_ROWS * N_USED];
+    for (int32_t i = 0; i < N_ROWS * N_USED; i++)
+        ids[i] = i % N_USED * 31;
+    phx_list_experts_args lists = {.ids = ids,
+                                   .weights = check_floats(c, N_ROWS * N_USED, CHECK_RANDOM),
+                                   .n_tokens = N_ROWS,
+                                   .n_used = N_USED,
+                                   .n_experts = N_EXPERTS,
+                                   .held_end = N_EXPERTS};
+    lists.first = check_out(c, N_EXPERTS + 1, sizeof(int64_t));
+    lists.token = check_out(c, N_ROWS * N_USED, sizeof(int32_t));
+    lists.weight = check_out(c, N_ROWS * N_USED, sizeof(float));
+    lists.token_first = check_out(c, N_ROWS + 1, sizeof(int64_t));
+    lists.token_entries = check_out(c, N_ROWS * N_USED, sizeof(int32_t));
+    REPORT(b, list_experts, &lists, N_ROWS * N_USED * 8.0);
+    check_end(c);
+    check_case(c, "16 rows of 7168");
+    phx_pick_rows_args pick = {.x = check_activation(c, N_ROWS, N_COLS, PHX_BF16, CHECK_RANDOM),
+                               .rows = ids,
+                               .n_rows = N_ROWS,
+                               .n_cols = N_COLS};
+    for (int32_t i = 0; i < N_ROWS; i++)
+        ids[i] = i;
+    pick.out = check_out(c, N_ROWS * N_COLS, 2);
+    REPORT(b, pick_rows, &pick, N_ROWS * N_COLS * 4.0);
+    phx_scale_args scale = {
+        .y = check_floats(c, N_ROWS * N_COLS, CHECK_RANDOM), .factor = 1.0f, .n = N_ROWS * N_COLS};
+    REPORT(b, scale, &scale, N_ROWS * N_COLS * 8.0);
+    const phx_cache cache = {check_out(c, N_ROWS * N_COLS, 2), N_COLS, PHX_BF16};
+    const int32_t block = 0;
+    phx_cache_read_args read = {
+        .cache = &cache, .blocks = &block, .n_positions = N_ROWS, .n_cols = N_COLS, .out = scale.y};
+    REPORT(b, cache_read, &read, N_ROWS * N_COLS * 6.0);
+    check_end(c);
+    check_case(c, "1 row of 16160");
+    const int64_t bounds[2] = {0, N_VOCAB};
+    const float one = 1.0f;
+    const uint64_t noise[4] = {1, 0, 0, 1};
+    int32_t id;
+    float value, logit;
+    phx_noisy_top_args noisy = {.logits = check_floats(c, N_VOCAB, CHECK_RANDOM),
+                                .stride = N_VOCAB,
+                                .n_rows = 1,
+                                .n_leaves = 1,
+                                .bounds = bounds,
+                                .inv_temperature = &one,
+                                .noise = noise,
+                                .values = &value,
+                                .ids = &id,
+                                .chosen_logits = &logit};
+    REPORT(b, noisy_top, &noisy, N_VOCAB * 4.0);
+    check_end(c);
+}
+
 void check_bench(const check_variant *variants, int n_variants, phx_pool *pool, uint64_t seed)
 {
     bench b = {.c = {.seed = seed, .op = "bench", .variant = "", .pools = {pool}},
@@ -342,4 +401,5 @@ void check_bench(const check_variant *variants, int n_variants, phx_pool *pool, 
     bench_rows(&b);
     bench_expanded(&b);
     bench_small(&b);
+    bench_lists(&b);
 }

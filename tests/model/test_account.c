@@ -36,14 +36,16 @@ static void check_rank(const phx_plan *plan, const phx_rank_plan *rank)
                                   .stage_bytes = step.stage};
     const uint64_t shared = plan->n_ranks > 1 ? phx_comm_shm_bytes(&shape) : 0;
     assert_int_equal(rank->collectives_bytes, shared);
-    phx_step_buf buf;
-    phx_arena *arena = NULL;
+    const phx_step_memory on_host = {NULL, NULL};
+    phx_step_bufs bufs = {0};
     phx_error err = {0};
-    must(phx_step_buf_create(dims, request, rank, width_of(rank, true), width_of(rank, false), &buf, &arena,
-                             &err),
+    must(phx_step_bufs_init(dims, request, rank, width_of(rank, true), width_of(rank, false), &on_host, &bufs,
+                            &err),
          &err);
-    assert_int_equal(phx_arena_size(arena), rank->activations_bytes + rank->logits_bytes);
-    phx_arena_destroy(arena);
+    assert_int_equal(phx_arena_size(bufs.device_arena), rank->activations_bytes + rank->logits_bytes);
+    assert_null(bufs.host_arena);
+    assert_ptr_equal(bufs.host.counts, bufs.device.counts);
+    phx_step_bufs_done(&bufs);
 }
 
 static void test_lines(void **state)

@@ -8,7 +8,7 @@ BEGIN {
     n = split("malloc calloc realloc free aligned_alloc posix_memalign strdup strndup", names, " ")
     for (i = 1; i <= n; i++)
         where[names[i]] = "^base/alloc\\.c$"
-    where["cudaMalloc"] = "^kernels/cuda/"
+    where["cudaMalloc"] = "^kernels/cuda/|^tests/emu/runtime\\." # the latter is its implementation
     # Only a program's own beginning reads the environment; libraries are told.
     where["getenv"] = "(^|/)main\\.c$|^tests/|^base/paths\\.c$"
     where["secure_getenv"] = where["getenv"]

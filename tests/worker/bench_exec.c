@@ -60,6 +60,11 @@ SHAPE_NONE(attention_expanded)
 SHAPE_NONE(round)
 SHAPE_NONE(add)
 SHAPE_NONE(vocab_top)
+SHAPE_NONE(list_experts)
+SHAPE_NONE(cache_read)
+SHAPE_NONE(scale)
+SHAPE_NONE(pick_rows)
+SHAPE_NONE(noisy_top)
 
 static void shape_rms_norm(const phx_rms_norm_args *a, int64_t *n_out, int64_t *n_in)
 {

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -22,10 +23,12 @@ typedef struct member {
     uint32_t rank;
     pthread_t thread;
     phx_pool *pool;
+    phx_backend *backend;
     phx_comm *comm;
     phx_weights *weights;
     phx_kv_pool *kv;
     phx_exec *exec;
+    phx_ops ops;
     phx_code rc;
     phx_error err;
     bool check;
@@ -35,8 +38,8 @@ typedef struct member {
 struct ranks {
     phx_checkpoint *checkpoint;
     phx_plan *plan;
-    phx_ops ops;
     phx_comm_hub *hub;
+    void (*change_ops)(phx_ops *ops);
     uint32_t n;
     member members[PHX_RANKS_MAX];
     const phx_step_plan *step;
@@ -87,6 +90,29 @@ static uint64_t planned_file_bytes(const phx_rank_plan *plan)
     return n;
 }
 
+/* The CPU of the level that the numerics name, or the emulator. Verbs then go through its memory. */
+static phx_code open_backend(member *m)
+{
+    const char *name = m->group->plan->request.numerics.level;
+    const phx_device_request request = {.name = name, .dir = getenv("PHX_BUILD"), .allow_unproven = true};
+    phx_level level;
+    phx_code rc;
+    if (phx_numerics_on_device(&m->group->plan->request.numerics))
+        rc = phx_backend_open(&request, &m->backend, &m->err);
+    else if (phx_level_parse(phx_str_of(name), &level))
+        rc = phx_backend_cpu_create(m->pool, level, &m->backend, &m->err);
+    else
+        rc = PHX_FAIL(&m->err, PHX_ERR_INVALID, "level '%s'", name);
+    if (rc == PHX_OK && m->backend->device)
+        rc = phx_comm_staged_create(m->comm, m->backend, &m->comm, &m->err);
+    if (rc != PHX_OK)
+        return rc;
+    m->ops = m->backend->ops;
+    if (m->group->change_ops)
+        m->group->change_ops(&m->ops);
+    return PHX_OK;
+}
+
 static void *start_member(void *user)
 {
     member *m = user;
@@ -101,16 +127,26 @@ static void *start_member(void *user)
     if (m->rc == PHX_OK)
         m->rc = phx_comm_loop_create(group->hub, &shape, &m->comm, &m->err);
     if (m->rc == PHX_OK)
-        m->rc = phx_weights_load(group->plan, m->rank, m->pool, &progress, &m->weights, &m->err);
+        m->rc = open_backend(m);
+    const phx_weights_source source = {group->plan, m->rank, m->pool, m->backend};
+    if (m->rc == PHX_OK)
+        m->rc = phx_weights_load(&source, &progress, &m->weights, &m->err);
     if (m->rc == PHX_OK && (m->weights->resident_bytes != group->plan->ranks[m->rank].weights_bytes ||
                             m->weights->file_bytes != planned_file_bytes(&group->plan->ranks[m->rank])))
         m->rc = PHX_FAIL(&m->err, PHX_ERR_MISMATCH, "%llu bytes resident, %llu read: not what the plan says",
                          (unsigned long long)m->weights->resident_bytes,
                          (unsigned long long)m->weights->file_bytes);
     if (m->rc == PHX_OK)
-        m->rc = phx_kv_pool_create(group->plan, m->rank, &m->kv, &m->err);
-    const phx_exec_parts parts = {group->plan, m->rank,     m->weights, m->kv, m->comm,
-                                  m->pool,     &group->ops, collect,    group};
+        m->rc = phx_kv_pool_create(group->plan, m->rank, m->backend->device, &m->kv, &m->err);
+    const phx_exec_parts parts = {.plan = group->plan,
+                                  .rank = m->rank,
+                                  .weights = m->weights,
+                                  .kv = m->kv,
+                                  .comm = m->comm,
+                                  .backend = m->backend,
+                                  .ops = &m->ops,
+                                  .sink = collect,
+                                  .sink_user = group};
     if (m->rc == PHX_OK)
         m->rc = phx_exec_create(&parts, &m->exec, &m->err);
     return NULL;
@@ -133,7 +169,6 @@ static phx_code run_all(ranks *group, void *(*body)(void *), phx_error *err)
 
 phx_code ranks_start(const ranks_setup *setup, ranks **ret_ranks, phx_error *err)
 {
-    phx_level level;
     phx_plan_request request;
     ranks *group = phx_alloc(1, sizeof(*group));
     (void)pthread_mutex_init(&group->lock, NULL);
@@ -154,12 +189,8 @@ phx_code ranks_start(const ranks_setup *setup, ranks **ret_ranks, phx_error *err
     request.layout.experts = request.numerics.experts;
     if (rc == PHX_OK)
         rc = phx_plan_build(group->checkpoint, &request, &group->plan, err);
-    if (rc == PHX_OK && !phx_level_parse(phx_str_of(request.numerics.level), &level))
-        rc = PHX_FAIL(err, PHX_ERR_INVALID, "level '%s'", request.numerics.level);
+    group->change_ops = setup->change_ops;
     if (rc == PHX_OK) {
-        phx_ops_choose(level, &group->ops);
-        if (setup->change_ops)
-            setup->change_ops(&group->ops);
         group->n = group->plan->n_ranks;
         rc = phx_comm_hub_create(group->n, &group->hub, err);
     }
@@ -183,6 +214,7 @@ void ranks_stop(ranks *group)
         phx_kv_pool_destroy(m->kv);
         phx_weights_destroy(m->weights);
         phx_comm_destroy(m->comm);
+        phx_backend_destroy(m->backend);
         phx_pool_destroy(m->pool);
     }
     phx_comm_hub_destroy(group->hub);

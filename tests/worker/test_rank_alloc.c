@@ -22,7 +22,7 @@ typedef struct rank {
     phx_weights *weights;
     phx_kv_pool *kv;
     phx_exec *exec;
-    phx_ops ops;
+    phx_backend *backend;
 } rank;
 
 static phx_code start_model(rank *r, phx_error *err)
@@ -55,15 +55,18 @@ static phx_code start_rank(rank *r, phx_error *err)
     if (rc == PHX_OK)
         rc = phx_comm_loop_create(r->hub, &shape, &r->comm, err);
     if (rc == PHX_OK)
-        rc = phx_weights_load(r->plan, 0, r->pool, &progress, &r->weights, err);
+        rc = phx_backend_cpu_create(r->pool, PHX_LEVEL_REF, &r->backend, err);
+    const phx_weights_source source = {r->plan, 0, r->pool, r->backend};
     if (rc == PHX_OK)
-        rc = phx_kv_pool_create(r->plan, 0, &r->kv, err);
+        rc = phx_weights_load(&source, &progress, &r->weights, err);
+    if (rc == PHX_OK)
+        rc = phx_kv_pool_create(r->plan, 0, NULL, &r->kv, err);
     const phx_exec_parts parts = {.plan = r->plan,
                                   .weights = r->weights,
                                   .kv = r->kv,
                                   .comm = r->comm,
-                                  .pool = r->pool,
-                                  .ops = &r->ops};
+                                  .backend = r->backend,
+                                  .ops = &r->backend->ops};
     if (rc == PHX_OK)
         rc = phx_exec_create(&parts, &r->exec, err);
     return rc;
@@ -75,12 +78,14 @@ static void stop_rank(rank *r)
     phx_kv_pool_destroy(r->kv);
     phx_weights_destroy(r->weights);
     phx_comm_destroy(r->comm);
+    phx_backend_destroy(r->backend);
     phx_comm_hub_destroy(r->hub);
     phx_pool_destroy(r->pool);
     r->exec = NULL;
     r->kv = NULL;
     r->weights = NULL;
     r->comm = NULL;
+    r->backend = NULL;
     r->hub = NULL;
     r->pool = NULL;
 }
@@ -114,7 +119,6 @@ static void set_up(rank *r)
     const char *source = getenv("PHX_SOURCE");
     *r = (rank){0};
     (void)snprintf(r->dir, sizeof(r->dir), "%s/tests/data/golden/deepseek-v32-fp8", source ? source : ".");
-    phx_ops_choose(PHX_LEVEL_REF, &r->ops);
 }
 
 static void test_model(void **state)

@@ -35,7 +35,7 @@ phx_code phx_exec_attention(phx_exec *exec, int64_t layer, phx_error *err)
 static void make_queries(phx_exec *exec, const phx_layer_weights *w)
 {
     const phx_ops *ops = exec->parts.ops;
-    phx_pool *pool = exec->parts.pool;
+    phx_pool *pool = exec->pool;
     const phx_dims *d = exec->dims;
     const int64_t head = d->d_nope + d->d_rope, n_heads = phx_range_n(exec->rank->heads);
     const phx_activation x = phx_exec_act(exec, exec->buf.norm_act, d->d_hidden);
@@ -77,7 +77,7 @@ static void make_queries(phx_exec *exec, const phx_layer_weights *w)
 static void make_entries(phx_exec *exec, int64_t layer)
 {
     const phx_ops *ops = exec->parts.ops;
-    phx_pool *pool = exec->parts.pool;
+    phx_pool *pool = exec->pool;
     const phx_dims *d = exec->dims;
     const phx_layer_weights *w = &exec->parts.weights->layers[layer];
     const int64_t width = d->kv_lora + d->d_rope;
@@ -124,7 +124,7 @@ static void make_entries(phx_exec *exec, int64_t layer)
 static void absorb_queries(phx_exec *exec, const phx_layer_weights *w)
 {
     const phx_ops *ops = exec->parts.ops;
-    phx_pool *pool = exec->parts.pool;
+    phx_pool *pool = exec->pool;
     const phx_dims *d = exec->dims;
     const int64_t head = d->d_nope + d->d_rope, n_heads = phx_range_n(exec->rank->heads);
     const int64_t width = d->kv_lora + d->d_rope;
@@ -147,16 +147,19 @@ static void absorb_queries(phx_exec *exec, const phx_layer_weights *w)
                              .out_stride = n_heads * width,
                              .out_group_stride = width,
                          });
-    for (int64_t i = 0; i < exec->n_tokens * n_heads; i++)
-        memcpy(exec->buf.q_latent + i * width + d->kv_lora, exec->buf.q + i * head + d->d_nope,
-               (size_t)d->d_rope * sizeof(float));
+    ops->round(pool, &(phx_round_args){/* f32 to f32: a copy */
+                                       .x = exec->buf.q + d->d_nope,
+                                       .x_stride = head,
+                                       .n_rows = exec->n_tokens * n_heads,
+                                       .n_cols = d->d_rope,
+                                       .out = {exec->buf.q_latent + d->kv_lora, width, PHX_F32}});
 }
 
 /* heads = W_UV . (softmax over the row's positions of the latent entries) */
 static void attend(phx_exec *exec, int64_t layer, bool selected)
 {
     const phx_ops *ops = exec->parts.ops;
-    phx_pool *pool = exec->parts.pool;
+    phx_pool *pool = exec->pool;
     const phx_dims *d = exec->dims;
     const int64_t n_heads = phx_range_n(exec->rank->heads);
     ops->attention(pool, &(phx_attention_args){
@@ -198,19 +201,19 @@ static phx_code project_out(phx_exec *exec, const phx_layer_weights *w, phx_erro
 {
     const phx_dims *d = exec->dims;
     const int64_t width = phx_range_n(exec->rank->heads) * d->d_v;
-    exec->parts.ops->leaf_sum(exec->parts.pool, &(phx_leaf_sum_args){
-                                                    .n_tokens = exec->n_tokens,
-                                                    .n_out = d->d_hidden,
-                                                    .n_leaves = exec->n_leaves,
-                                                    .fixed = &w->o,
-                                                    .h_fixed = phx_exec_act(exec, exec->buf.heads_act, width),
-                                                    .fixed_bounds = w->o_bounds,
-                                                    .out = exec->buf.partial,
-                                                });
+    exec->parts.ops->leaf_sum(exec->pool, &(phx_leaf_sum_args){
+                                              .n_tokens = exec->n_tokens,
+                                              .n_out = d->d_hidden,
+                                              .n_leaves = exec->n_leaves,
+                                              .fixed = &w->o,
+                                              .h_fixed = phx_exec_act(exec, exec->buf.heads_act, width),
+                                              .fixed_bounds = w->o_bounds,
+                                              .out = exec->buf.partial,
+                                          });
     const int64_t n = exec->n_tokens * d->d_hidden;
     const phx_code rc = phx_exchange(exec->parts.comm, exec->buf.partial, (size_t)n, err);
     if (rc == PHX_OK)
-        exec->parts.ops->add(exec->parts.pool, &(phx_add_args){exec->buf.hidden, exec->buf.partial, n});
+        exec->parts.ops->add(exec->pool, &(phx_add_args){exec->buf.hidden, exec->buf.partial, n});
     return rc;
 }
 
@@ -220,31 +223,31 @@ static bool may_expand(const phx_exec *exec, bool selected)
 {
     const int64_t last = exec->n_tokens - 1;
     return !exec->numerics.deterministic && !selected && exec->plan->n_rows == 1 && exec->n_tokens >= 16 &&
-           exec->buf.n_keys[last] <= (int64_t)exec->parts.plan->request.n_step_tokens;
+           exec->host.n_keys[last] <= (int64_t)exec->parts.plan->request.n_step_tokens;
 }
 
 static void attend_expanded(phx_exec *exec, int64_t layer)
 {
     const phx_ops *ops = exec->parts.ops;
-    phx_pool *pool = exec->parts.pool;
+    phx_pool *pool = exec->pool;
     const phx_dims *d = exec->dims;
     const phx_layer_weights *w = &exec->parts.weights->layers[layer];
     const phx_cache *cache = phx_kv_pool_latent(exec->parts.kv, layer);
-    const int64_t n_heads = phx_range_n(exec->rank->heads), width = cache->width;
-    const int64_t n_keys = exec->buf.n_keys[exec->n_tokens - 1], head_kv = d->d_nope + d->d_v;
-    const int32_t *blocks = exec->buf.blocks[0];
-    const size_t entry_bytes = (size_t)width * phx_dtype_bytes(cache->dtype);
-    phx_matrix entry = {
-        .n_rows = 1, .n_cols = width, .format = cache->dtype == PHX_BF16 ? PHX_FORMAT_BF16 : PHX_FORMAT_F32};
-    for (int64_t p = 0; p < n_keys; p++) {
-        const int64_t at = (int64_t)blocks[p / PHX_BLOCK_TOKENS] * PHX_BLOCK_TOKENS + p % PHX_BLOCK_TOKENS;
-        float *key = exec->buf.expanded_key + p * width;
-        entry.data = (const uint8_t *)cache->data + (size_t)at * entry_bytes;
-        for (int64_t c = 0; c < width; c++)
-            key[c] = phx_matrix_at(&entry, 0, c);
-    }
+    const int64_t n_heads = phx_range_n(exec->rank->heads), head_kv = d->d_nope + d->d_v;
+    const int64_t n_keys = exec->host.n_keys[exec->n_tokens - 1];
+    float *rotary = exec->buf.expanded_key + n_keys * d->kv_lora;
+    phx_cache_read_args read = {.cache = cache,
+                                .blocks = exec->host.blocks[0],
+                                .n_positions = n_keys,
+                                .n_cols = d->kv_lora,
+                                .out = exec->buf.expanded_key};
+    ops->cache_read(pool, &read);
+    read.first_col = d->kv_lora;
+    read.n_cols = d->d_rope;
+    read.out = rotary;
+    ops->cache_read(pool, &read);
     ops->product(pool, &(phx_product_args){
-                           .x = {exec->buf.expanded_key, width, PHX_F32},
+                           .x = {exec->buf.expanded_key, d->kv_lora, PHX_F32},
                            .w = &w->kv_b,
                            .n_groups = 1,
                            .n_out = n_heads * head_kv,
@@ -252,14 +255,10 @@ static void attend_expanded(phx_exec *exec, int64_t layer)
                            .out = exec->buf.expanded,
                            .out_stride = n_heads * head_kv,
                        });
-    /* The rotary keys, packed to the front of the entries' buffer in place. */
-    for (int64_t p = 0; p < n_keys; p++)
-        memmove(exec->buf.expanded_key + p * d->d_rope, exec->buf.expanded_key + p * width + d->kv_lora,
-                (size_t)d->d_rope * sizeof(float));
     ops->attention_expanded(pool, &(phx_attention_expanded_args){
                                       .q = exec->buf.q,
                                       .kv = exec->buf.expanded,
-                                      .k_rope = exec->buf.expanded_key,
+                                      .k_rope = rotary,
                                       .n_keys = exec->buf.n_keys,
                                       .n_rows = exec->n_tokens,
                                       .n_heads = n_heads,
@@ -271,13 +270,15 @@ static void attend_expanded(phx_exec *exec, int64_t layer)
                                   });
 }
 
-void phx_exec_attend_both(phx_exec *exec, float *heads)
+phx_code phx_exec_attend_both(phx_exec *exec, float *heads, phx_error *err)
 {
     const size_t n = (size_t)(exec->n_tokens * phx_range_n(exec->rank->heads) * exec->dims->d_v);
     make_queries(exec, &exec->parts.weights->layers[0]);
     make_entries(exec, 0);
     absorb_queries(exec, &exec->parts.weights->layers[0]);
     attend(exec, 0, false);
-    memcpy(heads, exec->buf.heads, n * sizeof(float));
-    attend_expanded(exec, 0);
+    const phx_code rc = phx_download(exec->parts.backend, heads, exec->buf.heads, n * sizeof(float), err);
+    if (rc == PHX_OK)
+        attend_expanded(exec, 0);
+    return rc;
 }

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "base/alloc.h"
+
 static bool wanted(const phx_exec *exec, const phx_capture_view *view)
 {
     return (exec->plan->capture & view->mask_bit) && exec->rank->tp_rank == 0 && exec->parts.sink;
@@ -16,6 +18,27 @@ static void name_of(const phx_capture_view *view, char *name, size_t n_bytes)
         (void)snprintf(name, n_bytes, "%s.%lld", view->name, (long long)view->layer);
 }
 
+phx_code phx_exec_view(phx_exec *exec, const void *from, size_t n_bytes, const void **ret_view,
+                       phx_error *err)
+{
+    if (!exec->parts.backend->device) {
+        *ret_view = from;
+        return PHX_OK;
+    }
+    if (n_bytes > exec->view_bytes) { /* captures are no part of serving, so they may allocate */
+        phx_free(exec->view);
+        exec->view_bytes = 0;
+        exec->view = phx_alloc(n_bytes, 1);
+        if (!exec->view)
+            return PHX_FAIL(err, PHX_ERR_NOMEM, "capture of %zu bytes", n_bytes);
+        exec->view_bytes = n_bytes;
+    }
+    const phx_code rc = phx_download(exec->parts.backend, exec->view, from, n_bytes, err);
+    if (rc == PHX_OK)
+        *ret_view = exec->view;
+    return rc;
+}
+
 phx_code phx_exec_capture(phx_exec *exec, const phx_capture_view *view, phx_error *err)
 {
     char name[48];
@@ -23,26 +46,26 @@ phx_code phx_exec_capture(phx_exec *exec, const phx_capture_view *view, phx_erro
         return PHX_OK;
     name_of(view, name, sizeof(name));
     int64_t t = 0;
-    for (uint32_t i = 0; i < exec->plan->n_rows; i++) {
+    const void *data = NULL;
+    phx_code rc = phx_exec_view(
+        exec, view->data, (size_t)(exec->n_tokens * view->stride) * phx_dtype_bytes(view->dtype), &data, err);
+    for (uint32_t i = 0; i < exec->plan->n_rows && rc == PHX_OK; i++) {
         const phx_step_row *row = &exec->plan->rows[i];
         const phx_capture_piece piece = {
             .name = name,
             .dtype = view->dtype,
             .request_id = phx_slots_at(exec->slots, row->slot)->request_id,
-            .row_first = (uint32_t)exec->buf.positions[t],
+            .row_first = (uint32_t)exec->host.positions[t],
             .n_rows = row->n_tokens,
             .n_cols = (uint32_t)view->n_cols,
             .stride = view->stride,
-            .data = (const uint8_t *)view->data + (size_t)(t * view->stride) * phx_dtype_bytes(view->dtype),
+            .data = (const uint8_t *)data + (size_t)(t * view->stride) * phx_dtype_bytes(view->dtype),
         };
         t += row->n_tokens;
-        if (!(row->flags & PHX_ROW_CAPTURE))
-            continue;
-        const phx_code rc = exec->parts.sink(exec->parts.sink_user, &piece, err);
-        if (rc != PHX_OK)
-            return rc;
+        if (row->flags & PHX_ROW_CAPTURE)
+            rc = exec->parts.sink(exec->parts.sink_user, &piece, err);
     }
-    return PHX_OK;
+    return rc;
 }
 
 phx_code phx_exec_capture_row(phx_exec *exec, const phx_capture_view *view, int64_t token, phx_error *err)
@@ -57,15 +80,20 @@ phx_code phx_exec_capture_row(phx_exec *exec, const phx_capture_view *view, int6
     if (!(exec->plan->rows[i].flags & PHX_ROW_CAPTURE))
         return PHX_OK;
     name_of(view, name, sizeof(name));
+    const void *data = NULL;
+    const phx_code rc =
+        phx_exec_view(exec, view->data, (size_t)view->n_cols * phx_dtype_bytes(view->dtype), &data, err);
+    if (rc != PHX_OK)
+        return rc;
     const phx_capture_piece piece = {
         .name = name,
         .dtype = view->dtype,
         .request_id = phx_slots_at(exec->slots, exec->plan->rows[i].slot)->request_id,
-        .row_first = (uint32_t)exec->buf.positions[token],
+        .row_first = (uint32_t)exec->host.positions[token],
         .n_rows = 1,
         .n_cols = (uint32_t)view->n_cols,
         .stride = view->stride,
-        .data = view->data,
+        .data = data,
     };
     return exec->parts.sink(exec->parts.sink_user, &piece, err);
 }

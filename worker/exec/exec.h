@@ -5,7 +5,7 @@
 #ifndef PHX_WORKER_EXEC_EXEC_H
 #define PHX_WORKER_EXEC_EXEC_H
 
-#include "kernels/ops.h"
+#include "kernels/backend.h"
 #include "proto/step_plan.h"
 #include "worker/comm/comm.h"
 #include "worker/kv/kv_pool.h"
@@ -35,16 +35,17 @@ typedef struct phx_exec_parts { /* all borrowed, outliving the exec */
     uint32_t rank;
     const phx_weights *weights;
     const phx_kv_pool *kv;
-    phx_comm *comm;
-    phx_pool *pool;
-    const phx_ops *ops;
+    phx_comm *comm; /* its verbs move device memory (kernels/backend.h) */
+    phx_backend *backend;
+    const phx_ops *ops;     /* of the backend */
     phx_capture_sink *sink; /* may be NULL when nothing captures */
     void *sink_user;
 } phx_exec_parts;
 
 phx_code phx_exec_create(const phx_exec_parts *parts, phx_exec **ret_exec, phx_error *err);
-void phx_exec_destroy(phx_exec *exec);         /* accepts NULL */
-uint64_t phx_exec_bytes(const phx_exec *exec); /* step buffers and rotary table, as accounted by the plan */
+void phx_exec_destroy(phx_exec *exec); /* accepts NULL */
+/* Step buffers and rotary table, as accounted by the plan: of the device, where there is one. */
+uint64_t phx_exec_bytes(const phx_exec *exec);
 
 /* Runs one step. ret_result->rows point into the exec until the next step; n_rows is 0 except on the last
  * stage. Any failure means the group is lost. */

@@ -2,7 +2,7 @@
 #include "worker/exec/state.h"
 
 static phx_code route(phx_exec *exec, int64_t layer, phx_error *err);
-static void list_entries(phx_exec *exec);
+static void list_experts(phx_exec *exec);
 static void run_routed(phx_exec *exec, const phx_layer_weights *w);
 static void run_fixed(phx_exec *exec, const phx_layer_weights *w);
 
@@ -10,7 +10,7 @@ phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err)
 {
     const phx_layer_weights *w = &exec->parts.weights->layers[layer];
     const phx_dims *d = exec->dims;
-    const bool moe = w->experts != NULL;
+    const bool moe = w->moe;
     const bool fixed = w->down.data != NULL;
     phx_exec_norm(exec, w->ffn_norm);
     phx_leaf_sum_args sum = {
@@ -23,7 +23,7 @@ phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err)
         const phx_code rc = route(exec, layer, err);
         if (rc != PHX_OK)
             return rc;
-        list_entries(exec);
+        list_experts(exec);
         run_routed(exec, w);
         const bool ep = exec->parts.weights->expert_leaf != NULL;
         sum.routed = (phx_expert_rows){d->n_experts, exec->buf.expert_first, exec->buf.entry_token,
@@ -41,11 +41,11 @@ phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err)
         sum.h_fixed = phx_exec_act(exec, exec->buf.fixed_act, w->down.n_cols);
         sum.fixed_bounds = w->fixed_bounds;
     }
-    exec->parts.ops->leaf_sum(exec->parts.pool, &sum);
+    exec->parts.ops->leaf_sum(exec->pool, &sum);
     const int64_t n = exec->n_tokens * d->d_hidden;
     const phx_code rc = phx_exchange(exec->parts.comm, exec->buf.partial, (size_t)n, err);
     if (rc == PHX_OK)
-        exec->parts.ops->add(exec->parts.pool, &(phx_add_args){exec->buf.hidden, exec->buf.partial, n});
+        exec->parts.ops->add(exec->pool, &(phx_add_args){exec->buf.hidden, exec->buf.partial, n});
     return rc;
 }
 
@@ -54,29 +54,29 @@ static phx_code route(phx_exec *exec, int64_t layer, phx_error *err)
 {
     const phx_layer_weights *w = &exec->parts.weights->layers[layer];
     const phx_dims *d = exec->dims;
-    exec->parts.ops->product(exec->parts.pool, &(phx_product_args){
-                                                   .x = {exec->buf.norm, d->d_hidden, PHX_F32},
-                                                   .w = &w->router,
-                                                   .n_groups = 1,
-                                                   .n_out = d->n_experts,
-                                                   .n_rows = exec->n_tokens,
-                                                   .out = exec->buf.router,
-                                                   .out_stride = d->n_experts,
-                                               });
-    exec->parts.ops->route(exec->parts.pool, &(phx_route_args){
-                                                 .logits = exec->buf.router,
-                                                 .bias = w->router_bias,
-                                                 .n_rows = exec->n_tokens,
-                                                 .n_experts = d->n_experts,
-                                                 .n_used = d->n_experts_used,
-                                                 .n_groups = d->n_expert_groups,
-                                                 .n_groups_used = d->n_expert_groups_used,
-                                                 .softmax = d->router_score == PHX_ROUTER_SOFTMAX,
-                                                 .norm = d->norm_topk,
-                                                 .scale = (float)d->routed_scale,
-                                                 .ids = exec->buf.expert_ids,
-                                                 .weights = exec->buf.expert_weights,
-                                             });
+    exec->parts.ops->product(exec->pool, &(phx_product_args){
+                                             .x = {exec->buf.norm, d->d_hidden, PHX_F32},
+                                             .w = &w->router,
+                                             .n_groups = 1,
+                                             .n_out = d->n_experts,
+                                             .n_rows = exec->n_tokens,
+                                             .out = exec->buf.router,
+                                             .out_stride = d->n_experts,
+                                         });
+    exec->parts.ops->route(exec->pool, &(phx_route_args){
+                                           .logits = exec->buf.router,
+                                           .bias = w->router_bias,
+                                           .n_rows = exec->n_tokens,
+                                           .n_experts = d->n_experts,
+                                           .n_used = d->n_experts_used,
+                                           .n_groups = d->n_expert_groups,
+                                           .n_groups_used = d->n_expert_groups_used,
+                                           .softmax = d->router_score == PHX_ROUTER_SOFTMAX,
+                                           .norm = d->norm_topk,
+                                           .scale = (float)d->routed_scale,
+                                           .ids = exec->buf.expert_ids,
+                                           .weights = exec->buf.expert_weights,
+                                       });
     const int64_t global = exec->rank->layers.first + layer, k = d->n_experts_used;
     const phx_capture_view ids = {PHX_CAPTURE_EXPERTS,  "experts", global, PHX_I32,
                                   exec->buf.expert_ids, k,         k};
@@ -86,66 +86,49 @@ static phx_code route(phx_exec *exec, int64_t layer, phx_error *err)
     return rc == PHX_OK ? phx_exec_capture(exec, &weights, err) : rc;
 }
 
-/* Sorts the (token, expert) pairs whose expert this rank holds by expert, tokens ascending, and notes for
- * each token its entries, experts ascending. Two counting passes. */
-static void list_entries(phx_exec *exec)
+/* The pairs of this step whose expert this rank holds. */
+static void list_experts(phx_exec *exec)
 {
-    const phx_dims *d = exec->dims;
     const phx_range held = exec->rank->experts;
-    const int64_t k = d->n_experts_used, n_pairs = exec->n_tokens * k;
-    int64_t *first = exec->buf.expert_first;
-    memset(first, 0, (size_t)(d->n_experts + 1) * sizeof(*first));
-    for (int64_t i = 0; i < n_pairs; i++) {
-        const int32_t e = exec->buf.expert_ids[i];
-        if (e >= held.first && e < held.end)
-            first[e + 1]++;
-    }
-    for (int64_t e = 0; e < d->n_experts; e++)
-        first[e + 1] += first[e];
-    int64_t n_listed = 0;
-    for (int64_t t = 0; t < exec->n_tokens; t++) {
-        exec->buf.token_first[t] = n_listed;
-        for (int64_t j = 0; j < k; j++) {
-            const int32_t e = exec->buf.expert_ids[t * k + j];
-            if (e < held.first || e >= held.end)
-                continue;
-            const int64_t entry = first[e]++; /* moves the start along; put back below */
-            exec->buf.entry_token[entry] = (int32_t)t;
-            exec->buf.entry_weight[entry] = exec->buf.expert_weights[t * k + j];
-            exec->buf.token_entries[n_listed++] = (int32_t)entry;
-        }
-    }
-    exec->buf.token_first[exec->n_tokens] = n_listed;
-    memmove(first + 1, first, (size_t)d->n_experts * sizeof(*first));
-    first[0] = 0;
+    exec->parts.ops->list_experts(exec->pool, &(phx_list_experts_args){
+                                                  .ids = exec->buf.expert_ids,
+                                                  .weights = exec->buf.expert_weights,
+                                                  .n_tokens = exec->n_tokens,
+                                                  .n_used = exec->dims->n_experts_used,
+                                                  .n_experts = exec->dims->n_experts,
+                                                  .held_first = held.first,
+                                                  .held_end = held.end,
+                                                  .first = exec->buf.expert_first,
+                                                  .token = exec->buf.entry_token,
+                                                  .weight = exec->buf.entry_weight,
+                                                  .token_first = exec->buf.token_first,
+                                                  .token_entries = exec->buf.token_entries,
+                                              });
 }
 
 static void run_routed(phx_exec *exec, const phx_layer_weights *w)
 {
     const int64_t width = w->routed_width;
     exec->parts.ops->ffn_in(
-        exec->parts.pool,
-        &(phx_ffn_in_args){
-            .x = phx_exec_act(exec, exec->buf.norm_act, exec->dims->d_hidden),
-            .gate = w->expert_gate,
-            .up = w->expert_up,
-            .rows = {exec->dims->n_experts, exec->buf.expert_first, exec->buf.entry_token, NULL},
-            .n_out = width,
-            .out = phx_exec_act_out(exec, exec->buf.routed_act, width),
-        });
+        exec->pool, &(phx_ffn_in_args){
+                        .x = phx_exec_act(exec, exec->buf.norm_act, exec->dims->d_hidden),
+                        .gate = w->expert_gate,
+                        .up = w->expert_up,
+                        .rows = {exec->dims->n_experts, exec->buf.expert_first, exec->buf.entry_token, NULL},
+                        .n_out = width,
+                        .out = phx_exec_act_out(exec, exec->buf.routed_act, width),
+                    });
 }
 
 /* The dense MLP, or the shared expert: one expert that takes every token. */
 static void run_fixed(phx_exec *exec, const phx_layer_weights *w)
 {
-    const phx_matrix *const gate = &w->gate, *const up = &w->up;
-    const int64_t first[2] = {0, exec->n_tokens};
-    exec->parts.ops->ffn_in(exec->parts.pool,
+    exec->parts.ops->ffn_in(exec->pool,
                             &(phx_ffn_in_args){
                                 .x = phx_exec_act(exec, exec->buf.norm_act, exec->dims->d_hidden),
-                                .gate = &gate,
-                                .up = &up,
-                                .rows = {1, first, NULL, NULL},
+                                .gate = w->fixed_gate,
+                                .up = w->fixed_up,
+                                .rows = {1, exec->buf.fixed_first, NULL, NULL},
                                 .n_out = w->down.n_cols,
                                 .out = phx_exec_act_out(exec, exec->buf.fixed_act, w->down.n_cols),
                             });

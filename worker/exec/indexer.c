@@ -17,7 +17,7 @@ phx_code phx_exec_select(phx_exec *exec, int64_t layer, bool *ret_selected, phx_
     const uint32_t asked = PHX_CAPTURE_INDEX_SCORES | PHX_CAPTURE_TOPK;
     bool needed = (exec->plan->capture & asked) != 0;
     for (int64_t t = 0; t < exec->n_tokens && !needed; t++)
-        needed = exec->buf.n_keys[t] > d->index_topk;
+        needed = exec->host.n_keys[t] > d->index_topk;
     write_keys(exec, w, layer);
     if (!needed) { /* every row has at most index_topk keys: the selection is all of them, so scoring is
                       skipped */
@@ -39,7 +39,7 @@ phx_code phx_exec_select(phx_exec *exec, int64_t layer, bool *ret_selected, phx_
 static void rotate_and_round(phx_exec *exec, float *x, int64_t n_heads)
 {
     const phx_dims *d = exec->dims;
-    exec->parts.ops->rope(exec->parts.pool,
+    exec->parts.ops->rope(exec->pool,
                           &(phx_rope_args){
                               .x = x, /* rotary channels come first here, unlike in the main heads */
                               .row_stride = n_heads * d->index_d,
@@ -52,70 +52,70 @@ static void rotate_and_round(phx_exec *exec, float *x, int64_t n_heads)
                               .table = exec->rope,
                           });
     if (exec->numerics.index_hadamard || exec->numerics.index_fp8)
-        exec->parts.ops->index_round(exec->parts.pool, &(phx_index_round_args){
-                                                           .x = x,
-                                                           .n_vectors = exec->n_tokens * n_heads,
-                                                           .d = d->index_d,
-                                                           .hadamard = exec->numerics.index_hadamard,
-                                                           .fp8 = exec->numerics.index_fp8,
-                                                       });
+        exec->parts.ops->index_round(exec->pool, &(phx_index_round_args){
+                                                     .x = x,
+                                                     .n_vectors = exec->n_tokens * n_heads,
+                                                     .d = d->index_d,
+                                                     .hadamard = exec->numerics.index_hadamard,
+                                                     .fp8 = exec->numerics.index_fp8,
+                                                 });
 }
 
 static void write_keys(phx_exec *exec, const phx_layer_weights *w, int64_t layer)
 {
     const phx_dims *d = exec->dims;
-    exec->parts.ops->product(exec->parts.pool, &(phx_product_args){
-                                                   .x = phx_exec_act(exec, exec->buf.norm_act, d->d_hidden),
-                                                   .w = &w->index_k,
-                                                   .n_groups = 1,
-                                                   .n_out = d->index_d,
-                                                   .n_rows = exec->n_tokens,
-                                                   .out = exec->buf.index_k,
-                                                   .out_stride = d->index_d,
-                                               });
-    exec->parts.ops->layer_norm(exec->parts.pool, &(phx_layer_norm_args){
-                                                      .x = exec->buf.index_k,
-                                                      .weight = w->index_k_norm,
-                                                      .bias = w->index_k_norm_bias,
-                                                      .eps = PHX_INDEX_NORM_EPS,
-                                                      .n_rows = exec->n_tokens,
-                                                      .n_cols = d->index_d,
-                                                  });
+    exec->parts.ops->product(exec->pool, &(phx_product_args){
+                                             .x = phx_exec_act(exec, exec->buf.norm_act, d->d_hidden),
+                                             .w = &w->index_k,
+                                             .n_groups = 1,
+                                             .n_out = d->index_d,
+                                             .n_rows = exec->n_tokens,
+                                             .out = exec->buf.index_k,
+                                             .out_stride = d->index_d,
+                                         });
+    exec->parts.ops->layer_norm(exec->pool, &(phx_layer_norm_args){
+                                                .x = exec->buf.index_k,
+                                                .weight = w->index_k_norm,
+                                                .bias = w->index_k_norm_bias,
+                                                .eps = PHX_INDEX_NORM_EPS,
+                                                .n_rows = exec->n_tokens,
+                                                .n_cols = d->index_d,
+                                            });
     rotate_and_round(exec, exec->buf.index_k, 1);
-    exec->parts.ops->cache_write(exec->parts.pool, &(phx_cache_write_args){
-                                                       .x = exec->buf.index_k,
-                                                       .x_stride = d->index_d,
-                                                       .n_rows = exec->n_tokens,
-                                                       .entries = exec->buf.entries,
-                                                       .cache = phx_kv_pool_index(exec->parts.kv, layer),
-                                                   });
+    exec->parts.ops->cache_write(exec->pool, &(phx_cache_write_args){
+                                                 .x = exec->buf.index_k,
+                                                 .x_stride = d->index_d,
+                                                 .n_rows = exec->n_tokens,
+                                                 .entries = exec->buf.entries,
+                                                 .cache = phx_kv_pool_index(exec->parts.kv, layer),
+                                             });
 }
 
 static void make_queries(phx_exec *exec, const phx_layer_weights *w)
 {
     const phx_dims *d = exec->dims;
-    exec->parts.ops->product(exec->parts.pool, &(phx_product_args){
-                                                   .x = phx_exec_act(exec, exec->buf.q_a_act, d->q_lora),
-                                                   .w = &w->index_q_b,
-                                                   .n_groups = 1,
-                                                   .n_out = d->index_n_heads * d->index_d,
-                                                   .n_rows = exec->n_tokens,
-                                                   .out = exec->buf.index_q,
-                                                   .out_stride = d->index_n_heads * d->index_d,
-                                               });
+    exec->parts.ops->product(exec->pool, &(phx_product_args){
+                                             .x = phx_exec_act(exec, exec->buf.q_a_act, d->q_lora),
+                                             .w = &w->index_q_b,
+                                             .n_groups = 1,
+                                             .n_out = d->index_n_heads * d->index_d,
+                                             .n_rows = exec->n_tokens,
+                                             .out = exec->buf.index_q,
+                                             .out_stride = d->index_n_heads * d->index_d,
+                                         });
     rotate_and_round(exec, exec->buf.index_q, d->index_n_heads);
-    exec->parts.ops->product(exec->parts.pool, &(phx_product_args){
-                                                   .x = {exec->buf.norm, d->d_hidden, PHX_F32},
-                                                   .w = &w->index_weights,
-                                                   .n_groups = 1,
-                                                   .n_out = d->index_n_heads,
-                                                   .n_rows = exec->n_tokens,
-                                                   .out = exec->buf.index_w,
-                                                   .out_stride = d->index_n_heads,
-                                               });
+    exec->parts.ops->product(exec->pool, &(phx_product_args){
+                                             .x = {exec->buf.norm, d->d_hidden, PHX_F32},
+                                             .w = &w->index_weights,
+                                             .n_groups = 1,
+                                             .n_out = d->index_n_heads,
+                                             .n_rows = exec->n_tokens,
+                                             .out = exec->buf.index_w,
+                                             .out_stride = d->index_n_heads,
+                                         });
     const float scale = (float)(1.0 / sqrt((double)d->index_n_heads * (double)d->index_d));
-    for (int64_t i = 0; i < exec->n_tokens * d->index_n_heads; i++)
-        exec->buf.index_w[i] *= scale;
+    exec->parts.ops->scale(exec->pool,
+                           &(phx_scale_args){exec->buf.index_w, scale, exec->n_tokens * d->index_n_heads});
 }
 
 static phx_code capture_scores(phx_exec *exec, int64_t layer, int64_t first, int64_t n, phx_error *err)
@@ -128,7 +128,7 @@ static phx_code capture_scores(phx_exec *exec, int64_t layer, int64_t first, int
                                        PHX_F32,
                                        exec->buf.index_scores + (t - first) * stride,
                                        stride,
-                                       exec->buf.n_keys[t]};
+                                       exec->host.n_keys[t]};
         const phx_code rc = phx_exec_capture_row(exec, &view, t, err);
         if (rc != PHX_OK)
             return rc;
@@ -143,7 +143,7 @@ static phx_code choose(phx_exec *exec, int64_t layer, phx_error *err)
     const int64_t stride = exec->parts.plan->n_context;
     for (int64_t t = 0; t < exec->n_tokens; t += PHX_SCORE_ROWS) {
         const int64_t n = exec->n_tokens - t < PHX_SCORE_ROWS ? exec->n_tokens - t : PHX_SCORE_ROWS;
-        exec->parts.ops->index_scores(exec->parts.pool,
+        exec->parts.ops->index_scores(exec->pool,
                                       &(phx_index_scores_args){
                                           .q = exec->buf.index_q + t * d->index_n_heads * d->index_d,
                                           .w = exec->buf.index_w + t * d->index_n_heads,
@@ -155,16 +155,15 @@ static phx_code choose(phx_exec *exec, int64_t layer, phx_error *err)
                                           .scores = exec->buf.index_scores,
                                           .scores_stride = stride,
                                       });
-        exec->parts.ops->top_positions(exec->parts.pool,
-                                       &(phx_top_positions_args){
-                                           .scores = exec->buf.index_scores,
-                                           .scores_stride = stride,
-                                           .n_keys = exec->buf.n_keys + t,
-                                           .n_rows = n,
-                                           .n_keep = d->index_topk,
-                                           .positions = exec->buf.selected + t * d->index_topk,
-                                           .n_positions = exec->buf.n_selected + t,
-                                       });
+        exec->parts.ops->top_positions(exec->pool, &(phx_top_positions_args){
+                                                       .scores = exec->buf.index_scores,
+                                                       .scores_stride = stride,
+                                                       .n_keys = exec->buf.n_keys + t,
+                                                       .n_rows = n,
+                                                       .n_keep = d->index_topk,
+                                                       .positions = exec->buf.selected + t * d->index_topk,
+                                                       .n_positions = exec->buf.n_selected + t,
+                                                   });
         const phx_code rc = capture_scores(exec, layer, t, n, err);
         if (rc != PHX_OK)
             return rc;

@@ -1,24 +1,31 @@
 /* worker/exec/logits.c - final norm, vocabulary head, and which rows need it. */
 #include "worker/exec/state.h"
 
-/* Logits of n chosen rows of the step into buf.logits. rows are token indices. */
-static void head_rows(phx_exec *exec, const int32_t *rows, uint32_t n)
+/* Logits of the n rows of the step that host.logit_rows names, into buf.logits. */
+static phx_code head_rows(phx_exec *exec, uint32_t n, phx_error *err)
 {
-    const size_t row_bytes = (size_t)exec->dims->d_hidden * exec->act_bytes;
-    const int64_t n_vocab = phx_range_n(exec->rank->vocab);
-    for (uint32_t i = 0; i < n; i++)
-        memcpy(exec->buf.logit_x + i * row_bytes, exec->buf.norm_act + (size_t)rows[i] * row_bytes,
-               row_bytes);
-    exec->parts.ops->product(exec->parts.pool,
-                             &(phx_product_args){
-                                 .x = phx_exec_act(exec, exec->buf.logit_x, exec->dims->d_hidden),
-                                 .w = &exec->parts.weights->head,
-                                 .n_groups = 1,
-                                 .n_out = n_vocab,
-                                 .n_rows = n,
-                                 .out = exec->buf.logits,
-                                 .out_stride = n_vocab,
-                             });
+    const int64_t n_vocab = phx_range_n(exec->rank->vocab), width = exec->dims->d_hidden;
+    const phx_code rc = phx_upload(exec->parts.backend, exec->buf.logit_rows, exec->host.logit_rows,
+                                   n * sizeof(int32_t), err);
+    if (rc != PHX_OK)
+        return rc;
+    exec->parts.ops->pick_rows(exec->pool, &(phx_pick_rows_args){
+                                               .x = phx_exec_act(exec, exec->buf.norm_act, width),
+                                               .rows = exec->buf.logit_rows,
+                                               .n_rows = n,
+                                               .n_cols = width,
+                                               .out = exec->buf.logit_x,
+                                           });
+    exec->parts.ops->product(exec->pool, &(phx_product_args){
+                                             .x = phx_exec_act(exec, exec->buf.logit_x, width),
+                                             .w = &exec->parts.weights->head,
+                                             .n_groups = 1,
+                                             .n_out = n_vocab,
+                                             .n_rows = n,
+                                             .out = exec->buf.logits,
+                                             .out_stride = n_vocab,
+                                         });
+    return PHX_OK;
 }
 
 /* Every rank of the stage hands out its own slice of the vocabulary, so nothing is gathered. */
@@ -29,20 +36,25 @@ static phx_code capture_logits(phx_exec *exec, uint32_t plan_row, phx_error *err
     for (uint32_t t = 0; t < row->n_tokens; t += PHX_LOGIT_ROWS) {
         const uint32_t n = row->n_tokens - t < PHX_LOGIT_ROWS ? row->n_tokens - t : PHX_LOGIT_ROWS;
         for (uint32_t i = 0; i < n; i++)
-            exec->buf.logit_rows[i] = (int32_t)(start + t + i);
-        head_rows(exec, exec->buf.logit_rows, n);
+            exec->host.logit_rows[i] = (int32_t)(start + t + i);
+        phx_code rc = head_rows(exec, n, err);
+        if (rc == PHX_OK) /* and waits, so that the rows may be written again */
+            rc = phx_download(exec->parts.backend, exec->host.logits, exec->buf.logits,
+                              (size_t)(n * n_vocab) * sizeof(float), err);
+        if (rc != PHX_OK)
+            return rc;
         const phx_capture_piece piece = {
             .name = "logits",
             .dtype = PHX_F32,
             .request_id = phx_slots_at(exec->slots, row->slot)->request_id,
-            .row_first = (uint32_t)exec->buf.positions[start + t],
+            .row_first = (uint32_t)exec->host.positions[start + t],
             .n_rows = n,
             .n_cols = (uint32_t)n_vocab,
             .col_first = (uint32_t)exec->rank->vocab.first,
             .stride = n_vocab,
-            .data = exec->buf.logits,
+            .data = exec->host.logits,
         };
-        const phx_code rc = exec->parts.sink(exec->parts.sink_user, &piece, err);
+        rc = exec->parts.sink(exec->parts.sink_user, &piece, err);
         if (rc != PHX_OK)
             return rc;
     }
@@ -69,11 +81,12 @@ phx_code phx_exec_logits(phx_exec *exec, phx_error *err)
         const uint32_t n = n_sample - first < PHX_LOGIT_ROWS ? n_sample - first : PHX_LOGIT_ROWS;
         for (uint32_t i = 0; i < n; i++) {
             const uint32_t r = exec->sample_rows[first + i];
-            exec->buf.logit_rows[i] =
+            exec->host.logit_rows[i] =
                 (int32_t)(phx_exec_row_start(exec, r) + exec->plan->rows[r].n_tokens - 1);
         }
-        head_rows(exec, exec->buf.logit_rows, n);
-        rc = phx_exec_sample(exec, exec->sample_rows + first, n, first, err);
+        rc = head_rows(exec, n, err);
+        if (rc == PHX_OK)
+            rc = phx_exec_sample(exec, exec->sample_rows + first, n, first, err);
     }
     return rc;
 }

@@ -40,7 +40,7 @@ typedef struct candidate {
     float logit;
 } candidate;
 
-static void make_offers(phx_exec *exec, const uint32_t *plan_rows, uint32_t n, const offers *mine);
+static phx_code make_offers(phx_exec *exec, const uint32_t *plan_rows, uint32_t n, phx_error *err);
 static void choose(const phx_exec *exec, walk *w, const phx_slot_state *slot, float lse_1, float lse_t,
                    phx_row_result *result);
 static phx_code gather_row(phx_exec *exec, uint32_t row, walk *w, phx_error *err);
@@ -74,7 +74,7 @@ static float merge_lse(const phx_exec *exec, uint32_t row, uint32_t n, uint32_t 
     for (uint32_t pass = 0; pass < 2; pass++) {
         for (uint32_t leaf = 0; leaf < PHX_LEAVES; leaf++) {
             const uint32_t rank = leaf / exec->n_leaves, local = leaf % exec->n_leaves;
-            const offers o = sections(exec, exec->buf.all_offers + rank * share_words(exec, n), n);
+            const offers o = sections(exec, exec->host.all_offers + rank * share_words(exec, n), n);
             const float lse = o.lse[((size_t)row * exec->n_leaves + local) * 2 + which];
             if (pass == 0)
                 max = lse > max ? lse : max;
@@ -88,10 +88,13 @@ static float merge_lse(const phx_exec *exec, uint32_t row, uint32_t n, uint32_t 
 phx_code phx_exec_sample(phx_exec *exec, const uint32_t *plan_rows, uint32_t n, uint32_t result_first,
                          phx_error *err)
 {
-    const offers mine = sections(exec, exec->buf.offers, n);
-    make_offers(exec, plan_rows, n, &mine);
-    phx_code rc = phx_gather(exec->parts.comm, exec->buf.offers, share_words(exec, n) * sizeof(uint32_t),
-                             exec->buf.all_offers, err);
+    const size_t share_bytes = share_words(exec, n) * sizeof(uint32_t);
+    phx_code rc = make_offers(exec, plan_rows, n, err);
+    if (rc == PHX_OK)
+        rc = phx_gather(exec->parts.comm, exec->buf.offers, share_bytes, exec->buf.all_offers, err);
+    if (rc == PHX_OK)
+        rc = phx_download(exec->parts.backend, exec->host.all_offers, exec->buf.all_offers,
+                          share_bytes * exec->parts.plan->request.layout.tp, err);
     for (uint32_t i = 0; i < n && rc == PHX_OK; i++) {
         const uint32_t slot_idx = exec->plan->rows[plan_rows[i]].slot;
         const phx_slot_state *slot = phx_slots_at(exec->slots, slot_idx);
@@ -127,64 +130,80 @@ static bool unfiltered(const phx_sampling *s)
     return s->temperature > 0 && s->top_k == 0 && s->top_p >= 1 && s->min_p <= 0;
 }
 
-typedef struct noisy_job {
-    phx_exec *exec;
-    const uint32_t *plan_rows;
-    const offers *mine;
-} noisy_job;
-
-/* The winner with noise of one leaf of one row. */
-static void noisy_leaf(void *user, int64_t item, void *scratch)
+/* Bias and penalties need the counts of the slot, which the host keeps. */
+static phx_code penalise(phx_exec *exec, uint32_t slot_idx, uint32_t row, phx_error *err)
 {
-    const noisy_job *job = user;
-    const phx_exec *exec = job->exec;
-    const int64_t row = item / exec->n_leaves, leaf = item % exec->n_leaves;
-    const int64_t n_vocab = phx_range_n(exec->rank->vocab);
-    const phx_slot_state *slot = phx_slots_at(exec->slots, exec->plan->rows[job->plan_rows[row]].slot);
-    const float *logits = exec->buf.logits + row * n_vocab;
-    const float inverse = exec->buf.inv_temperature[row];
-    (void)scratch;
-    job->mine->noisy[item] = -INFINITY;
-    job->mine->noisy_ids[item] = -1;
-    job->mine->noisy_logits[item] = 0;
-    if (!unfiltered(&slot->sampling))
-        return;
-    for (int64_t c = exec->parts.weights->vocab_bounds[leaf]; c < exec->parts.weights->vocab_bounds[leaf + 1];
-         c++) {
-        const int32_t id = (int32_t)(exec->rank->vocab.first + c);
-        const float value = logits[c] * inverse + noise_of(slot, id);
-        if (value > job->mine->noisy[item] || job->mine->noisy_ids[item] < 0) {
-            job->mine->noisy[item] = value;
-            job->mine->noisy_ids[item] = id;
-            job->mine->noisy_logits[item] = logits[c];
-        }
-    }
+    const size_t n = (size_t)phx_range_n(exec->rank->vocab), at = row * n;
+    if (!phx_slots_penalises(exec->slots, slot_idx))
+        return PHX_OK;
+    phx_code rc = phx_download(exec->parts.backend, exec->host.logits + at, exec->buf.logits + at,
+                               n * sizeof(float), err);
+    if (rc != PHX_OK)
+        return rc;
+    phx_slots_penalise(exec->slots, slot_idx, exec->host.logits + at);
+    return phx_upload(exec->parts.backend, exec->buf.logits + at, exec->host.logits + at, n * sizeof(float),
+                      err);
 }
 
-static void make_offers(phx_exec *exec, const uint32_t *plan_rows, uint32_t n, const offers *mine)
+/* What the device has to know of the rows: temperatures, and which draw with which noise. */
+static phx_code describe_rows(phx_exec *exec, const uint32_t *plan_rows, uint32_t n, phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    for (uint32_t i = 0; i < n && rc == PHX_OK; i++) {
+        const uint32_t slot_idx = exec->plan->rows[plan_rows[i]].slot;
+        const phx_slot_state *slot = phx_slots_at(exec->slots, slot_idx);
+        const phx_sampling *s = &slot->sampling;
+        uint64_t *noise = exec->host.noise + (size_t)i * PHX_NOISE_WORDS;
+        exec->host.inv_temperature[i] = s->temperature > 0 ? 1.0f / s->temperature : 1.0f;
+        noise[0] = s->seed;
+        noise[1] = s->choice;
+        noise[2] = slot->n_tokens;
+        noise[3] = unfiltered(s);
+        rc = penalise(exec, slot_idx, i, err);
+    }
+    if (rc == PHX_OK)
+        rc = phx_upload(exec->parts.backend, exec->buf.inv_temperature, exec->host.inv_temperature,
+                        n * sizeof(float), err);
+    if (rc == PHX_OK)
+        rc = phx_upload(exec->parts.backend, exec->buf.noise, exec->host.noise,
+                        n * PHX_NOISE_WORDS * sizeof(uint64_t), err);
+    return rc;
+}
+
+static phx_code make_offers(phx_exec *exec, const uint32_t *plan_rows, uint32_t n, phx_error *err)
 {
     const int64_t n_vocab = phx_range_n(exec->rank->vocab);
-    for (uint32_t i = 0; i < n; i++) {
-        const uint32_t slot_idx = exec->plan->rows[plan_rows[i]].slot;
-        const float temperature = phx_slots_at(exec->slots, slot_idx)->sampling.temperature;
-        exec->buf.inv_temperature[i] = temperature > 0 ? 1.0f / temperature : 1.0f;
-        phx_slots_penalise(exec->slots, slot_idx, exec->buf.logits + i * n_vocab);
-    }
-    exec->parts.ops->vocab_top(exec->parts.pool, &(phx_vocab_top_args){
-                                                     .logits = exec->buf.logits,
-                                                     .stride = n_vocab,
-                                                     .n_rows = n,
-                                                     .n_leaves = exec->n_leaves,
-                                                     .bounds = exec->parts.weights->vocab_bounds,
-                                                     .first_id = (int32_t)exec->rank->vocab.first,
-                                                     .inv_temperature = exec->buf.inv_temperature,
-                                                     .n_top = PHX_VOCAB_TOP,
-                                                     .lse = mine->lse,
-                                                     .ids = mine->ids,
-                                                     .values = mine->values,
-                                                 });
-    noisy_job job = {exec, plan_rows, mine};
-    phx_pool_run(exec->parts.pool, (int64_t)n * exec->n_leaves, noisy_leaf, &job);
+    const offers mine = sections(exec, exec->buf.offers, n);
+    const phx_code rc = describe_rows(exec, plan_rows, n, err);
+    if (rc != PHX_OK)
+        return rc;
+    exec->parts.ops->vocab_top(exec->pool, &(phx_vocab_top_args){
+                                               .logits = exec->buf.logits,
+                                               .stride = n_vocab,
+                                               .n_rows = n,
+                                               .n_leaves = exec->n_leaves,
+                                               .bounds = exec->parts.weights->vocab_bounds,
+                                               .first_id = (int32_t)exec->rank->vocab.first,
+                                               .inv_temperature = exec->buf.inv_temperature,
+                                               .n_top = PHX_VOCAB_TOP,
+                                               .lse = mine.lse,
+                                               .ids = mine.ids,
+                                               .values = mine.values,
+                                           });
+    exec->parts.ops->noisy_top(exec->pool, &(phx_noisy_top_args){
+                                               .logits = exec->buf.logits,
+                                               .stride = n_vocab,
+                                               .n_rows = n,
+                                               .n_leaves = exec->n_leaves,
+                                               .bounds = exec->parts.weights->vocab_bounds,
+                                               .first_id = (int32_t)exec->rank->vocab.first,
+                                               .inv_temperature = exec->buf.inv_temperature,
+                                               .noise = exec->buf.noise,
+                                               .values = mine.noisy,
+                                               .ids = mine.noisy_ids,
+                                               .chosen_logits = mine.noisy_logits,
+                                           });
+    return PHX_OK;
 }
 
 /* The largest logits, for the client: never more than one leaf offers, so the walk cannot run out. */
@@ -237,7 +256,7 @@ static bool next(walk *w, candidate *ret_best)
     candidate best = {-1, -INFINITY};
     for (uint32_t leaf = 0; leaf < PHX_LEAVES; leaf++) {
         const uint32_t rank = leaf / exec->n_leaves, local = leaf % exec->n_leaves;
-        const offers o = sections(exec, exec->buf.all_offers + rank * share_words(exec, n), n);
+        const offers o = sections(exec, exec->host.all_offers + rank * share_words(exec, n), n);
         const phx_range held = phx_leaf_bounds(exec->dims->n_vocab, leaf);
         if (w->at[leaf] >= phx_range_n(held))
             continue; /* the leaf is used up, not out of offers */
@@ -265,7 +284,7 @@ static candidate noisy_winner(const phx_exec *exec, uint32_t row, uint32_t n)
     float best_value = -INFINITY;
     for (uint32_t leaf = 0; leaf < PHX_LEAVES; leaf++) {
         const uint32_t rank = leaf / exec->n_leaves, local = leaf % exec->n_leaves;
-        const offers o = sections(exec, exec->buf.all_offers + rank * share_words(exec, n), n);
+        const offers o = sections(exec, exec->host.all_offers + rank * share_words(exec, n), n);
         const size_t cell = (size_t)row * exec->n_leaves + local;
         if (o.noisy_ids[cell] >= 0 && (best.id < 0 || o.noisy[cell] > best_value)) {
             best = (candidate){o.noisy_ids[cell], o.noisy_logits[cell]};
@@ -333,10 +352,17 @@ static phx_code gather_row(phx_exec *exec, uint32_t row, walk *w, phx_error *err
     const uint32_t tp = exec->parts.plan->request.layout.tp;
     const int64_t n_local = phx_range_n(exec->rank->vocab), n_vocab = exec->dims->n_vocab;
     const size_t share = (size_t)((n_vocab + PHX_LEAVES - 1) / PHX_LEAVES * exec->n_leaves) + exec->n_leaves;
-    float *mine = exec->buf.full_logits, *all = mine + share;
+    float *mine = exec->buf.full_logits, *all = exec->host.full_logits + share;
     assert((size_t)n_local <= share);
-    memcpy(mine, exec->buf.logits + (int64_t)row * n_local, (size_t)n_local * sizeof(float));
-    const phx_code rc = phx_gather(exec->parts.comm, mine, share * sizeof(float), all, err);
+    exec->parts.ops->round(exec->pool, &(phx_round_args){/* f32 to f32: a copy */
+                                                         .x = exec->buf.logits + (int64_t)row * n_local,
+                                                         .x_stride = n_local,
+                                                         .n_rows = 1,
+                                                         .n_cols = n_local,
+                                                         .out = {mine, n_local, PHX_F32}});
+    phx_code rc = phx_gather(exec->parts.comm, mine, share * sizeof(float), mine + share, err);
+    if (rc == PHX_OK)
+        rc = phx_download(exec->parts.backend, all, mine + share, share * tp * sizeof(float), err);
     if (rc != PHX_OK)
         return rc;
     int64_t n = 0;
@@ -348,7 +374,7 @@ static phx_code gather_row(phx_exec *exec, uint32_t row, walk *w, phx_error *err
     assert(n == n_vocab);
     /* Build the heap by repeated sift-down: next_whole's own loop, applied to a growing front would cost n
      * log n anyway. */
-    *w = (walk){.exec = exec, .row = row, .n = w->n, .whole = all, .heap = exec->buf.order};
+    *w = (walk){.exec = exec, .row = row, .n = w->n, .whole = all, .heap = exec->host.order};
     for (int64_t i = 0; i < n_vocab; i++) {
         int64_t hole = i;
         const candidate c = {(int32_t)i, all[i]};

@@ -16,8 +16,13 @@ struct phx_exec {
     const phx_dims *dims;
     const phx_rank_plan *rank;
     phx_numerics numerics;
-    phx_step_buf buf;
-    phx_arena *arena;
+    phx_pool *pool;     /* first argument of every op */
+    phx_step_buf buf;   /* what ops and verbs work on */
+    phx_step_buf host;  /* what this code reads and writes; the same pointers on the CPU */
+    phx_step_bufs bufs; /* owns both */
+    void *view;         /* what captures are copied to when device memory is not host memory */
+    size_t view_bytes;
+    size_t blocks_max; /* of a slot's block table */
     phx_arena *rope_arena;
     float *rope; /* [n_context][d_rope / 2][cos, sin] */
     phx_slots *slots;
@@ -49,6 +54,10 @@ static inline phx_activation_out phx_exec_act_out(const phx_exec *exec, void *da
     return (phx_activation_out){data, width, exec->numerics.act};
 }
 
+/* Sends what the host has written of the step's tokens (positions, entries, block tables, ...) to the device.
+ */
+phx_code phx_exec_upload_rows(phx_exec *exec, phx_error *err);
+
 /* Normalises the residual stream with rms_norm_eps into buf.norm (f32) and buf.norm_act. */
 void phx_exec_norm(phx_exec *exec, const float *weight);
 
@@ -69,8 +78,13 @@ phx_code phx_exec_sample(phx_exec *exec, const uint32_t *plan_rows, uint32_t n, 
                          phx_error *err);
 
 /* For the self-check: attention of the stage's first layer over the n_tokens rows in buf.norm_act, absorbed
- * into heads [n_tokens][heads of the rank * d_v], then expanded into buf.heads_act. */
-void phx_exec_attend_both(phx_exec *exec, float *heads);
+ * into heads [n_tokens][heads of the rank * d_v] of the host, then expanded into buf.heads_act. */
+phx_code phx_exec_attend_both(phx_exec *exec, float *heads, phx_error *err);
+
+/* The n_bytes at device memory `from` as host memory, valid until the next view; on the CPU that very place.
+ */
+phx_code phx_exec_view(phx_exec *exec, const void *from, size_t n_bytes, const void **ret_view,
+                       phx_error *err);
 
 /* Where a plan row's first token stands among the step's tokens. */
 int64_t phx_exec_row_start(const phx_exec *exec, uint32_t plan_row);
@@ -80,7 +94,7 @@ typedef struct phx_capture_view {
     const char *name;
     int64_t layer; /* global, appended to the name; -1: none */
     phx_dtype dtype;
-    const void *data; /* [n_tokens][stride] */
+    const void *data; /* [n_tokens][stride] device memory */
     int64_t stride;
     int64_t n_cols;
 } phx_capture_view;

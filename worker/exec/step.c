@@ -12,12 +12,12 @@ static phx_code enter_stage(phx_exec *exec, phx_error *err);
 static phx_code leave_stage(phx_exec *exec, phx_error *err);
 static phx_code receive_samples(phx_exec *exec, phx_error *err);
 static void prepare_rows(phx_exec *exec);
+static phx_code make_rope(phx_exec *exec, phx_error *err);
 static phx_code note_samples(phx_exec *exec, phx_error *err);
 
 phx_code phx_exec_create(const phx_exec_parts *parts, phx_exec **ret_exec, phx_error *err)
 {
     phx_code rc = PHX_OK;
-    double freqs[PHX_TENSOR_NAME_MAX];
     phx_exec *exec = phx_alloc(1, sizeof(*exec));
     if (!exec) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "executor");
@@ -26,6 +26,7 @@ phx_code phx_exec_create(const phx_exec_parts *parts, phx_exec **ret_exec, phx_e
     const phx_plan *plan = parts->plan;
     const phx_plan_request *request = &plan->request;
     exec->parts = *parts;
+    exec->pool = parts->backend->queue;
     exec->dims = phx_checkpoint_dims(plan->checkpoint);
     exec->rank = &plan->ranks[parts->rank];
     exec->numerics = request->numerics;
@@ -35,18 +36,17 @@ phx_code phx_exec_create(const phx_exec_parts *parts, phx_exec **ret_exec, phx_e
     exec->latent_eps = exec->numerics.latent_eps == PHX_LATENT_EPS_1E6 ? 1e-6f : (float)exec->dims->rms_eps;
     exec->act_bytes = phx_dtype_bytes(exec->numerics.act);
     exec->n_leaves = PHX_LEAVES / request->layout.tp;
-    rc = phx_step_buf_create(exec->dims, request, exec->rank, parts->weights->routed_width_max,
-                             parts->weights->fixed_width_max, &exec->buf, &exec->arena, err);
+    const phx_step_memory memory = {parts->backend->device, parts->backend->pinned};
+    rc = phx_step_bufs_init(exec->dims, request, exec->rank, parts->weights->routed_width_max,
+                            parts->weights->fixed_width_max, &memory, &exec->bufs, err);
     if (rc != PHX_OK)
         goto out;
-    const size_t n_freqs = (size_t)exec->dims->d_rope / 2;
-    const phx_slot rope_slot = PHX_SLOT(exec, rope, plan->n_context * n_freqs * 2);
-    rc = phx_arena_create(&rope_slot, 1, &exec->rope_arena, err);
+    exec->buf = exec->bufs.device;
+    exec->host = exec->bufs.host;
+    exec->blocks_max = (plan->n_context + PHX_BLOCK_TOKENS - 1) / PHX_BLOCK_TOKENS;
+    rc = make_rope(exec, err);
     if (rc != PHX_OK)
         goto out;
-    assert(n_freqs <= sizeof(freqs) / sizeof(freqs[0]));
-    phx_dims_rope_freqs(exec->dims, freqs);
-    phx_rope_table(freqs, (int64_t)n_freqs, plan->n_context, phx_dims_rope_scale(exec->dims), exec->rope);
     const phx_slots_shape shape = {
         .n_slots = request->n_batch,
         .n_context = plan->n_context,
@@ -54,7 +54,7 @@ phx_code phx_exec_create(const phx_exec_parts *parts, phx_exec **ret_exec, phx_e
         .last_stage = exec->last_stage,
         .vocab = exec->rank->vocab,
     };
-    rc = phx_slots_create(&shape, &exec->buf, &exec->slots, err);
+    rc = phx_slots_create(&shape, &exec->host, &exec->slots, err);
     if (rc != PHX_OK)
         goto out;
     exec->results = phx_alloc(shape.n_slots, sizeof(*exec->results));
@@ -71,13 +71,39 @@ out:
     return rc;
 }
 
+/* The table is made by the host: in its place, or in memory of its own when that place is on a device. */
+static phx_code make_rope(phx_exec *exec, phx_error *err)
+{
+    double freqs[PHX_TENSOR_NAME_MAX];
+    const uint32_t n_context = exec->parts.plan->n_context;
+    const size_t n_freqs = (size_t)exec->dims->d_rope / 2, n = n_context * n_freqs * 2;
+    const phx_memory *device = exec->parts.backend->device;
+    const phx_slot slot = PHX_SLOT(exec, rope, n);
+    phx_code rc = phx_arena_create_in(device, &slot, 1, &exec->rope_arena, err);
+    if (rc != PHX_OK)
+        return rc;
+    assert(n_freqs <= sizeof(freqs) / sizeof(freqs[0]));
+    float *table = device ? phx_alloc(n, sizeof(*table)) : exec->rope;
+    if (!table)
+        return PHX_FAIL(err, PHX_ERR_NOMEM, "rotary table of %u positions", n_context);
+    phx_dims_rope_freqs(exec->dims, freqs);
+    phx_rope_table(freqs, (int64_t)n_freqs, n_context, phx_dims_rope_scale(exec->dims), table);
+    rc = phx_upload(exec->parts.backend, exec->rope, table, n * sizeof(*table), err);
+    if (rc == PHX_OK)
+        rc = phx_sync(exec->parts.backend, err);
+    if (device)
+        phx_free(table);
+    return rc;
+}
+
 void phx_exec_destroy(phx_exec *exec)
 {
     if (!exec)
         return;
     phx_slots_destroy(exec->slots);
-    phx_arena_destroy(exec->arena);
+    phx_step_bufs_done(&exec->bufs);
     phx_arena_destroy(exec->rope_arena);
+    phx_free(exec->view);
     phx_free(exec->results);
     phx_free(exec->sample_rows);
     phx_free(exec->pending_slots);
@@ -86,7 +112,7 @@ void phx_exec_destroy(phx_exec *exec)
 
 uint64_t phx_exec_bytes(const phx_exec *exec)
 {
-    return phx_arena_size(exec->arena) + phx_arena_size(exec->rope_arena);
+    return phx_arena_size(exec->bufs.device_arena) + phx_arena_size(exec->rope_arena);
 }
 
 phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_result *ret_result, phx_error *err)
@@ -96,13 +122,17 @@ phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_resul
     exec->n_tokens = 0;
     for (uint32_t i = 0; i < plan->n_rows; i++)
         exec->n_tokens += plan->rows[i].n_tokens;
-    phx_code rc = phx_slots_apply(exec->slots, plan, err);
+    phx_code rc = phx_sync(exec->parts.backend, err); /* the last step may still read what is written here */
+    if (rc == PHX_OK)
+        rc = phx_slots_apply(exec->slots, plan, err);
     if (rc == PHX_OK)
         rc = receive_samples(exec, err);
     if (rc != PHX_OK)
         return rc;
     prepare_rows(exec);
-    rc = enter_stage(exec, err);
+    rc = phx_exec_upload_rows(exec, err);
+    if (rc == PHX_OK)
+        rc = enter_stage(exec, err);
     if (rc == PHX_OK)
         rc = run_layers(exec, err);
     if (rc == PHX_OK)
@@ -154,18 +184,17 @@ int64_t phx_exec_row_start(const phx_exec *exec, uint32_t plan_row)
 void phx_exec_norm(phx_exec *exec, const float *weight)
 {
     const int64_t width = exec->dims->d_hidden;
-    exec->parts.ops->rms_norm(exec->parts.pool,
-                              &(phx_rms_norm_args){
-                                  .x = exec->buf.hidden,
-                                  .x_stride = width,
-                                  .weight = weight,
-                                  .eps = (float)exec->dims->rms_eps,
-                                  .n_rows = exec->n_tokens,
-                                  .n_cols = width,
-                                  .out_f32 = exec->buf.norm,
-                                  .out_f32_stride = width,
-                                  .out_act = phx_exec_act_out(exec, exec->buf.norm_act, width),
-                              });
+    exec->parts.ops->rms_norm(exec->pool, &(phx_rms_norm_args){
+                                              .x = exec->buf.hidden,
+                                              .x_stride = width,
+                                              .weight = weight,
+                                              .eps = (float)exec->dims->rms_eps,
+                                              .n_rows = exec->n_tokens,
+                                              .n_cols = width,
+                                              .out_f32 = exec->buf.norm,
+                                              .out_f32_stride = width,
+                                              .out_act = phx_exec_act_out(exec, exec->buf.norm_act, width),
+                                          });
 }
 
 /* The first stage learns what the last one sampled (DESIGN 3): before a row continues from its slot's result,
@@ -186,14 +215,16 @@ static phx_code receive_samples(phx_exec *exec, phx_error *err)
     }
     while (exec->n_pending && exec->pending[0].step <= needed) {
         const phx_pending_step *oldest = &exec->pending[0];
-        const phx_code rc = phx_stage_recv(exec->parts.comm, pp - 1, exec->buf.sampled,
-                                           oldest->n_rows * sizeof(int32_t), err);
+        const size_t n_bytes = oldest->n_rows * sizeof(int32_t);
+        phx_code rc = phx_stage_recv(exec->parts.comm, pp - 1, exec->buf.sampled, n_bytes, err);
+        if (rc == PHX_OK)
+            rc = phx_download(exec->parts.backend, exec->host.sampled, exec->buf.sampled, n_bytes, err);
         if (rc != PHX_OK)
             return rc;
         for (uint32_t i = 0; i < oldest->n_rows; i++) {
             phx_slot_state *slot = phx_slots_at(exec->slots, exec->pending_slots[i]);
             if (slot->last_step == oldest->step)
-                slot->last_token = exec->buf.sampled[i];
+                slot->last_token = exec->host.sampled[i];
         }
         exec->n_pending--;
         memmove(exec->pending, exec->pending + 1, exec->n_pending * sizeof(exec->pending[0]));
@@ -210,6 +241,7 @@ static void prepare_rows(phx_exec *exec)
         const phx_step_row *row = &exec->plan->rows[i];
         const phx_slot_state *slot = phx_slots_at(exec->slots, row->slot);
         const uint32_t first = slot->n_tokens - row->n_tokens; /* lengths already include this step */
+        const int32_t *blocks = exec->buf.block_tables + row->slot * exec->blocks_max; /* of the device */
         for (uint32_t j = 0; j < row->n_tokens; j++, t++) {
             const uint32_t position = first + j;
             const int32_t id = row->flags & PHX_ROW_FROM_SLOT
@@ -217,11 +249,11 @@ static void prepare_rows(phx_exec *exec)
                                    : (int32_t)exec->plan->tokens[row->token_first + j];
             const int64_t block = slot->blocks[position / PHX_BLOCK_TOKENS];
             const bool mine = id >= exec->rank->vocab.first && id < exec->rank->vocab.end;
-            exec->buf.token_ids[t] = mine ? (int32_t)(id - exec->rank->vocab.first) : -1;
-            exec->buf.positions[t] = (int32_t)position;
-            exec->buf.n_keys[t] = (int32_t)position + 1;
-            exec->buf.blocks[t] = slot->blocks;
-            exec->buf.entries[t] = block * PHX_BLOCK_TOKENS + position % PHX_BLOCK_TOKENS;
+            exec->host.token_ids[t] = mine ? (int32_t)(id - exec->rank->vocab.first) : -1;
+            exec->host.positions[t] = (int32_t)position;
+            exec->host.n_keys[t] = (int32_t)position + 1;
+            exec->host.blocks[t] = blocks;
+            exec->host.entries[t] = block * PHX_BLOCK_TOKENS + position % PHX_BLOCK_TOKENS;
         }
         const uint32_t n_count = row->flags & PHX_ROW_FROM_SLOT ? 1 : row->n_tokens;
         const int32_t *ids = row->flags & PHX_ROW_FROM_SLOT
@@ -231,16 +263,49 @@ static void prepare_rows(phx_exec *exec)
     }
 }
 
+typedef struct copied { /* a buffer that lies on both sides */
+    void *to;
+    const void *from;
+    size_t n_bytes;
+} copied;
+
+phx_code phx_exec_upload_rows(phx_exec *exec, phx_error *err)
+{
+    const phx_step_buf *to = &exec->buf, *from = &exec->host;
+    const size_t n = (size_t)exec->n_tokens;
+    phx_code rc = PHX_OK;
+    from->fixed_first[0] = 0;
+    from->fixed_first[1] = exec->n_tokens;
+    const copied arrays[] = {
+        {to->token_ids, from->token_ids, n * sizeof(*to->token_ids)},
+        {to->positions, from->positions, n * sizeof(*to->positions)},
+        {to->n_keys, from->n_keys, n * sizeof(*to->n_keys)},
+        {to->entries, from->entries, n * sizeof(*to->entries)},
+        {to->blocks, from->blocks, n * sizeof(*to->blocks)},
+        {to->fixed_first, from->fixed_first, 2 * sizeof(*to->fixed_first)},
+    };
+    for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]) && rc == PHX_OK; i++)
+        rc = phx_upload(exec->parts.backend, arrays[i].to, arrays[i].from, arrays[i].n_bytes, err);
+    for (uint32_t i = 0; i < exec->plan->n_rows && rc == PHX_OK; i++) {
+        const phx_step_row *row = &exec->plan->rows[i];
+        const phx_slot_state *slot = phx_slots_at(exec->slots, row->slot);
+        if (row->n_blocks) /* the table has changed */
+            rc = phx_upload(exec->parts.backend, to->block_tables + row->slot * exec->blocks_max,
+                            slot->blocks, slot->n_blocks * sizeof(*slot->blocks), err);
+    }
+    return rc;
+}
+
 static phx_code enter_stage(phx_exec *exec, phx_error *err)
 {
     const size_t n = (size_t)(exec->n_tokens * exec->dims->d_hidden);
     if (!exec->first_stage)
         return phx_stage_recv(exec->parts.comm, exec->rank->stage - 1, exec->buf.hidden, n * sizeof(float),
                               err);
-    exec->parts.ops->embed(exec->parts.pool, &(phx_embed_args){.table = &exec->parts.weights->embed,
-                                                               .ids = exec->buf.token_ids,
-                                                               .n_rows = exec->n_tokens,
-                                                               .out = exec->buf.hidden});
+    exec->parts.ops->embed(exec->pool, &(phx_embed_args){.table = &exec->parts.weights->embed,
+                                                         .ids = exec->buf.token_ids,
+                                                         .n_rows = exec->n_tokens,
+                                                         .out = exec->buf.hidden});
     /* One rank holds a token's row, the others bring -0, so the sum is a copy of the owner's bits. */
     const phx_code rc = phx_exchange(exec->parts.comm, exec->buf.hidden, n, err);
     if (rc != PHX_OK)
@@ -275,13 +340,17 @@ static phx_code note_samples(phx_exec *exec, phx_error *err)
         phx_slot_state *slot = phx_slots_at(exec->slots, exec->plan->rows[i].slot);
         slot->last_step = exec->plan->step;
         slot->last_token = exec->last_stage ? (int32_t)exec->results[n].token : -1;
-        exec->buf.sampled[n] = slot->last_token;
+        exec->host.sampled[n] = slot->last_token;
         slots[n++] = exec->plan->rows[i].slot;
     }
     if (pp == 1 || n == 0)
         return PHX_OK;
-    if (exec->last_stage)
-        return phx_stage_send(exec->parts.comm, 0, exec->buf.sampled, n * sizeof(int32_t), err);
+    if (exec->last_stage) {
+        const size_t n_bytes = n * sizeof(int32_t);
+        const phx_code rc =
+            phx_upload(exec->parts.backend, exec->buf.sampled, exec->host.sampled, n_bytes, err);
+        return rc == PHX_OK ? phx_stage_send(exec->parts.comm, 0, exec->buf.sampled, n_bytes, err) : rc;
+    }
     if (exec->first_stage) {
         assert(exec->n_pending < PHX_PP_MAX + 2);
         exec->pending[exec->n_pending++] = (phx_pending_step){exec->plan->step, n};

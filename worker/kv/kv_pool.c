@@ -13,7 +13,8 @@ struct phx_kv_pool {
     phx_arena *arena;
 };
 
-phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, phx_kv_pool **ret_pool, phx_error *err)
+phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, const phx_memory *memory,
+                            phx_kv_pool **ret_pool, phx_error *err)
 {
     phx_code rc = PHX_OK;
     const phx_dims *dims = phx_checkpoint_dims(plan->checkpoint);
@@ -43,7 +44,7 @@ phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, phx_kv_pool **r
         slots[2 * l + 1] = (phx_slot){&pool->index[l].data, n_entries * (size_t)index_width,
                                       phx_dtype_bytes(dtype), "index keys"};
     }
-    rc = phx_arena_create(slots, 2 * n_layers, &pool->arena, err);
+    rc = phx_arena_create_in(memory, slots, 2 * n_layers, &pool->arena, err);
     if (rc != PHX_OK)
         goto out;
     *ret_pool = pool;

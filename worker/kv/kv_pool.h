@@ -4,12 +4,15 @@
 #ifndef PHX_WORKER_KV_POOL_H
 #define PHX_WORKER_KV_POOL_H
 
+#include "base/arena.h"
 #include "kernels/ops.h"
 #include "model/plan.h"
 
 typedef struct phx_kv_pool phx_kv_pool;
 
-phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, phx_kv_pool **ret_pool, phx_error *err);
+/* memory: of the backend, NULL on the CPU. */
+phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, const phx_memory *memory,
+                            phx_kv_pool **ret_pool, phx_error *err);
 void phx_kv_pool_destroy(phx_kv_pool *pool); /* accepts NULL */
 
 /* layer: local to the stage. The index cache has width 0 without an indexer. */

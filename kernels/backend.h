@@ -1,0 +1,95 @@
+/* kernels/backend.h - what computes: the CPU, or a device behind a plugin (DESIGN 4, 11).
+ * Owns: the interface that worker/exec, worker/weights.c and worker/kv see: memory, copies, order, ops.
+ * Backends: the CPU (backend_cpu.c), and plugins that backend_plugin.c opens: libphalanx_cuda.so
+ * (kernels/cuda/device.cu) and libphalanx_emu.so, the same sources on the emulator. Not here: what is
+ * computed.
+ *
+ * Rules. Everything that an op reads or writes through its arguments is device memory, pointers inside arrays
+ * included; the structs that kernels/cuda/launch.cuh names are host memory. Verbs of worker/comm move device
+ * memory. Uploads, ops and copies run in the order they were asked for and may still be running when the call
+ * returns; download and sync wait for all of it and return the first failure. On the CPU device memory is
+ * host memory and nothing is ever pending, so a copy from a place to itself is nothing at all: callers keep
+ * one pointer for the host and one for the device, which are equal there. One thread asks, but for upload and
+ * sync, which loading threads call too. */
+#ifndef PHX_KERNELS_BACKEND_H
+#define PHX_KERNELS_BACKEND_H
+
+#include "base/arena.h"
+#include "kernels/ops.h"
+
+typedef struct phx_backend phx_backend;
+
+typedef struct phx_backend_fns {
+    phx_code (*upload)(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err);
+    phx_code (*download)(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err);
+    phx_code (*sync)(phx_backend *backend, phx_error *err);
+    void (*destroy)(phx_backend *backend);
+} phx_backend_fns;
+
+struct phx_backend { /* first member of every backend's own struct */
+    const phx_backend_fns *fns;
+    const char *name;         /* "cpu", "cuda", "emu" */
+    phx_pool *queue;          /* first argument of every op: the threads on the CPU, the device otherwise */
+    phx_ops ops;              /* queue work; their failures are returned by the next download or sync */
+    const phx_memory *device; /* memory that ops work on; NULL on the CPU: any memory does */
+    const phx_memory *pinned; /* host memory that copies fast; NULL on the CPU: any memory does */
+    void *stream;             /* the cudaStream_t that everything runs in; NULL on the CPU */
+    char level[16];           /* for the numerics profile: "avx2", "sm90", "emu" */
+    char description[96];     /* "NVIDIA H100 80GB HBM3, sm90, driver 580" */
+    uint64_t free_bytes;      /* of device memory at opening, less the reserves; 0 on the CPU: ask the host */
+};
+
+/* To device memory. `from` may not change before the next sync or download. */
+static inline phx_code phx_upload(phx_backend *backend, void *to, const void *from, size_t n_bytes,
+                                  phx_error *err)
+{
+    return to == from || n_bytes == 0 ? PHX_OK : backend->fns->upload(backend, to, from, n_bytes, err);
+}
+
+/* From device memory, when all that was asked for before is done. Equal places still say what failed. */
+static inline phx_code phx_download(phx_backend *backend, void *to, const void *from, size_t n_bytes,
+                                    phx_error *err)
+{
+    return to == from || n_bytes == 0 ? backend->fns->sync(backend, err)
+                                      : backend->fns->download(backend, to, from, n_bytes, err);
+}
+
+static inline phx_code phx_sync(phx_backend *backend, phx_error *err)
+{
+    return backend->fns->sync(backend, err);
+}
+
+void phx_backend_destroy(phx_backend *backend); /* accepts NULL */
+
+/* Device memory for things outside of the arenas, zeroed. Give back with the same size; NULL is accepted. */
+phx_code phx_device_take(phx_backend *backend, size_t n_bytes, void **ret_memory, phx_error *err);
+void phx_device_give(phx_backend *backend, void *memory, size_t n_bytes);
+
+/* The CPU: ops of the highest allowed level on the threads of pool, which stays borrowed. */
+phx_code phx_backend_cpu_create(phx_pool *pool, phx_level level, phx_backend **ret_backend, phx_error *err);
+
+/* ---- plugins ---- */
+
+typedef struct phx_device_request {
+    const char *name;    /* "cuda" or "emu" */
+    const char *dir;     /* where plugins lie; NULL: beside this program */
+    uint32_t host_rank;  /* among the ranks of this host: takes the GPU of that number */
+    bool allow_unproven; /* also kernels that never ran on a chip of this architecture */
+} phx_device_request;
+
+/* Opens libphalanx_<name>.so and its device.
+ * PHX_ERR_UNAVAILABLE: no driver, no device, no plugin, or an architecture that is not proven; the text is
+ * one line with the reason and the remedy. */
+phx_code phx_backend_open(const phx_device_request *request, phx_backend **ret_backend, phx_error *err);
+
+/* What a plugin exports, under the name PHX_PLUGIN_SYMBOL: one function of this type. */
+#define PHX_PLUGIN_ABI    1u
+#define PHX_PLUGIN_SYMBOL "phx_plugin_get"
+typedef struct phx_plugin {
+    uint32_t abi;
+    uint32_t backend_bytes; /* sizeof(phx_backend): both sides have the same ops */
+    phx_code (*open)(const phx_device_request *request, phx_backend **ret_backend, phx_error *err);
+} phx_plugin;
+typedef const phx_plugin *phx_plugin_fn(void);
+
+#endif

@@ -1,0 +1,273 @@
+/* kernels/cuda/device.cu - the host side of a CUDA device: the plugin that the worker opens
+ * (kernels/backend.h). Owns: the device's memory, its one stream, pinned staging memory, the op table of the
+ * launchers, the list of architectures on which they have run. Built by nvcc into libphalanx_cuda.so, and
+ * with the emulator into libphalanx_emu.so. Not here: kernels (the other .cu files), collectives
+ * (worker/comm). */
+extern "C" {
+#include "base/alloc.h"
+#include "kernels/backend.h"
+}
+
+#include "kernels/cuda/launch.cuh"
+
+#include <stdio.h>
+
+#if defined(PHX_EMU)
+#define NAME  "emu"
+#define LEVEL PHX_LEVEL_EMU
+#else
+#define NAME  "cuda"
+#define LEVEL PHX_LEVEL_CUDA
+#endif
+
+/* What stays free of a device's memory: local memory of kernels, buffers of NCCL, fragmentation
+ * (docs/gpu.md). */
+#define RESERVE_BYTES ((uint64_t)768 << 20)
+
+/* Architectures on which launch/gpu-check has passed: 90 for sm_90. Others need --allow-unproven. The list
+ * ends with 0, which no device has. */
+static const int proven[] = {0};
+
+typedef struct device {
+    phx_backend base; /* first: the queue that ops get is this device */
+    phx_memory memory;
+    phx_memory pinned;
+    cudaStream_t stream;
+    int ordinal;
+    cudaError_t failure; /* of the first op that could not be queued */
+    const char *failed_op;
+} device;
+
+static phx_code code_of(cudaError_t error, const char *what, phx_error *err)
+{
+    if (error == cudaSuccess)
+        return PHX_OK;
+    return PHX_FAIL(err, error == cudaErrorMemoryAllocation ? PHX_ERR_NOMEM : PHX_ERR_DEVICE,
+                    "device: %s: %s", what, cudaGetErrorString(error));
+}
+
+/* ---- ops ---- */
+
+static void note(device *d, const char *op, cudaError_t error)
+{
+    if (error == cudaSuccess || d->failure != cudaSuccess)
+        return;
+    d->failure = error;
+    d->failed_op = op;
+}
+
+#define X(op)                                                            \
+    static void queue_##op(phx_pool *queue, const phx_##op##_args *args) \
+    {                                                                    \
+        device *d = (device *)(void *)queue;                             \
+        if (d->failure == cudaSuccess)                                   \
+            note(d, #op, phx_##op##_cuda(d->stream, args));              \
+    }
+PHX_OPS(X)
+#undef X
+
+static void fill_ops(phx_ops *ops)
+{
+#define X(op)             \
+    ops->op = queue_##op; \
+    ops->op##_level = LEVEL;
+    PHX_OPS(X)
+#undef X
+}
+
+/* ---- memory and copies ---- */
+
+static phx_code take(void *user, size_t n_bytes, void **ret_memory, phx_error *err)
+{
+    device *d = (device *)user;
+    void *memory = NULL;
+    cudaError_t error = cudaSetDevice(d->ordinal);
+    if (error == cudaSuccess)
+        error = cudaMalloc(&memory, n_bytes);
+    if (error == cudaSuccess)
+        error = cudaMemsetAsync(memory, 0, n_bytes, d->stream);
+    if (error != cudaSuccess)
+        return PHX_FAIL(err, PHX_ERR_NOMEM,
+                        "cannot take %zu bytes of device memory: %s; lower --memory, "
+                        "--context or --cache-tokens",
+                        n_bytes, cudaGetErrorString(error));
+    *ret_memory = memory;
+    return PHX_OK;
+}
+
+static void give_back(void *user, void *memory, size_t n_bytes)
+{
+    (void)user;
+    (void)n_bytes;
+    (void)cudaFree(memory);
+}
+
+static phx_code take_pinned(void *user, size_t n_bytes, void **ret_memory, phx_error *err)
+{
+    device *d = (device *)user;
+    void *memory = NULL;
+    cudaError_t error = cudaSetDevice(d->ordinal);
+    if (error == cudaSuccess)
+        error = cudaMallocHost(&memory, n_bytes);
+    if (error != cudaSuccess)
+        return PHX_FAIL(err, PHX_ERR_NOMEM, "cannot pin %zu bytes of host memory: %s; see ulimit -l", n_bytes,
+                        cudaGetErrorString(error));
+    memset(memory, 0, n_bytes);
+    *ret_memory = memory;
+    return PHX_OK;
+}
+
+static void give_back_pinned(void *user, void *memory, size_t n_bytes)
+{
+    (void)user;
+    (void)n_bytes;
+    (void)cudaFreeHost(memory);
+}
+
+static phx_code upload(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err)
+{
+    device *d = (device *)(void *)backend;
+    cudaError_t error = cudaSetDevice(d->ordinal); /* loading threads come here for the first time */
+    if (error == cudaSuccess)
+        error = cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyHostToDevice, d->stream);
+    return code_of(error, "copy to the device", err);
+}
+
+/* The first failure of an op is told once it can be: launches return nothing, kernels fail later. */
+static phx_code sync(phx_backend *backend, phx_error *err)
+{
+    device *d = (device *)(void *)backend;
+    cudaError_t error = cudaSetDevice(d->ordinal);
+    if (d->failure != cudaSuccess)
+        return code_of(d->failure, d->failed_op, err);
+    if (error == cudaSuccess)
+        error = cudaStreamSynchronize(d->stream);
+    return code_of(error, "waiting for the device", err);
+}
+
+static phx_code download(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err)
+{
+    device *d = (device *)(void *)backend;
+    const cudaError_t error = cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToHost, d->stream);
+    const phx_code rc = sync(backend, err); /* first: an op that failed is the cause, not the copy */
+    return rc == PHX_OK ? code_of(error, "copy from the device", err) : rc;
+}
+
+static void destroy(phx_backend *backend)
+{
+    device *d = (device *)(void *)backend;
+    if (d->stream)
+        (void)cudaStreamDestroy(d->stream);
+    phx_free(d);
+}
+
+static const phx_backend_fns fns = {upload, download, sync, destroy};
+
+/* ---- opening ---- */
+
+static phx_code choose_device(const phx_device_request *request, int *ret_ordinal, phx_error *err)
+{
+    int n = 0;
+    const cudaError_t error = cudaGetDeviceCount(&n);
+    if (error != cudaSuccess)
+        return PHX_FAIL(err, PHX_ERR_UNAVAILABLE,
+                        "no CUDA device: %s; install a driver of the R580 series or newer, "
+                        "or choose --backend cpu",
+                        cudaGetErrorString(error));
+    if (n == 0)
+        return PHX_FAIL(err, PHX_ERR_UNAVAILABLE,
+                        "no CUDA device: the driver sees none; see CUDA_VISIBLE_DEVICES, "
+                        "or choose --backend cpu");
+#if defined(PHX_EMU)
+    n = 1;
+    *ret_ordinal = 0; /* every process emulates a device of its own */
+#else
+    if (request->host_rank >= (uint32_t)n)
+        return PHX_FAIL(err, PHX_ERR_UNAVAILABLE,
+                        "rank %u of this host needs a GPU of its own and the driver sees "
+                        "%d: start fewer ranks here, or choose --backend cpu",
+                        request->host_rank, n);
+    *ret_ordinal = (int)request->host_rank;
+#endif
+    (void)request;
+    return PHX_OK;
+}
+
+static phx_code describe(device *d, const phx_device_request *request, phx_error *err)
+{
+    cudaDeviceProp properties;
+    int driver = 0;
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    cudaError_t error = cudaGetDeviceProperties(&properties, d->ordinal);
+    if (error == cudaSuccess)
+        error = cudaDriverGetVersion(&driver);
+    if (error == cudaSuccess)
+        error = cudaMemGetInfo(&free_bytes, &total_bytes);
+    if (error != cudaSuccess)
+        return PHX_FAIL(err, PHX_ERR_UNAVAILABLE, "device %d cannot be used: %s; choose --backend cpu",
+                        d->ordinal, cudaGetErrorString(error));
+    const int arch = properties.major * 10 + properties.minor;
+    bool is_proven = false;
+    for (size_t i = 0; i < sizeof(proven) / sizeof(proven[0]); i++)
+        is_proven = is_proven || proven[i] == arch;
+    if (!is_proven && !request->allow_unproven)
+        return PHX_FAIL(err, PHX_ERR_UNAVAILABLE,
+                        "device %d (%.64s) is sm_%d, where these kernels have never run: add "
+                        "--allow-unproven, or choose --backend cpu",
+                        d->ordinal, properties.name, arch);
+    if (arch == 0)
+        (void)snprintf(d->base.level, sizeof(d->base.level), NAME);
+    else
+        (void)snprintf(d->base.level, sizeof(d->base.level), "sm%d", arch);
+    (void)snprintf(d->base.description, sizeof(d->base.description), "%.48s, %s, CUDA %d.%d", properties.name,
+                   d->base.level, driver / 1000, driver % 1000 / 10);
+    d->base.free_bytes = free_bytes > RESERVE_BYTES ? free_bytes - RESERVE_BYTES : 0;
+    return PHX_OK;
+}
+
+static phx_code open_device(const phx_device_request *request, phx_backend **ret_backend, phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    device *d = (device *)phx_alloc(1, sizeof(*d));
+    if (!d) {
+        rc = PHX_FAIL(err, PHX_ERR_NOMEM, "device");
+        goto out;
+    }
+    rc = choose_device(request, &d->ordinal, err);
+    if (rc == PHX_OK)
+        rc = code_of(cudaSetDevice(d->ordinal), "choosing the device", err);
+    if (rc == PHX_OK)
+        rc = describe(d, request, err);
+    if (rc == PHX_OK)
+        rc = code_of(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), "stream", err);
+    if (rc != PHX_OK)
+        goto out;
+    d->memory.user = d;
+    d->memory.take = take;
+    d->memory.give_back = give_back;
+    d->pinned.user = d;
+    d->pinned.take = take_pinned;
+    d->pinned.give_back = give_back_pinned;
+    d->base.fns = &fns;
+    d->base.name = NAME;
+    d->base.queue = (phx_pool *)(void *)d;
+    d->base.device = &d->memory;
+    d->base.pinned = &d->pinned;
+    d->base.stream = d->stream;
+    fill_ops(&d->base.ops);
+    *ret_backend = &d->base;
+    d = NULL;
+out:
+    if (d)
+        destroy(&d->base);
+    return rc;
+}
+
+static const phx_plugin plugin = {PHX_PLUGIN_ABI, (uint32_t)sizeof(phx_backend), open_device};
+
+extern "C" __attribute__((visibility("default"))) phx_plugin_fn phx_plugin_get;
+const phx_plugin *phx_plugin_get(void)
+{
+    return &plugin;
+}

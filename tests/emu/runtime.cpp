@@ -1,0 +1,247 @@
+/* tests/emu/runtime.cpp - the emulated device: its memory and what is asked of it. */
+#include "runtime.hpp"
+
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <map>
+#include <mutex>
+
+/* The plugin's own constants, which kernels may read. */
+extern "C" const char __ehdr_start __attribute__((visibility("hidden")));
+extern "C" const char _end __attribute__((visibility("hidden")));
+
+struct phx_emu_stream {
+    int id;
+};
+
+namespace
+{
+
+constexpr size_t PAGE = 4096;
+constexpr size_t HEAP = (size_t)1 << 40; /* addresses, not memory */
+
+struct device {
+    std::recursive_mutex lock;
+    char *heap = nullptr;
+    size_t used = 0;                      /* from the heap's start, never given out twice */
+    int n_open = 0;                       /* nested device_open */
+    std::map<const char *, size_t> taken; /* device memory */
+    std::map<const char *, size_t> pinned;
+};
+
+device &the()
+{
+    static device d;
+    return d;
+}
+
+bool inside(const std::map<const char *, size_t> &pieces, const char *p)
+{
+    auto after = pieces.upper_bound(p);
+    if (after == pieces.begin())
+        return false;
+    --after;
+    return p < after->first + after->second;
+}
+
+size_t round_up(size_t bytes)
+{
+    return (bytes + PAGE - 1) / PAGE * PAGE;
+}
+
+void protect(device &d, int protection)
+{
+    for (const auto &piece : d.taken)
+        mprotect(const_cast<char *>(piece.first), round_up(piece.second), protection);
+}
+
+bool is_memory_of_device(const void *p, size_t bytes)
+{
+    const device &d = the();
+    const char *first = static_cast<const char *>(p);
+    return bytes == 0 || (inside(d.taken, first) && inside(d.taken, first + bytes - 1));
+}
+
+} // namespace
+
+namespace emu
+{
+
+void device_lock()
+{
+    device &d = the();
+    d.lock.lock();
+    if (d.n_open++ == 0)
+        protect(d, PROT_READ | PROT_WRITE);
+}
+
+void device_unlock()
+{
+    device &d = the();
+    if (--d.n_open == 0)
+        protect(d, PROT_NONE);
+    d.lock.unlock();
+}
+
+bool device_may_touch(const char *p)
+{
+    const device &d = the();
+    return d.taken.empty() || inside(d.taken, p) || inside(d.pinned, p) || (p >= &__ehdr_start && p < &_end);
+}
+
+} // namespace emu
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int)
+{
+    snprintf(properties->name, sizeof(properties->name), "CUDA emulator");
+    properties->major = 0;
+    properties->minor = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    *free_bytes = (size_t)sysconf(_SC_AVPHYS_PAGES) * page;
+    *total_bytes = (size_t)sysconf(_SC_PHYS_PAGES) * page;
+    return cudaSuccess;
+}
+
+/* A closed page follows every piece. */
+cudaError_t cudaMalloc(void **ret, size_t bytes)
+{
+    const emu::device_open open;
+    device &d = the();
+    if (!d.heap) {
+        void *heap = mmap(nullptr, HEAP, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (heap == MAP_FAILED)
+            return cudaErrorMemoryAllocation;
+        d.heap = static_cast<char *>(heap);
+    }
+    const size_t pages = round_up(bytes == 0 ? 1 : bytes);
+    if (pages >= HEAP - d.used - PAGE)
+        return cudaErrorMemoryAllocation;
+    char *p = d.heap + d.used;
+    if (mprotect(p, pages, PROT_READ | PROT_WRITE) != 0)
+        return cudaErrorMemoryAllocation;
+    d.used += pages + PAGE;
+    d.taken[p] = bytes;
+    *ret = p;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *p)
+{
+    const emu::device_open open;
+    device &d = the();
+    const auto piece = d.taken.find(static_cast<const char *>(p));
+    if (!p || piece == d.taken.end())
+        return p ? cudaErrorInvalidValue : cudaSuccess;
+    madvise(p, round_up(piece->second), MADV_DONTNEED);
+    mprotect(p, round_up(piece->second), PROT_NONE);
+    d.taken.erase(piece);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **ret, size_t bytes)
+{
+    const emu::device_open open;
+    void *p = mmap(nullptr, round_up(bytes == 0 ? 1 : bytes), PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return cudaErrorMemoryAllocation;
+    the().pinned[static_cast<char *>(p)] = bytes;
+    *ret = p;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+    const emu::device_open open;
+    const auto piece = the().pinned.find(static_cast<const char *>(p));
+    if (!p || piece == the().pinned.end())
+        return p ? cudaErrorInvalidValue : cudaSuccess;
+    munmap(p, round_up(piece->second == 0 ? 1 : piece->second));
+    the().pinned.erase(piece);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
+{
+    const emu::device_open open;
+    if (!is_memory_of_device(p, bytes))
+        return cudaErrorInvalidValue;
+    memset(p, value, bytes);
+    return cudaSuccess;
+}
+
+/* The kind must be true: a chip would read another memory than was meant. */
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
+{
+    const emu::device_open open;
+    const bool to_device = is_memory_of_device(to, bytes);
+    const bool from_device = is_memory_of_device(from, bytes);
+    if (bytes != 0 &&
+        (to_device != (kind != cudaMemcpyDeviceToHost) || from_device != (kind != cudaMemcpyHostToDevice)))
+        return cudaErrorInvalidValue;
+    memmove(to, from, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *ret, unsigned)
+{
+    *ret = new phx_emu_stream{1};
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    delete stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    return cudaSuccess;
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    switch (error) {
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorInvalidValue:
+        return "invalid argument";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorInvalidConfiguration:
+        return "invalid configuration argument";
+    case cudaErrorLaunchFailure:
+        return phx_emu_fault();
+    }
+    return "unknown error";
+}

@@ -1,0 +1,68 @@
+/* tests/emu/runtime.hpp - what kernels/cuda/device.cu needs of the CUDA runtime: one device, its memory,
+ * streams. Device memory is a range of host pages that only kernels and copies may touch: outside of them it
+ * is closed, so host code that follows a device pointer dies with SIGSEGV where it does. Once device memory
+ * has been taken, a kernel that touches plain host memory is a fault too (emu.cpp, touch); pinned memory is
+ * open to both. Streams run in order, and at once: copies and launches are done when they return. */
+#ifndef PHX_TESTS_EMU_RUNTIME_HPP
+#define PHX_TESTS_EMU_RUNTIME_HPP
+
+#include "emu.hpp"
+
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum { cudaStreamNonBlocking = 1 };
+
+struct cudaDeviceProp {
+    char name[256];
+    int major;
+    int minor;
+};
+
+extern "C" {
+cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
+cudaError_t cudaDriverGetVersion(int *version);
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
+cudaError_t cudaMalloc(void **ret, size_t bytes);
+cudaError_t cudaFree(void *p);
+cudaError_t cudaMallocHost(void **ret, size_t bytes);
+cudaError_t cudaFreeHost(void *p);
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *ret, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaGetLastError(void);
+const char *cudaGetErrorString(cudaError_t error);
+}
+
+namespace emu
+{
+
+void device_lock();
+void device_unlock();
+
+/* Every kernel and copy runs inside one of these: the one emulator of the process is locked, and device
+ * memory is open. */
+class device_open
+{
+  public:
+    device_open()
+    {
+        device_lock();
+    }
+    ~device_open()
+    {
+        device_unlock();
+    }
+    device_open(const device_open &) = delete;
+    device_open &operator=(const device_open &) = delete;
+};
+
+/* Whether kernels may touch the byte; everything while no device memory has been taken. */
+bool device_may_touch(const char *p);
+
+} // namespace emu
+
+#endif
