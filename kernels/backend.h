@@ -15,6 +15,7 @@
 #define PHX_KERNELS_BACKEND_H
 
 #include "base/arena.h"
+#include "kernels/device.h"
 #include "kernels/ops.h"
 
 typedef struct phx_backend phx_backend;
@@ -34,6 +35,7 @@ struct phx_backend { /* first member of every backend's own struct */
     const phx_memory *device; /* memory that ops work on; NULL on the CPU: any memory does */
     const phx_memory *pinned; /* host memory that copies fast; NULL on the CPU: any memory does */
     void *stream;             /* the cudaStream_t that everything runs in; NULL on the CPU */
+    const phx_device *order;  /* streams and events, for worker/comm; NULL on the CPU */
     char level[16];           /* for the numerics profile: "avx2", "sm90", "emu" */
     char description[96];     /* "NVIDIA H100 80GB HBM3, sm90, driver 580" */
     uint64_t free_bytes;      /* of device memory at opening, less the reserves; 0 on the CPU: ask the host */

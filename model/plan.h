@@ -13,6 +13,11 @@
 #define PHX_PLAN_COMM_WORDS_BYTES                                             \
     10496u /* words of one rank in the shared segment (worker/comm/segment.h) \
             */
+/* Collectives where there is a device: worker/comm/comm_nccl.c. */
+#define PHX_PLAN_ONE_SHOT_BYTES         262144u
+#define PHX_PLAN_SHARE_PADDING_BYTES    64u
+#define PHX_PLAN_MEETING_EXCHANGE_BYTES 65536u
+#define PHX_PLAN_MEETING_STAGE_BYTES    4096u
 
 /* What the person asked for. */
 typedef struct phx_plan_request {

@@ -34,6 +34,26 @@ static uint64_t collective_bytes(const phx_layout *layout, phx_step_bytes step)
     return round_up(PHX_PLAN_COMM_WORDS_BYTES + slots + mail, 4096);
 }
 
+/* The same where there is a device: of its memory (worker/comm/comm_nccl.c; what NCCL takes itself comes out
+ * of the device's reserve) ... */
+static uint64_t device_collective_bytes(const phx_layout *layout, phx_step_bytes step)
+{
+    const uint64_t one_shot =
+        step.exchange < PHX_PLAN_ONE_SHOT_BYTES ? step.exchange : PHX_PLAN_ONE_SHOT_BYTES;
+    const uint64_t shares = step.exchange + PHX_PLAN_SHARE_PADDING_BYTES;
+    uint64_t bytes = layout->pp > 1 ? 2 * (step.stage + 1) + 1 : 0;
+    if (layout->tp > 1)
+        bytes += layout->tp * one_shot > shares ? layout->tp * one_shot : shares;
+    return bytes;
+}
+
+/* ... and of the host, for the group that meets. */
+static uint64_t meeting_bytes(const phx_layout *layout)
+{
+    return collective_bytes(layout, (phx_step_bytes){.exchange = PHX_PLAN_MEETING_EXCHANGE_BYTES,
+                                                     .stage = PHX_PLAN_MEETING_STAGE_BYTES});
+}
+
 /* Sent and received per step row: two exchanges of the hidden state in every layer, one more for the
  * embedding on the stages that embed. comm.h: an exchange of n values moves 2 * 4 * n * (tp - 1) / tp bytes.
  */
@@ -69,11 +89,11 @@ void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_block
     rank->logits_bytes = step.logits;
     rank->rope_bytes = round_up((uint64_t)n_context * (uint64_t)dims->d_rope * sizeof(float), 64);
     const uint64_t scratch = (uint64_t)request.n_threads * PHX_PLAN_SCRATCH_BYTES;
-    const uint64_t collectives = collective_bytes(layout, step);
     const bool on_device = phx_numerics_on_device(&request.numerics);
     rank->workspace_bytes = on_device ? 0 : scratch;
-    rank->collectives_bytes = on_device ? 0 : collectives;
-    rank->host_bytes = on_device ? step.host + scratch + collectives : 0;
+    rank->collectives_bytes =
+        on_device ? device_collective_bytes(layout, step) : collective_bytes(layout, step);
+    rank->host_bytes = on_device ? step.host + scratch + meeting_bytes(layout) : 0;
     rank->total_bytes = 0;
 #define X(field, text) rank->total_bytes += rank->field##_bytes;
     PHX_ACCOUNT(X)

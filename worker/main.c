@@ -42,6 +42,7 @@ static void rank_from_launcher(phx_rank_options *options);
 static phx_code run(const phx_rank_options *options, phx_error *err);
 static phx_code enter_mpi(phx_error *err);
 static void leave_mpi(void);
+static void choose_for_nccl(const phx_rank_options *options);
 
 int main(int argc, char **argv)
 {
@@ -56,6 +57,7 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     (void)snprintf(name, sizeof(name), "rank %u", options.rank);
     phx_log_init(name, PHX_LOG_INFO);
+    choose_for_nccl(&options);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGINT, SIG_IGN); /* Ctrl-C belongs to the coordinator, which ends its ranks in order */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -66,6 +68,15 @@ int main(int argc, char **argv)
     }
     phx_log_error("rank failed", &err);
     return phx_code_scope(rc) == PHX_SCOPE_GROUP ? EXIT_GROUP_FAILED : EXIT_RANK_FAILED;
+}
+
+/* NCCL reads its environment when it is opened, and listens without authentication: on one host on loopback
+ * alone, and never for its diagnosis. What somebody has set stays. */
+static void choose_for_nccl(const phx_rank_options *options)
+{
+    if (options->n_ranks_on_host == options->n_ranks)
+        (void)setenv("NCCL_SOCKET_IFNAME", "lo", 0);
+    (void)setenv("NCCL_RAS_ENABLE", "0", 0);
 }
 
 static uint32_t number_of(const char *const *names, uint32_t fallback)

@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
+#include "base/paths.h"
 #include "model/step_buf.h"
 #include "proto/codec.h"
+#include "worker/comm/comm_nccl.h"
 #include "worker/exec/exec.h"
 #include "worker/rank.h"
 
@@ -239,6 +242,47 @@ static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *e
     return phx_step_storage_create(&e->limits, &e->storage, err);
 }
 
+/* The group that meets; over it, on one host or several, NCCL where there is a device. */
+static phx_code make_group(engine *e, const Phalanx__Assign *assign, const phx_comm_shape *shape,
+                           phx_error *err)
+{
+    phx_code rc;
+    if (strcmp(assign->comm, "loop") == 0) {
+        rc = phx_comm_hub_create(1, &e->hub, err);
+        if (rc == PHX_OK)
+            rc = phx_comm_loop_create(e->hub, shape, &e->comm, err);
+    } else if (strcmp(assign->comm, "shm") == 0) {
+        rc = phx_comm_shm_create(assign->segment, shape, &e->comm, err);
+    } else if (strcmp(assign->comm, "mpi") == 0) {
+        rc = e->rank->options.enter_mpi(err);
+#ifdef PHX_WITH_MPI
+        if (rc == PHX_OK)
+            rc = phx_comm_mpi_create(shape, &e->comm, err);
+#endif
+    } else {
+        rc = PHX_FAIL(err, PHX_ERR_CORRUPT, "unknown data plane '%s'", assign->comm);
+    }
+    return rc;
+}
+
+static phx_code add_nccl(engine *e, const phx_comm_shape *shape, phx_error *err)
+{
+    char stand_in[PHX_PATH_MAX];
+    const bool is_emu = strcmp(e->backend->name, "emu") == 0;
+    phx_comm_nccl_options options = {
+        .device = e->backend->order,
+        .stream = e->backend->stream,
+        .any_order = !e->plan->request.numerics.deterministic,
+        .measure = !is_emu, /* the emulator's times say nothing */
+    };
+    phx_code rc = is_emu ? phx_path_beside("libnccl_emu.so", stand_in, sizeof(stand_in), err) : PHX_OK;
+    if (rc != PHX_OK)
+        return rc;
+    options.library = is_emu ? stand_in : NULL;
+    rc = phx_comm_nccl_create(e->comm, shape, &options, &e->comm, err);
+    return rc == PHX_OK ? phx_comm_nccl_check(e->comm, err) : rc;
+}
+
 static phx_code make_comm(engine *e, const Phalanx__Assign *assign, phx_error *err)
 {
     const uint32_t rank = e->rank->options.rank;
@@ -252,27 +296,24 @@ static phx_code make_comm(engine *e, const Phalanx__Assign *assign, phx_error *e
         .stage_bytes = bytes.stage,
         .timeout_ms = assign->timeout_ms,
     };
-    phx_code rc;
-    if (strcmp(assign->comm, "loop") == 0) {
-        rc = phx_comm_hub_create(1, &e->hub, err);
-        if (rc == PHX_OK)
-            rc = phx_comm_loop_create(e->hub, &shape, &e->comm, err);
-    } else if (strcmp(assign->comm, "shm") == 0) {
-        rc = phx_comm_shm_create(assign->segment, &shape, &e->comm, err);
-    } else if (strcmp(assign->comm, "mpi") == 0) {
-        rc = e->rank->options.enter_mpi(err);
-#ifdef PHX_WITH_MPI
-        if (rc == PHX_OK)
-            rc = phx_comm_mpi_create(&shape, &e->comm, err);
-#endif
-    } else {
-        rc = PHX_FAIL(err, PHX_ERR_CORRUPT, "unknown data plane '%s'", assign->comm);
-    }
-    if (rc == PHX_OK && e->backend->device)
-        rc = phx_comm_staged_create(e->comm, e->backend, &e->comm, err);
-    if (rc == PHX_OK)
+    const bool with_nccl = e->backend->device && e->plan->n_ranks > 1;
+    const phx_comm_shape group = with_nccl ? phx_comm_nccl_under_shape(&shape) : shape;
+    phx_buf text;
+    phx_code rc = make_group(e, assign, &group, err);
+    if (rc == PHX_OK) /* already here, so that an abort also ends the connecting below */
         atomic_store(&e->rank->comm, e->comm);
-    return rc;
+    if (rc == PHX_OK && with_nccl)
+        rc = add_nccl(e, &shape, err);
+    else if (rc == PHX_OK && e->backend->device)
+        rc = phx_comm_staged_create(e->comm, e->backend, &e->comm, err);
+    if (rc != PHX_OK)
+        return rc;
+    atomic_store(&e->rank->comm, e->comm);
+    phx_buf_init(&text, 4096);
+    if (with_nccl && rank == 0 && phx_comm_describe(e->comm, &text) == PHX_OK)
+        phx_log(PHX_LOG_INFO, "%s", text.ptr);
+    phx_buf_done(&text);
+    return PHX_OK;
 }
 
 static phx_code post(engine *e, const ProtobufCMessage *message, phx_error *err)

@@ -8,7 +8,7 @@ extern "C" {
 #include "kernels/backend.h"
 }
 
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/queue.cuh"
 
 #include <stdio.h>
 
@@ -255,6 +255,7 @@ static phx_code open_device(const phx_device_request *request, phx_backend **ret
     d->base.device = &d->memory;
     d->base.pinned = &d->pinned;
     d->base.stream = d->stream;
+    d->base.order = phx_device_cuda();
     fill_ops(&d->base.ops);
     *ret_backend = &d->base;
     d = NULL;

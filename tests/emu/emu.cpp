@@ -76,12 +76,15 @@ struct machine {
     unsigned barriers = 0;
     unsigned syncs[THREADS_MAX / WARP] = {};
     unsigned arrived[THREADS_MAX / WARP] = {}; /* bit per lane that waits in a warp function */
-    bool inside = false;                       /* a fibre runs */
     unsigned current = 0;
     race_table races;
 };
 
 machine the_machine;
+
+/* A fibre runs on this thread: others are host code, also when it is compiled with the hooks. Every access
+ * asks, so it lies where no call is needed to find it. */
+thread_local bool inside __attribute__((tls_model("initial-exec"))) = false;
 
 inline machine &the()
 {
@@ -112,10 +115,10 @@ void note_fault(const char *format, ...)
 void to_scheduler()
 {
     machine &m = the();
-    m.inside = false;
+    inside = false;
     m.n_switches++;
     fibre_switch(&m.threads[m.current].at, &m.scheduler);
-    m.inside = true;
+    inside = true;
 }
 
 /* Leaves a fibre for good: kernels hold nothing that needs a destructor. */
@@ -128,7 +131,7 @@ void to_scheduler()
 void thread_main()
 {
     machine &m = the();
-    m.inside = true;
+    inside = true;
     m.call->body(m.call->user);
     m.threads[m.current].done = true;
     m.n_done++;
@@ -501,7 +504,7 @@ static void touch(const void *address, size_t bytes, bool is_write)
 {
     machine &m = the();
     const char *p = static_cast<const char *>(address);
-    if (!m.inside || (p >= m.stacks && p < m.stacks + THREADS_MAX * STACK))
+    if (!inside || (p >= m.stacks && p < m.stacks + THREADS_MAX * STACK))
         return;
     const bool shared = p >= m.shared.data() && p < m.shared.data() + m.shared.size();
     const char *args = static_cast<const char *>(m.call->user);

@@ -35,6 +35,7 @@ enum cudaError_t {
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
     cudaErrorInvalidConfiguration = 9,
+    cudaErrorNotReady = 600,
     cudaErrorLaunchFailure = 719
 };
 typedef struct phx_emu_stream *cudaStream_t;
@@ -133,10 +134,12 @@ struct kernel_call {
     size_t user_bytes; /* kernels may touch them */
 };
 cudaError_t run(const kernel_call &call);
+/* Runs it now; or later on the stream's thread, when something is still queued there. */
+cudaError_t run_on(cudaStream_t stream, const kernel_call &call);
 
 /* Arguments are evaluated and copied once, by the host, as a launch does; body calls the kernel with them. */
 template <class F, class... Args>
-cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, F body,
+cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, F body,
                    const Args &...args)
 {
     typedef std::pair<F, std::tuple<Args...>> packed;
@@ -145,7 +148,7 @@ cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
         const packed &of = *static_cast<const packed *>(p);
         std::apply(of.first, of.second);
     };
-    return run({name, grid, block, shared_bytes, call, &user, sizeof(user)});
+    return run_on(stream, {name, grid, block, shared_bytes, call, &user, sizeof(user)});
 }
 
 template <class T> uint64_t to_bits(T value)

@@ -5,16 +5,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <map>
 #include <mutex>
 
 /* The plugin's own constants, which kernels may read. */
 extern "C" const char __ehdr_start __attribute__((visibility("hidden")));
 extern "C" const char _end __attribute__((visibility("hidden")));
-
-struct phx_emu_stream {
-    int id;
-};
 
 namespace
 {
@@ -64,10 +61,69 @@ bool is_memory_of_device(const void *p, size_t bytes)
     return bytes == 0 || (inside(d.taken, first) && inside(d.taken, first + bytes - 1));
 }
 
+/* The first failure of what was queued: like a real one it stays. */
+std::atomic<int> &late_failure()
+{
+    static std::atomic<int> failure{cudaSuccess};
+    return failure;
+}
+
+cudaError_t queued(bool good)
+{
+    return good ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+void copy_open(phx_emu_stream *, void *to, const void *from, size_t bytes)
+{
+    const emu::device_open open;
+    memmove(to, from, bytes);
+}
+
+struct late_copy {
+    phx_emu_stream *stream;
+    void *to;
+    const void *from;
+    size_t bytes;
+};
+
+void copy_late(void *arg)
+{
+    const late_copy *what = static_cast<const late_copy *>(arg);
+    copy_open(what->stream, what->to, what->from, what->bytes);
+}
+
+struct late_launch {
+    emu::kernel_call call;
+    char *user; /* a copy of the arguments */
+};
+
+void launch_late(void *arg)
+{
+    late_launch *what = static_cast<late_launch *>(arg);
+    what->call.user = what->user;
+    int none = cudaSuccess;
+    const int error = emu::run(what->call);
+    if (error != cudaSuccess)
+        late_failure().compare_exchange_strong(none, error);
+    delete[] what->user;
+}
+
 } // namespace
 
 namespace emu
 {
+
+cudaError_t run_on(cudaStream_t stream, const kernel_call &call)
+{
+    if (!stream || phx_emu_stream_is_idle(stream))
+        return run(call);
+    late_launch what = {call, new char[call.user_bytes]};
+    memcpy(what.user, call.user, call.user_bytes);
+    if (phx_emu_stream_queue(stream, launch_late, &what, sizeof(what)))
+        return cudaSuccess;
+    delete[] what.user;
+    return cudaErrorMemoryAllocation;
+}
 
 void device_lock()
 {
@@ -185,8 +241,10 @@ cudaError_t cudaFreeHost(void *p)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream)
 {
+    if (stream)
+        phx_emu_stream_sync(stream);
     const emu::device_open open;
     if (!is_memory_of_device(p, bytes))
         return cudaErrorInvalidValue;
@@ -195,33 +253,78 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
 }
 
 /* The kind must be true: a chip would read another memory than was meant. */
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream)
 {
     const emu::device_open open;
     const bool to_device = is_memory_of_device(to, bytes);
     const bool from_device = is_memory_of_device(from, bytes);
-    if (bytes != 0 &&
+    if (bytes != 0 && kind != cudaMemcpyDefault &&
         (to_device != (kind != cudaMemcpyDeviceToHost) || from_device != (kind != cudaMemcpyHostToDevice)))
         return cudaErrorInvalidValue;
-    memmove(to, from, bytes);
-    return cudaSuccess;
+    if (!stream || phx_emu_stream_is_idle(stream)) {
+        memmove(to, from, bytes);
+        return cudaSuccess;
+    }
+    const late_copy what = {stream, to, from, bytes};
+    return queued(phx_emu_stream_queue(stream, copy_late, &what, sizeof(what)));
 }
+
+/* ---- streams and events ---- */
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *ret, unsigned)
 {
-    *ret = new phx_emu_stream{1};
+    phx_emu_stream *stream = phx_emu_stream_create(copy_open);
+    if (!stream)
+        return cudaErrorMemoryAllocation;
+    *ret = stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
-    delete stream;
+    phx_emu_stream_destroy(stream);
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t)
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
+    if (stream)
+        phx_emu_stream_sync(stream);
+    return (cudaError_t)late_failure().load();
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
+{
+    return queued(phx_emu_event_follow(stream, event));
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *ret, unsigned)
+{
+    phx_emu_event *event = phx_emu_event_create();
+    if (!event)
+        return cudaErrorMemoryAllocation;
+    *ret = event;
     return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    phx_emu_event_destroy(event);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    return queued(phx_emu_event_record(event, stream));
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    const int failure = late_failure().load();
+    if (failure != cudaSuccess)
+        return (cudaError_t)failure;
+    return phx_emu_event_is_done(event) ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaGetLastError(void)
@@ -240,6 +343,8 @@ const char *cudaGetErrorString(cudaError_t error)
         return "out of memory";
     case cudaErrorInvalidConfiguration:
         return "invalid configuration argument";
+    case cudaErrorNotReady:
+        return "not ready";
     case cudaErrorLaunchFailure:
         return phx_emu_fault();
     }

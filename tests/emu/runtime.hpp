@@ -2,14 +2,23 @@
  * streams. Device memory is a range of host pages that only kernels and copies may touch: outside of them it
  * is closed, so host code that follows a device pointer dies with SIGSEGV where it does. Once device memory
  * has been taken, a kernel that touches plain host memory is a fault too (emu.cpp, touch); pinned memory is
- * open to both. Streams run in order, and at once: copies and launches are done when they return. */
+ * open to both. Streams run in order (stream.h). Copies and launches are done when they return, unless
+ * something is still queued on their stream, which only collectives do: then they follow it on the stream's
+ * thread, and what goes wrong there is told by the next cudaStreamSynchronize. */
 #ifndef PHX_TESTS_EMU_RUNTIME_HPP
 #define PHX_TESTS_EMU_RUNTIME_HPP
 
 #include "emu.hpp"
+#include "tests/emu/stream.h"
 
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
-enum { cudaStreamNonBlocking = 1 };
+enum cudaMemcpyKind {
+    cudaMemcpyHostToDevice = 1,
+    cudaMemcpyDeviceToHost = 2,
+    cudaMemcpyDeviceToDevice = 3,
+    cudaMemcpyDefault = 4
+};
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+typedef phx_emu_event *cudaEvent_t;
 
 struct cudaDeviceProp {
     char name[256];
@@ -33,6 +42,11 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *ret, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *ret, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t error);
 }

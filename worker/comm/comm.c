@@ -99,7 +99,7 @@ phx_code phx_comm_wait(phx_comm *comm, phx_error *err)
 phx_code phx_comm_describe(const phx_comm *comm, phx_buf *buf)
 {
     return comm->ops->describe ? comm->ops->describe(comm, buf)
-                               : phx_buf_printf(buf, "collectives: %s\n", comm->ops->name);
+                               : phx_buf_printf(buf, "collectives: %s", comm->ops->name);
 }
 
 phx_code phx_comm_verbs(const phx_comm *comm, uint32_t n_last, phx_buf *buf)

@@ -86,7 +86,7 @@ phx_code phx_comm_barrier(phx_comm *comm, phx_error *err);
  * elsewhere they are. Their buffers may be read and used again after it. */
 phx_code phx_comm_wait(phx_comm *comm, phx_error *err);
 
-/* Appends what moves the data and how, in one line or a few; for the log at start. */
+/* Appends what moves the data and how, in one line without its end; for the log at start. */
 phx_code phx_comm_describe(const phx_comm *comm, phx_buf *buf);
 
 /* Appends the last verbs (at most n_last, 256 are kept) of every rank that this one can see, a line each,

@@ -14,6 +14,7 @@
 
 /* Exchanges up to here may go in one shot when that proves faster: above, the sums of all ranks cost more
  * than the second message, on every interconnect that we know figures of (reference: 128 to 256 KiB). */
+#define SHARE_PADDING_BYTES    64u /* shares differ by one value at most, in 8 parts */
 #define ONE_SHOT_BYTES_MAX     262144u
 #define ONE_SHOT_BYTES_DEFAULT 131072u
 
@@ -56,7 +57,7 @@ phx_comm_shape phx_comm_nccl_under_shape(const phx_comm_shape *shape)
 /* Shares of all ranks of the longest exchange, or whole vectors of one that goes in one shot. */
 static size_t parts_bytes(const phx_comm_shape *shape)
 {
-    const size_t shares = shape->exchange_bytes + PHX_COMM_RANKS_MAX * sizeof(float);
+    const size_t shares = shape->exchange_bytes + SHARE_PADDING_BYTES;
     const size_t one =
         shape->exchange_bytes < ONE_SHOT_BYTES_MAX ? shape->exchange_bytes : ONE_SHOT_BYTES_MAX;
     if (shape->tp == 1)
@@ -304,6 +305,5 @@ static phx_code nccl_describe(const phx_comm *comm, phx_buf *buf)
     for (uint32_t i = 0; i < c->n_times; i++)
         (void)phx_buf_printf(buf, " %zu B %" PRIu32 " us, %" PRIu32 " us%s", c->times[i].n_bytes,
                              c->times[i].one_shot_us, c->times[i].two_shot_us, i + 1 < c->n_times ? ";" : "");
-    (void)phx_buf_str(buf, "\n");
     return buf->code;
 }

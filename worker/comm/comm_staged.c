@@ -1,7 +1,7 @@
 /* worker/comm/comm_staged.c - verbs on device memory over a communicator that moves host memory.
  * Owns: pinned staging memory; the wait for the device before, and for the copy after, each piece. The bits
- * are those of the communicator behind it. Used where NCCL is not: on the emulator and between unlike
- * machines. */
+ * are those of the communicator behind it. Used where NCCL is not: for a rank that is alone with its device.
+ */
 #include "worker/comm/comm.h"
 
 #include <assert.h>

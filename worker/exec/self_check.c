@@ -264,6 +264,8 @@ static phx_code check_absorbed(phx_exec *exec, phx_error *err)
     exec->plan = &plan;
     exec->n_tokens =
         N < exec->parts.plan->request.n_step_tokens ? N : exec->parts.plan->request.n_step_tokens;
+    if (exec->n_tokens > exec->parts.plan->n_context) /* the rotary table ends there */
+        exec->n_tokens = exec->parts.plan->n_context;
     rc = make_tokens(exec, err);
     if (rc == PHX_OK)
         rc = phx_exec_attend_both(exec, absorbed, err);

@@ -1,0 +1,59 @@
+#!/bin/bash
+# tests/e2e/emu_layouts.sh [--long] - `phalanx logits --backend emu` over layouts: the same bytes whatever the
+# number of ranks, through the CUDA kernels, their host code and the stand-in for NCCL. Without --long a covering
+# subset. Environment: PHX_BUILD, PHX_SOURCE, PHX_SHARED.
+set -u
+long=${1:-}
+phalanx=$PHX_BUILD/phalanx
+if [ ! -e "$PHX_BUILD/libphalanx_emu.so" ]; then
+    echo "SKIP: no libphalanx_emu.so: the build found no C++ compiler or has sanitizers"
+    exit 77
+fi
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+export XDG_RUNTIME_DIR=$tmp XDG_STATE_HOME=$tmp/state
+n_compared=0 n_failed=0
+
+fails() { # WHAT LOG
+    n_failed=$((n_failed + 1))
+    echo "FAILED: $1"
+    cat "$2"
+}
+
+logits() { # OUT FOLDER FLAG...
+    local out=$1 folder=$2
+    shift 2
+    "$phalanx" logits --model "$folder" --tokens "@$tmp/tokens" --out "$out" --backend emu --threads 1 "$@" \
+        >"$tmp/said" 2>&1 && return
+    fails "logits $(basename "$folder") $*" "$tmp/said"
+    return 1
+}
+
+same() { # FOLDER FLAG...: the bytes of $tmp/base.npy, and NCCL carried them
+    n_compared=$((n_compared + 1))
+    rm -f "$tmp/other.npy"
+    logits "$tmp/other.npy" "$@" || return
+    cmp "$tmp/base.npy" "$tmp/other.npy" >"$tmp/cmp" 2>&1 || fails "other bytes: $*" "$tmp/cmp"
+    grep -q 'collectives: NCCL' "$tmp/said" || fails "not over NCCL: $*" "$tmp/said"
+}
+
+cases=("$PHX_SOURCE/tests/data/golden/deepseek-v32-fp8")
+[ -n "$long" ] && cases+=("$PHX_SOURCE/tests/data/golden/deepseek-v3-qdirect")
+for folder in "${cases[@]}"; do
+    awk 'BEGIN { for (i = 0; i < 20; i++) printf "%d ", (i * i * 7 + i * 13 + 5) % 90 }' >"$tmp/tokens"
+    logits "$tmp/base.npy" "$folder" || continue
+    same "$folder" --tp 2
+    same "$folder" --tp 4
+    same "$folder" --pp 2
+    [ -n "$long" ] && same "$folder" --tp 2 --pp 2
+    [ -n "$long" ] && same "$folder" --tp 2 --chunk 7
+    if [ -n "$long" ] && logits "$tmp/base.npy" "$folder" --experts ep; then
+        same "$folder" --ep 2
+        same "$folder" --ep 2 --pp 2
+    fi
+    # A comparison that cannot fail would prove nothing.
+    logits "$tmp/other.npy" "$folder" --profile oracle && cmp -s "$tmp/base.npy" "$tmp/other.npy" &&
+        fails "profiles oracle and serving gave the same bytes" /dev/null
+done
+echo "$n_compared comparisons, $n_failed failed"
+[ $n_failed = 0 ]
