@@ -1,99 +1,114 @@
-/* kernels/cuda/indexer.cu - index_scores (a warp per score) and top_positions (a warp per row). */
-#include "kernels/cuda/number.cuh"
+/* kernels/cuda/indexer.cu - index_scores (blocks of KEYS keys by mma) and top_positions (a block of threads
+ * per row). */
+#include "kernels/cuda/blockdot.cuh"
+#include "kernels/cuda/select.cuh"
 
-/* The host does not know the numbers of keys, so the grid is over the stride. */
-static __global__ void index_scores(const phx_index_scores_args a, const phx_cache keys)
+#define THREADS 256
+#define KEYS    64 /* of a block of threads: two groups of 32 */
+#define KEY_NT  4  /* tiles of PHX_TILE_ROW keys in a group */
+#define HEADS   64 /* whose dots wait in shared memory at a time */
+#define GROUPS  (KEYS / (KEY_NT * PHX_TILE_ROW))
+
+typedef struct score_rows { /* of a row */
+    const phx_index_scores_args &a;
+    const phx_cache &keys;
+    int64_t r;
+    int64_t first; /* key */
+} score_rows;
+
+/* Warp: the dots of 16 heads with 32 keys; queries are the f32 weights of blockdot.cuh. */
+template <int DTYPE>
+PHX_DEVICE void score_dots(const score_rows &from, int64_t head, int64_t group, int64_t n_keys,
+                           float d[KEY_NT][4])
 {
-    const int64_t i = phx_warp_of_grid();
-    const int64_t r = i / a.scores_stride;
-    const int64_t s = i % a.scores_stride;
-    if (r >= a.n_rows || s >= a.n_keys[r])
-        return;
-    const int64_t d = keys.width;
-    const int64_t entry = (int64_t)a.blocks[r][s / 64] * 64 + s % 64;
-    float score = 0.0f;
-    for (int64_t h = 0; h < a.n_heads; h++) {
-        const float *q = a.q + (r * a.n_heads + h) * d;
-        float dot = 0.0f;
-        for (int64_t c = phx_lane(); c < d; c += PHX_WARP)
-            dot = fmaf(q[c], phx_load(keys.data, keys.dtype, entry * d + c), dot);
-        dot = phx_warp_sum(dot);
-        if (dot > 0.0f || PHX_PLANT(24))
-            score = fmaf(a.w[r * a.n_heads + h], dot, score);
+    const int64_t width = from.keys.width;
+    const int64_t lane_row = phx_lane() / 4;
+    for (int i = 0; i < KEY_NT * 4; i++)
+        d[i / 4][i % 4] = 0.0f;
+    for (int64_t c = 0; c < width; c += PHX_K_BLOCK) {
+        phx_dot_rows<KEY_NT> rows;
+        for (int half = 0; half < 2; half++) {
+            const int64_t h = head + lane_row + 8 * half;
+            const int64_t there = h < from.a.n_heads ? h : from.a.n_heads - 1;
+            rows.w[half] = (const uint8_t *)(from.a.q + (from.r * from.a.n_heads + there) * width + c);
+        }
+        for (int t = 0; t < KEY_NT; t++) {
+            const int64_t s = from.first + (group * KEY_NT + t) * PHX_TILE_ROW + lane_row;
+            const int64_t there = s < n_keys ? s : n_keys - 1;
+            const int64_t entry = (int64_t)from.a.blocks[from.r][there / 64] * 64 + there % 64;
+            rows.x[t] = (const uint8_t *)from.keys.data + (entry * width + c) * phx_inputs<DTYPE>::bytes;
+        }
+        float part[KEY_NT][4];
+        phx_block_dot<PHX_FORMAT_F32, DTYPE, KEY_NT>(rows, width - c < PHX_K_BLOCK ? width - c : PHX_K_BLOCK,
+                                                     part);
+        for (int i = 0; i < KEY_NT * 4; i++)
+            d[i / 4][i % 4] += part[i / 4][i % 4];
     }
-    if (phx_lane() == 0)
-        a.scores[i] = score;
+}
+
+/* The host does not know the numbers of keys, so the grid is over the stride, by KEYS, and rows. */
+template <int DTYPE>
+static __global__ void __launch_bounds__(THREADS)
+    index_scores(const phx_index_scores_args a, const phx_cache keys)
+{
+    PHX_SHARED(float, dots, HEADS *KEYS);
+    const score_rows from = {a, keys, blockIdx.y, (int64_t)blockIdx.x * KEYS};
+    const int64_t n_keys = a.n_keys[from.r];
+    const int64_t s = from.first + threadIdx.x;
+    if (from.first >= n_keys)
+        return;
+    float score = 0.0f;
+    for (int64_t head = 0; head < a.n_heads; head += HEADS) {
+        const int64_t n = a.n_heads - head < HEADS ? a.n_heads - head : HEADS;
+        for (int64_t item = phx_warp(); item / GROUPS * PHX_TILE_OUT < n; item += THREADS / PHX_WARP) {
+            const int64_t tile = item / GROUPS * PHX_TILE_OUT;
+            float d[KEY_NT][4];
+            score_dots<DTYPE>(from, head + tile, item % GROUPS, n_keys, d);
+            for (int i = 0; i < KEY_NT * 4; i++) {
+                const int64_t h = tile + phx_lane() / 4 + i % 4 / 2 * 8;
+                const int64_t key =
+                    (item % GROUPS * KEY_NT + i / 4) * PHX_TILE_ROW + phx_lane() % 4 * 2 + i % 2;
+                dots[h * KEYS + key] = d[i / 4][i % 4];
+            }
+        }
+        __syncthreads();
+        for (int64_t h = 0; threadIdx.x < KEYS && s < n_keys && h < n; h++) {
+            const float dot = dots[h * KEYS + threadIdx.x];
+            if (dot > 0.0f || PHX_PLANT(24))
+                score = fmaf(a.w[from.r * a.n_heads + head + h], dot, score);
+        }
+        __syncthreads();
+    }
+    if (threadIdx.x < KEYS && s < n_keys)
+        a.scores[from.r * a.scores_stride + s] = score;
 }
 
 cudaError_t phx_index_scores_cuda(cudaStream_t stream, const phx_index_scores_args *args)
 {
-    const int64_t n = args->n_rows * args->scores_stride;
-    if (n == 0)
+    if (args->n_rows * args->scores_stride == 0)
         return cudaSuccess;
-    return PHX_LAUNCH(index_scores, phx_grid(n, PHX_BLOCK_WARPS), PHX_BLOCK, 0, stream, *args, *args->keys);
+    const dim3 grid(phx_grid(args->scores_stride, KEYS), (unsigned)args->n_rows);
+    if (args->keys->dtype == PHX_BF16)
+        return PHX_LAUNCH(index_scores<PHX_BF16>, grid, THREADS, 0, stream, *args, *args->keys);
+    return PHX_LAUNCH(index_scores<PHX_F32>, grid, THREADS, 0, stream, *args, *args->keys);
 }
 
-/* An unsigned number in the order of the score; -0 equals +0. */
-PHX_DEVICE uint32_t rank_of(float score)
+static __global__ void __launch_bounds__(PHX_SELECT_THREADS) top_positions(const phx_top_positions_args a)
 {
-    const uint32_t bits = phx_bits_of_f32(score + 0.0f);
-    return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-}
-
-/* The score of rank n_keep: the largest value that at least n_keep scores reach, built bit by bit. */
-PHX_DEVICE uint32_t threshold_of(const float *scores, int64_t n, int64_t n_keep)
-{
-    uint32_t threshold = 0;
-    for (uint32_t bit = 0x80000000u; bit != 0; bit >>= 1) {
-        int32_t reached = 0;
-        for (int64_t s = phx_lane(); s < n; s += PHX_WARP)
-            reached += rank_of(scores[s]) >= (threshold | bit) ? 1 : 0;
-        for (int mask = PHX_WARP / 2; mask > 0; mask /= 2)
-            reached += phx_shfl_xor(reached, mask);
-        if (reached >= n_keep)
-            threshold |= bit;
-    }
-    return threshold;
-}
-
-PHX_DEVICE int64_t count_below(uint32_t votes)
-{
-    return phx_count_bits(votes & ((1u << phx_lane()) - 1u));
-}
-
-/* Runs of 32 positions, ascending: votes say where each lane's position goes. Scores equal to the threshold
- * take what places the larger ones leave, lower positions first. */
-static __global__ void top_positions(const phx_top_positions_args a)
-{
+    PHX_SELECT_SHARED(shared);
     const int64_t r = blockIdx.x;
     const float *scores = a.scores + r * a.scores_stride;
     int32_t *positions = a.positions + r * a.n_keep;
     const int64_t n = a.n_keys[r];
     const int64_t n_keep = n < a.n_keep ? n : a.n_keep;
-    const uint32_t threshold = n_keep > 0 ? threshold_of(scores, n, n_keep) : 0;
-    int64_t n_larger = 0;
-    for (int64_t first = 0; first < n; first += PHX_WARP) {
-        const int64_t s = first + phx_lane();
-        n_larger += phx_count_bits(phx_ballot(s < n && rank_of(scores[s]) > threshold));
-    }
-    int64_t n_ties = n_keep - n_larger;
-    int64_t n_kept = 0;
-    for (int64_t first = 0; first < n; first += PHX_WARP) {
-        const int64_t s = first + phx_lane();
-        const uint32_t rank = s < n ? rank_of(scores[s]) : 0;
-        const uint32_t ties = phx_ballot(s < n && rank == threshold);
-        const bool is_tie = s < n && rank == threshold &&
-                            (PHX_PLANT(23) ? ~count_below(ties) & 31 : count_below(ties)) < n_ties;
-        const bool keeps = is_tie || (s < n && rank > threshold);
-        const uint32_t kept = phx_ballot(keeps);
-        if (keeps)
-            positions[n_kept + count_below(kept)] = (int32_t)s;
-        n_kept += phx_count_bits(kept);
-        n_ties -= phx_count_bits(ties);
-    }
-    for (int64_t i = n_keep + phx_lane(); i < a.n_keep; i += PHX_WARP)
+    phx_selection selection = {0, n_keep}; /* everything: ranks of numbers are above 0 */
+    if (n_keep > 0 && n_keep < n)
+        selection = phx_select(scores, n, n_keep, shared);
+    phx_select_each(scores, n, selection, shared,
+                    [=](int64_t place, int64_t i) { positions[place] = (int32_t)i; });
+    for (int64_t i = n_keep + threadIdx.x; i < a.n_keep; i += PHX_SELECT_THREADS)
         positions[i] = -1;
-    if (phx_lane() == 0)
+    if (threadIdx.x == 0)
         a.n_positions[r] = (int32_t)n_keep;
 }
 
@@ -101,5 +116,5 @@ cudaError_t phx_top_positions_cuda(cudaStream_t stream, const phx_top_positions_
 {
     if (args->n_rows == 0)
         return cudaSuccess;
-    return PHX_LAUNCH(top_positions, phx_grid(args->n_rows, 1), PHX_WARP, 0, stream, *args);
+    return PHX_LAUNCH(top_positions, phx_grid(args->n_rows, 1), PHX_SELECT_THREADS, 0, stream, *args);
 }

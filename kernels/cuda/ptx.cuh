@@ -215,6 +215,12 @@ PHX_DEVICE void phx_mma_bf16(float *d, const uint32_t *a, const uint32_t *b)
 #endif
 }
 
+/* *p += value as one step, for counts in shared memory; sums of integers do not depend on the order. */
+PHX_DEVICE void phx_atomic_add(int32_t *p, int32_t value)
+{
+    atomicAdd(p, value);
+}
+
 /* Orders the memory of the warp's lanes. */
 PHX_DEVICE void phx_warp_sync(void)
 {

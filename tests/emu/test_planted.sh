@@ -46,7 +46,7 @@ done <<'LIST'
 24 index_scores negative dots count
 25 index_round the scale is rounded down
 26 route a group counts by its best expert alone
-27 vocab_top the largest logit comes twice
+27 vocab_top two logits take one place
 LIST
 echo "$n faults, $missed missed"
 [ "$n" -gt 0 ] && [ "$missed" -eq 0 ]
