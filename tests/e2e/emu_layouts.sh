@@ -55,7 +55,7 @@ for folder in "${cases[@]}"; do
     logits "$tmp/other.npy" "$folder" --tp 4 --deterministic off &&
         { grep -q "sums in NCCL's order" "$tmp/said" || fails "no all-reduce with --deterministic off" "$tmp/said"; }
     # A comparison that cannot fail would prove nothing.
-    logits "$tmp/other.npy" "$folder" --profile oracle && cmp -s "$tmp/base.npy" "$tmp/other.npy" &&
+    [ -n "$long" ] && logits "$tmp/other.npy" "$folder" --profile oracle && cmp -s "$tmp/base.npy" "$tmp/other.npy" &&
         fails "profiles oracle and serving gave the same bytes" /dev/null
 done
 echo "$n_compared comparisons, $n_failed failed"
