@@ -115,6 +115,7 @@ static void run_routed(phx_exec *exec, const phx_layer_weights *w)
                         .gate = w->expert_gate,
                         .up = w->expert_up,
                         .rows = {exec->dims->n_experts, exec->buf.expert_first, exec->buf.entry_token, NULL},
+                        .n_tokens = exec->n_tokens,
                         .n_out = width,
                         .out = phx_exec_act_out(exec, exec->buf.routed_act, width),
                     });
@@ -129,6 +130,7 @@ static void run_fixed(phx_exec *exec, const phx_layer_weights *w)
                                 .gate = w->fixed_gate,
                                 .up = w->fixed_up,
                                 .rows = {1, exec->buf.fixed_first, NULL, NULL},
+                                .n_tokens = exec->n_tokens,
                                 .n_out = w->down.n_cols,
                                 .out = phx_exec_act_out(exec, exec->buf.fixed_act, w->down.n_cols),
                             });
