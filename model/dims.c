@@ -66,6 +66,8 @@ static phx_code parse_types(const phx_json *config, phx_dims *dims, const phx_fa
 static phx_code parse_ints(const phx_json *config, const int_key *keys, size_t n_keys, phx_dims *dims,
                            phx_error *err);
 static phx_code parse_reals(const phx_json *config, phx_dims *dims, phx_error *err);
+static phx_code bool_key(const phx_json *object, const char *key, bool otherwise, bool *ret_value,
+                         phx_error *err);
 static phx_code parse_rope(const phx_json *config, phx_rope *rope, phx_error *err);
 static phx_code refuse_unknown(const phx_json *config, const phx_dims *dims, phx_error *err);
 static phx_code parse_quantisation(const phx_json *config, phx_dims *dims, phx_error *err);
@@ -121,6 +123,11 @@ phx_code phx_dims_parse(const phx_json *config, phx_dims *ret_dims, phx_error *e
     if (rc == PHX_OK)
         rc = parse_reals(config, &dims, err);
     if (rc == PHX_OK)
+        rc = bool_key(config, "norm_topk_prob", true, &dims.norm_topk, err);
+    if (rc == PHX_OK && family->has_indexer)
+        rc = bool_key(config, "indexer_rope_interleave", family->index_rope_interleaved,
+                      &dims.index_rope_interleaved, err);
+    if (rc == PHX_OK)
         rc = parse_rope(config, &dims.rope, err);
     if (rc == PHX_OK)
         rc = refuse_unknown(config, &dims, err);
@@ -132,12 +139,6 @@ phx_code phx_dims_parse(const phx_json *config, phx_dims *ret_dims, phx_error *e
         rc = check_together(&dims, err);
     if (rc != PHX_OK)
         return rc;
-    dims.norm_topk = true;
-    (void)phx_json_as_bool(phx_json_get(config, "norm_topk_prob"), &dims.norm_topk);
-    if (family->has_indexer) {
-        dims.index_rope_interleaved = family->index_rope_interleaved;
-        (void)phx_json_as_bool(phx_json_get(config, "indexer_rope_interleave"), &dims.index_rope_interleaved);
-    }
     *ret_dims = dims;
     return PHX_OK;
 }
@@ -198,6 +199,19 @@ static phx_code real_key(const phx_json *object, const char *key, double min, do
     return PHX_OK;
 }
 
+/* 0, 1 and "no" are no booleans: guessing what a maker meant by them would change the arithmetic unseen. */
+static phx_code bool_key(const phx_json *object, const char *key, bool otherwise, bool *ret_value,
+                         phx_error *err)
+{
+    const phx_json *node = phx_json_get(object, key);
+    bool value = otherwise;
+    if (!is_null(node) && !phx_json_as_bool(node, &value))
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is a %s, not true or false", key,
+                        phx_json_kind_name(node));
+    *ret_value = value;
+    return PHX_OK;
+}
+
 static phx_code parse_reals(const phx_json *config, phx_dims *dims, phx_error *err)
 {
     phx_code rc = real_key(config, "rms_norm_eps", 1e-12, 1.0, 1e-6, &dims->rms_eps, err);
@@ -250,7 +264,9 @@ static phx_code parse_rope(const phx_json *config, phx_rope *rope, phx_error *er
     if (rc != PHX_OK)
         return rc;
     rope->n_original = (int64_t)original;
-    (void)phx_json_as_bool(phx_json_get(scaling, "truncate"), &truncate);
+    rc = bool_key(scaling, "truncate", true, &truncate, err);
+    if (rc != PHX_OK)
+        return rc;
     if (!truncate)
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "rope scaling with truncate false is not supported");
     return PHX_OK;
@@ -282,15 +298,17 @@ static phx_code parse_types(const phx_json *config, phx_dims *dims, const phx_fa
     return PHX_OK;
 }
 
-/* Keys whose other values would change the arithmetic: only the value that the code computes is let through.
- */
-static phx_code refuse_unknown(const phx_json *config, const phx_dims *dims, phx_error *err)
+/* Keys whose other values would change the arithmetic: only the value that the code computes is let through,
+ * and null, which means absent. */
+static phx_code refuse_texts(const phx_json *config, phx_error *err)
 {
     static const struct {
         const char *key;
         const char *value;
-    } texts[] = {{"hidden_act", "silu"}, {"scoring_func", "sigmoid"}, {"topk_method", "noaux_tc"}};
-    static const char *const false_keys[] = {"attention_bias", "mlp_bias", "tie_word_embeddings"};
+    } texts[] = {{"hidden_act", "silu"},
+                 {"scoring_func", "sigmoid"},
+                 {"topk_method", "noaux_tc"},
+                 {"moe_router_dtype", "float32"}};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         const phx_json *node = phx_json_get(config, texts[i].key);
         phx_str value = {"", 0};
@@ -300,23 +318,99 @@ static phx_code refuse_unknown(const phx_json *config, const phx_dims *dims, phx
             return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "%s '%.*s': supported is %s", texts[i].key,
                             (int)(value.n < 80 ? value.n : 80), value.ptr, texts[i].value);
     }
-    for (size_t i = 0; i < sizeof(false_keys) / sizeof(false_keys[0]); i++) {
-        bool value = false;
-        const phx_json *node = phx_json_get(config, false_keys[i]);
-        if (!is_null(node) && (!phx_json_as_bool(node, &value) || value))
-            return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "%s true is not supported", false_keys[i]);
-    }
-    int64_t value = 1;
-    const phx_json *freq = phx_json_get(config, "moe_layer_freq");
-    if (!is_null(freq) && (!as_whole(freq, &value) || value != 1))
-        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "moe_layer_freq other than 1 is not supported");
-    const phx_json *kv_heads = phx_json_get(config, "num_key_value_heads");
-    if (!is_null(kv_heads) && (!as_whole(kv_heads, &value) || value != dims->n_heads))
-        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
-                        "num_key_value_heads differs from num_attention_heads %lld: not the latent attention "
-                        "of this family",
-                        (long long)dims->n_heads);
     return PHX_OK;
+}
+
+static phx_code refuse_bools(const phx_json *config, phx_error *err)
+{
+    static const struct {
+        const char *key;
+        bool value;
+    } bools[] = {{"attention_bias", false},
+                 {"mlp_bias", false},
+                 {"tie_word_embeddings", false},
+                 {"rope_interleave", true}};
+    for (size_t i = 0; i < sizeof(bools) / sizeof(bools[0]); i++) {
+        bool value = false;
+        const phx_code rc = bool_key(config, bools[i].key, bools[i].value, &value, err);
+        if (rc != PHX_OK)
+            return rc;
+        if (value != bools[i].value)
+            return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "%s %s is not supported", bools[i].key,
+                            value ? "true" : "false");
+    }
+    return PHX_OK;
+}
+
+/* Windows, limits and caps are written 0 for "none". */
+static phx_code refuse_numbers(const phx_json *config, const phx_dims *dims, phx_error *err)
+{
+    const struct {
+        const char *key;
+        double value;
+    } numbers[] = {{"moe_layer_freq", 1},
+                   {"index_topk_freq", 1},
+                   {"partial_rotary_factor", 1},
+                   {"num_key_value_heads", (double)dims->n_heads}, /* latent attention has no groups */
+                   {"sliding_window", 0},
+                   {"swiglu_limit", 0},
+                   {"attn_logit_softcapping", 0},
+                   {"final_logit_softcapping", 0}};
+    bool use_window = true;
+    phx_code rc = bool_key(config, "use_sliding_window", true, &use_window, err);
+    for (size_t i = 0; rc == PHX_OK && i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        double value = 0;
+        if (!use_window && strcmp(numbers[i].key, "sliding_window") == 0)
+            continue;
+        rc = real_key(config, numbers[i].key, -1e300, 1e300, numbers[i].value, &value, err);
+        if (rc == PHX_OK && value != numbers[i].value)
+            rc = PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "%s %g: supported is %g", numbers[i].key, value,
+                          numbers[i].value);
+    }
+    return rc;
+}
+
+/* What each layer is, where a config lists it: one name, or another for the layers after the dense ones. */
+static phx_code refuse_layer_lists(const phx_json *config, const phx_dims *dims, phx_error *err)
+{
+    static const struct {
+        const char *key;
+        const char *dense;
+        const char *sparse;
+    } lists[] = {{"mlp_layer_types", "dense", "sparse"}, {"indexer_types", "full", "full"}};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        const phx_json *list = phx_json_get(config, lists[i].key);
+        if (is_null(list))
+            continue;
+        if (phx_json_kind_of(list) != PHX_JSON_ARRAY || phx_json_count(list) < (size_t)dims->n_layers)
+            return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is no list of %lld layers", lists[i].key,
+                            (long long)dims->n_layers);
+        for (int64_t l = 0; l < dims->n_layers; l++) {
+            const char *want = l < dims->n_layers_dense ? lists[i].dense : lists[i].sparse;
+            phx_str value = {"", 0};
+            if (!phx_json_as_str(phx_json_at(list, (size_t)l), &value) || !phx_str_is(value, want))
+                return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "%s of layer %lld is '%.*s': supported is %s",
+                                lists[i].key, (long long)l, (int)(value.n < 80 ? value.n : 80), value.ptr,
+                                want);
+        }
+    }
+    return PHX_OK;
+}
+
+static phx_code refuse_unknown(const phx_json *config, const phx_dims *dims, phx_error *err)
+{
+    const phx_json *pattern = phx_json_get(config, "index_topk_pattern");
+    phx_code rc = refuse_texts(config, err);
+    if (rc == PHX_OK)
+        rc = refuse_bools(config, err);
+    if (rc == PHX_OK)
+        rc = refuse_numbers(config, dims, err);
+    if (rc == PHX_OK)
+        rc = refuse_layer_lists(config, dims, err);
+    if (rc == PHX_OK && !is_null(pattern))
+        rc = PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
+                      "index_topk_pattern is not supported: every layer has an indexer of its own");
+    return rc;
 }
 
 /* What each tensor really is, its stored dtype says; this only refuses methods that no tensor format covers.
@@ -336,16 +430,18 @@ static phx_code parse_quantisation(const phx_json *config, phx_dims *dims, phx_e
         if (phx_json_count(block) != 2 || !as_whole(phx_json_at(block, i), &size) || size != 128)
             return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "weight_block_size: supported is [128, 128]");
     }
-    if (phx_json_as_str(phx_json_get(quantisation, "fmt"), &text) && !phx_str_is(text, "e4m3") &&
-        !phx_str_is(text, "float8_e4m3fn"))
+    const phx_json *fmt = phx_json_get(quantisation, "fmt");
+    text = (phx_str){"", 0};
+    if (!is_null(fmt) &&
+        (!phx_json_as_str(fmt, &text) || (!phx_str_is(text, "e4m3") && !phx_str_is(text, "float8_e4m3fn"))))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "fp8 fmt '%.*s': supported is e4m3",
                         (int)(text.n < 80 ? text.n : 80), text.ptr);
-    if (phx_json_as_str(phx_json_get(quantisation, "scale_fmt"), &text)) {
-        if (!phx_str_is(text, "ue8m0"))
-            return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "fp8 scale_fmt '%.*s': supported is ue8m0",
-                            (int)(text.n < 80 ? text.n : 80), text.ptr);
-        dims->fp8_scale_ue8m0 = true;
-    }
+    const phx_json *scale_fmt = phx_json_get(quantisation, "scale_fmt");
+    text = (phx_str){"", 0};
+    if (!is_null(scale_fmt) && (!phx_json_as_str(scale_fmt, &text) || !phx_str_is(text, "ue8m0")))
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "fp8 scale_fmt '%.*s': supported is ue8m0",
+                        (int)(text.n < 80 ? text.n : 80), text.ptr);
+    dims->fp8_scale_ue8m0 = !is_null(scale_fmt);
     return PHX_OK;
 }
 

@@ -204,6 +204,82 @@ static void test_refusals(void **state)
     refused("rope_theta", "", PHX_ERR_CORRUPT, "rope_theta");
 }
 
+/* Keys that change what is computed: another value is refused, never ignored; the neutral one is let through.
+ */
+static void test_keys_that_change_arithmetic(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line;
+        phx_code code;
+    } bad[] = {
+        {"\"norm_topk_prob\": 0", PHX_ERR_CORRUPT},
+        {"\"norm_topk_prob\": \"no\"", PHX_ERR_CORRUPT},
+        {"\"indexer_rope_interleave\": \"x\"", PHX_ERR_CORRUPT},
+        {"\"attention_bias\": \"no\"", PHX_ERR_CORRUPT},
+        {"\"rope_interleave\": false", PHX_ERR_UNSUPPORTED},
+        {"\"rope_interleave\": 1", PHX_ERR_CORRUPT},
+        {"\"index_topk_freq\": 2", PHX_ERR_UNSUPPORTED},
+        {"\"index_topk_freq\": \"2\"", PHX_ERR_CORRUPT},
+        {"\"index_topk_pattern\": \"FS\"", PHX_ERR_UNSUPPORTED},
+        {"\"indexer_types\": [\"full\", \"shared\"]", PHX_ERR_CORRUPT},
+        {"\"mlp_layer_types\": \"dense\"", PHX_ERR_CORRUPT},
+        {"\"moe_router_dtype\": \"bfloat16\"", PHX_ERR_UNSUPPORTED},
+        {"\"partial_rotary_factor\": 0.5", PHX_ERR_UNSUPPORTED},
+        {"\"sliding_window\": 4096", PHX_ERR_UNSUPPORTED},
+        {"\"sliding_window\": \"4096\"", PHX_ERR_CORRUPT},
+        {"\"swiglu_limit\": 7.0", PHX_ERR_UNSUPPORTED},
+        {"\"attn_logit_softcapping\": 50", PHX_ERR_UNSUPPORTED},
+        {"\"final_logit_softcapping\": 30", PHX_ERR_UNSUPPORTED},
+    };
+    for (size_t i = 0; i < N_OF(bad); i++) {
+        char key[64];
+        (void)snprintf(key, sizeof(key), "%.*s", (int)strcspn(bad[i].line + 1, "\""), bad[i].line + 1);
+        refused("more", bad[i].line, bad[i].code, key);
+    }
+    refused("rope",
+            "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"truncate\": 0, "
+            "\"original_max_position_embeddings\": 4096}",
+            PHX_ERR_CORRUPT, "truncate");
+    refused("more", "\"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": 4}", PHX_ERR_UNSUPPORTED,
+            "fmt");
+    refused("more", "\"quantization_config\": {\"quant_method\": \"fp8\", \"scale_fmt\": true}",
+            PHX_ERR_UNSUPPORTED, "scale_fmt");
+    phx_dims d = parse_ok(config_with(
+        "more", "\"rope_interleave\": true, \"index_topk_freq\": 1, \"index_topk_pattern\": null, "
+                "\"sliding_window\": null, \"swiglu_limit\": 0.0, \"partial_rotary_factor\": 1.0, "
+                "\"moe_router_dtype\": \"float32\", \"norm_topk_prob\": null, \"indexer_types\": null"));
+    assert_true(d.norm_topk);
+    d = parse_ok(config_with("more", "\"sliding_window\": 4096, \"use_sliding_window\": false"));
+    assert_false(d.index_rope_interleaved);
+    d = parse_ok(config_with("more", "\"norm_topk_prob\": false, \"indexer_rope_interleave\": true"));
+    assert_false(d.norm_topk);
+    assert_true(d.index_rope_interleaved);
+}
+
+/* A list of layer kinds must say what the counts say. */
+static void test_layer_lists(void **state)
+{
+    (void)state;
+    char line[2048];
+    for (int wrong = 0; wrong < 2; wrong++) {
+        for (int indexer = 0; indexer < 2; indexer++) {
+            size_t at = (size_t)snprintf(line, sizeof(line), "\"%s\": [",
+                                         indexer ? "indexer_types" : "mlp_layer_types");
+            for (int l = 0; l < 61; l++) {
+                const char *kind = indexer ? (wrong && l == 60 ? "shared" : "full")
+                                           : (l < (wrong ? 2 : 3) ? "dense" : "sparse");
+                at += (size_t)snprintf(line + at, sizeof(line) - at, "%s\"%s\"", l ? ", " : "", kind);
+            }
+            (void)snprintf(line + at, sizeof(line) - at, "]");
+            if (wrong)
+                refused("more", line, PHX_ERR_UNSUPPORTED, indexer ? "layer 60 is 'shared'" : "layer 2");
+            else
+                (void)parse_ok(config_with("more", line));
+        }
+    }
+}
+
 static void test_written_config_reads_back(void **state)
 {
     (void)state;
@@ -241,6 +317,8 @@ int main(void)
         cmocka_unit_test(test_yarn),
         cmocka_unit_test(test_spellings),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_keys_that_change_arithmetic),
+        cmocka_unit_test(test_layer_lists),
         cmocka_unit_test(test_written_config_reads_back),
         cmocka_unit_test(test_load),
     };
