@@ -70,6 +70,7 @@ static phx_code bool_key(const phx_json *object, const char *key, bool otherwise
                          phx_error *err);
 static phx_code parse_rope(const phx_json *config, phx_rope *rope, phx_error *err);
 static phx_code refuse_unknown(const phx_json *config, const phx_dims *dims, phx_error *err);
+static double yarn_mscale(double factor, double m);
 static phx_code parse_quantisation(const phx_json *config, phx_dims *dims, phx_error *err);
 static phx_code add_eos(const phx_json *config, const char *where, phx_dims *dims, phx_error *err);
 static phx_code check_together(const phx_dims *dims, phx_error *err);
@@ -220,56 +221,150 @@ static phx_code parse_reals(const phx_json *config, phx_dims *dims, phx_error *e
     return rc;
 }
 
-static phx_code parse_rope(const phx_json *config, phx_rope *rope, phx_error *err)
+/* The kind that a rope dictionary names, in its new or its old spelling. */
+static phx_code rope_kind(const phx_json *dict, const char *where, phx_rope_kind *ret_kind, phx_error *err)
 {
-    const phx_json *scaling = phx_json_get(config, "rope_parameters");
-    if (is_null(scaling))
-        scaling = phx_json_get(config, "rope_scaling");
-    if (is_null(scaling))
-        scaling = NULL;
-    else if (phx_json_kind_of(scaling) != PHX_JSON_OBJECT)
-        return PHX_FAIL(err, PHX_ERR_CORRUPT, "the rope scaling is a %s, not an object",
-                        phx_json_kind_name(scaling));
-    const phx_json *theta_home = is_null(phx_json_get(scaling, "rope_theta")) ? config : scaling;
-    phx_code rc = real_key(theta_home, "rope_theta", 1.0, 1e12, (double)NAN, &rope->theta, err);
-    if (rc != PHX_OK)
-        return rc;
-    const phx_json *type = phx_json_get(scaling, "rope_type");
-    phx_str kind = phx_str_of("default");
-    if (is_null(type))
-        type = phx_json_get(scaling, "type");
-    if (!is_null(type) && !phx_json_as_str(type, &kind))
-        return PHX_FAIL(err, PHX_ERR_CORRUPT, "the rope type is a %s, not a string",
-                        phx_json_kind_name(type));
-    rope->kind = PHX_ROPE_PLAIN;
-    if (phx_str_is(kind, "default"))
-        return PHX_OK;
-    if (!phx_str_is(kind, "yarn"))
-        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "rope type '%.*s': supported are default and yarn",
-                        PHX_STR_ARG(kind));
-    rope->kind = PHX_ROPE_YARN;
-    double original = 0;
-    bool truncate = true;
-    rc = real_key(scaling, "factor", 1.0, 1e4, (double)NAN, &rope->factor, err);
-    if (rc == PHX_OK)
-        rc = real_key(scaling, "beta_fast", 1e-6, 1e6, 32.0, &rope->beta_fast, err);
-    if (rc == PHX_OK)
-        rc = real_key(scaling, "beta_slow", 1e-6, 1e6, 1.0, &rope->beta_slow, err);
-    if (rc == PHX_OK)
-        rc = real_key(scaling, "mscale", 0.0, 100.0, 1.0, &rope->mscale, err);
-    if (rc == PHX_OK)
-        rc = real_key(scaling, "mscale_all_dim", 0.0, 100.0, 0.0, &rope->mscale_all_dim, err);
-    if (rc == PHX_OK)
-        rc = real_key(scaling, "original_max_position_embeddings", 1.0, 1 << 24, (double)NAN, &original, err);
-    if (rc != PHX_OK)
-        return rc;
-    rope->n_original = (int64_t)original;
-    rc = bool_key(scaling, "truncate", true, &truncate, err);
-    if (rc != PHX_OK)
-        return rc;
-    if (!truncate)
-        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "rope scaling with truncate false is not supported");
+    static const char *const spellings[] = {"rope_type", "type"};
+    phx_str kind = {NULL, 0};
+    for (size_t i = 0; i < sizeof(spellings) / sizeof(spellings[0]); i++) {
+        const phx_json *node = phx_json_get(dict, spellings[i]);
+        phx_str text;
+        if (is_null(node))
+            continue;
+        if (!phx_json_as_str(node, &text))
+            return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' of %s is a %s, not a string", spellings[i], where,
+                            phx_json_kind_name(node));
+        if (kind.ptr && !phx_str_eq(kind, text))
+            return PHX_FAIL(err, PHX_ERR_CORRUPT, "keys 'rope_type' and 'type' of %s contradict each other",
+                            where);
+        kind = text;
+    }
+    if (!kind.ptr || phx_str_is(kind, "default"))
+        *ret_kind = PHX_ROPE_PLAIN;
+    else if (phx_str_is(kind, "yarn"))
+        *ret_kind = PHX_ROPE_YARN;
+    else
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "rope type '%.*s' of %s: supported are default and yarn",
+                        (int)(kind.n < 80 ? kind.n : 80), kind.ptr, where);
     return PHX_OK;
+}
+
+/* It would stand in place of the ratio of the two mscales. */
+static phx_code refuse_attention_factor(const phx_json *dict, const phx_rope *rope, const char *where,
+                                        phx_error *err)
+{
+    const double computed =
+        yarn_mscale(rope->factor, rope->mscale) / yarn_mscale(rope->factor, rope->mscale_all_dim);
+    double value = 0;
+    const phx_code rc = real_key(dict, "attention_factor", -1e300, 1e300, computed, &value, err);
+    if (rc == PHX_OK && fabs(value - computed) > 1e-6 * computed)
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
+                        "attention_factor %g of %s: supported is what mscale gives, %g", value, where,
+                        computed);
+    return rc;
+}
+
+/* One dictionary without its theta; NULL: none is given. */
+static phx_code parse_rope_dict(const phx_json *dict, const char *where, phx_rope *ret_rope, phx_error *err)
+{
+    phx_rope rope = {.kind = PHX_ROPE_PLAIN};
+    double original = 0;
+    double partial = 1;
+    bool truncate = true;
+    if (dict && phx_json_kind_of(dict) != PHX_JSON_OBJECT)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is a %s, not an object", where,
+                        phx_json_kind_name(dict));
+    phx_code rc = rope_kind(dict, where, &rope.kind, err);
+    if (rc == PHX_OK)
+        rc = real_key(dict, "partial_rotary_factor", 0.0, 1.0, 1.0, &partial, err);
+    if (rc == PHX_OK && partial != 1)
+        rc = PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "partial_rotary_factor %g of %s: supported is 1", partial,
+                      where);
+    if (rc == PHX_OK && rope.kind == PHX_ROPE_YARN) {
+        rc = real_key(dict, "factor", 1.0, 1e4, (double)NAN, &rope.factor, err);
+        if (rc == PHX_OK)
+            rc = real_key(dict, "beta_fast", 1e-6, 1e6, 32.0, &rope.beta_fast, err);
+        if (rc == PHX_OK)
+            rc = real_key(dict, "beta_slow", 1e-6, 1e6, 1.0, &rope.beta_slow, err);
+        if (rc == PHX_OK)
+            rc = real_key(dict, "mscale", 0.0, 100.0, 1.0, &rope.mscale, err);
+        if (rc == PHX_OK)
+            rc = real_key(dict, "mscale_all_dim", 0.0, 100.0, 0.0, &rope.mscale_all_dim, err);
+        if (rc == PHX_OK)
+            rc =
+                real_key(dict, "original_max_position_embeddings", 1.0, 1 << 24, (double)NAN, &original, err);
+        if (rc == PHX_OK)
+            rc = bool_key(dict, "truncate", true, &truncate, err);
+        if (rc == PHX_OK && !truncate)
+            rc = PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "rope scaling with truncate false is not supported");
+        if (rc == PHX_OK)
+            rc = refuse_attention_factor(dict, &rope, where, err);
+        if (rc != PHX_OK)
+            return rc;
+        rope.n_original = (int64_t)original;
+    }
+    if (rc == PHX_OK)
+        *ret_rope = rope;
+    return rc;
+}
+
+static bool same_rope(const phx_rope *a, const phx_rope *b)
+{
+    return a->kind == b->kind && a->factor == b->factor && a->beta_fast == b->beta_fast &&
+           a->beta_slow == b->beta_slow && a->mscale == b->mscale && a->mscale_all_dim == b->mscale_all_dim &&
+           a->n_original == b->n_original;
+}
+
+/* theta stands in the new dictionary, in the old one, or beside them; wherever it is given it is the same. */
+static phx_code parse_theta(const phx_json *const *homes, const char *const *names, size_t n,
+                            double *ret_theta, phx_error *err)
+{
+    double theta = 0;
+    size_t first = n;
+    for (size_t i = 0; i < n; i++) {
+        double value = 0;
+        if (is_null(phx_json_get(homes[i], "rope_theta")))
+            continue;
+        const phx_code rc = real_key(homes[i], "rope_theta", 1.0, 1e12, (double)NAN, &value, err);
+        if (rc != PHX_OK)
+            return rc;
+        if (first < n && value != theta)
+            return PHX_FAIL(err, PHX_ERR_CORRUPT,
+                            "rope_theta is %g in %s but %g in %s: remove the one that does not hold", theta,
+                            names[first], value, names[i]);
+        first = first < n ? first : i;
+        theta = value;
+    }
+    if (first == n)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "key 'rope_theta' is missing");
+    *ret_theta = theta;
+    return PHX_OK;
+}
+
+/* The new spelling (rope_parameters) and the old one (rope_scaling): makers write either; where both stand
+ * they have to agree, for nothing says which of them was meant. */
+static phx_code parse_rope(const phx_json *config, phx_rope *ret_rope, phx_error *err)
+{
+    static const char *const names[] = {"rope_parameters", "rope_scaling", "the config itself"};
+    const phx_json *dicts[3] = {phx_json_get(config, names[0]), phx_json_get(config, names[1]), config};
+    phx_rope ropes[2];
+    for (size_t i = 0; i < 2; i++) {
+        if (is_null(dicts[i]))
+            dicts[i] = NULL;
+        const phx_code rc = parse_rope_dict(dicts[i], names[i], &ropes[i], err);
+        if (rc != PHX_OK)
+            return rc;
+    }
+    if (dicts[0] && dicts[1] && !same_rope(&ropes[0], &ropes[1]))
+        return PHX_FAIL(
+            err, PHX_ERR_CORRUPT,
+            "rope_parameters and rope_scaling contradict each other: remove the one that does not "
+            "hold");
+    phx_rope rope = ropes[dicts[0] ? 0 : 1];
+    const phx_code rc = parse_theta(dicts, names, 3, &rope.theta, err);
+    if (rc == PHX_OK)
+        *ret_rope = rope;
+    return rc;
 }
 
 static phx_code parse_types(const phx_json *config, phx_dims *dims, const phx_family **ret_family,

@@ -69,7 +69,8 @@ typedef struct phx_dims {
 
 /* Parses MODEL_DIR/config.json (and eos ids of generation_config.json when present). Every number is
  * range-checked; an unknown model_type, activation, router or rope kind is PHX_ERR_UNSUPPORTED naming key and
- * value. */
+ * value; so is any key that changes the arithmetic and has another value than the one computed. Booleans are
+ * true or false, nothing else. */
 phx_code phx_dims_load(const char *model_dir, phx_dims *ret_dims, phx_error *err);
 phx_code phx_dims_parse(const phx_json *config, phx_dims *ret_dims, phx_error *err);
 

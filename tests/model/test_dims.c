@@ -6,6 +6,7 @@
 
 #include "model/dims.h"
 #include "model/family.h"
+#include "model/synth.h"
 
 /* A small V3.2 config with one change: the line for `key` becomes `line` ("" removes it). */
 static const char *config_with(const char *key, const char *line)
@@ -150,9 +151,10 @@ static void test_spellings(void **state)
     assert_memory_equal(&d.rope, &old.rope, sizeof(d.rope));
     d = parse_ok(config_with("rope", "\"rope_scaling\": null"));
     assert_int_equal(d.rope.kind, PHX_ROPE_PLAIN);
-    d = parse_ok(config_with("rope", "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 5}"));
+    d = parse_ok(
+        config_with("rope", "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0}"));
     assert_int_equal(d.rope.kind, PHX_ROPE_PLAIN);
-    assert_true(d.rope.theta == 5);
+    assert_true(d.rope.theta == 10000);
     d = parse_ok(config_with("eos_token_id", "\"eos_token_id\": [7, 9, 7]"));
     assert_int_equal(d.n_eos, 2);
     assert_int_equal(d.eos_ids[1], 9);
@@ -257,6 +259,35 @@ static void test_keys_that_change_arithmetic(void **state)
     assert_true(d.index_rope_interleaved);
 }
 
+#define YARN \
+    "\"factor\": 40, \"mscale\": 1, \"mscale_all_dim\": 1, \"original_max_position_embeddings\": 4096"
+
+/* Two spellings of the rotary embedding agree, or the config is refused with both names. */
+static void test_rope_said_twice(void **state)
+{
+    (void)state;
+    const phx_dims once = parse_ok(config_with(NULL, NULL));
+    refused("more", "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000}",
+            PHX_ERR_CORRUPT, "rope_parameters and rope_scaling");
+    refused("more",
+            "\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4, \"mscale\": 1, "
+            "\"mscale_all_dim\": 1, \"original_max_position_embeddings\": 4096}",
+            PHX_ERR_CORRUPT, "rope_parameters and rope_scaling");
+    refused("more", "\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 5, " YARN "}",
+            PHX_ERR_CORRUPT, "rope_theta is 5 in rope_parameters but 10000");
+    refused("rope", "\"rope_scaling\": {\"rope_type\": \"default\", \"type\": \"yarn\", " YARN "}",
+            PHX_ERR_CORRUPT, "'rope_type' and 'type'");
+    refused("rope", "\"rope_scaling\": {\"type\": \"yarn\", \"attention_factor\": 2, " YARN "}",
+            PHX_ERR_UNSUPPORTED, "attention_factor");
+    refused("rope", "\"rope_parameters\": {\"type\": \"default\", \"partial_rotary_factor\": 0.5}",
+            PHX_ERR_UNSUPPORTED, "partial_rotary_factor");
+    const phx_dims twice = parse_ok(config_with(
+        "more",
+        "\"rope_parameters\": {\"rope_type\": \"yarn\", \"attention_factor\": 1.0, \"type\": \"yarn\", "
+        "\"rope_theta\": 10000.0, " YARN "}"));
+    assert_memory_equal(&twice.rope, &once.rope, sizeof(once.rope));
+}
+
 /* A list of layer kinds must say what the counts say. */
 static void test_layer_lists(void **state)
 {
@@ -298,6 +329,26 @@ static void test_written_config_reads_back(void **state)
     phx_buf_done(&buf);
 }
 
+/* What synth writes under each name opens again. */
+static void test_presets_read_back(void **state)
+{
+    (void)state;
+    size_t n = 0;
+    phx_buf buf;
+    const phx_preset *presets = phx_preset_list(&n);
+    assert_true(n > 0);
+    phx_buf_init(&buf, 1 << 16);
+    for (size_t i = 0; i < n; i++) {
+        phx_buf_clear(&buf);
+        phx_dims_write_json(&presets[i].dims,
+                            presets[i].dims.fp8_scale_ue8m0 ? PHX_FORMAT_FP8_BLOCK : PHX_FORMAT_BF16, &buf);
+        assert_int_equal(buf.code, PHX_OK);
+        const phx_dims got = parse_ok(buf.ptr);
+        assert_memory_equal(&got, &presets[i].dims, sizeof(got));
+    }
+    phx_buf_done(&buf);
+}
+
 static void test_load(void **state)
 {
     (void)state;
@@ -318,8 +369,10 @@ int main(void)
         cmocka_unit_test(test_spellings),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_keys_that_change_arithmetic),
+        cmocka_unit_test(test_rope_said_twice),
         cmocka_unit_test(test_layer_lists),
         cmocka_unit_test(test_written_config_reads_back),
+        cmocka_unit_test(test_presets_read_back),
         cmocka_unit_test(test_load),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
