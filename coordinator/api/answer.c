@@ -82,9 +82,10 @@ static bool make_prompts(phx_api *api, const phx_api_request *request, phx_api_p
         phx_str text;
         const phx_json *node = phx_api_request_prompt(request, i);
         if (request->where == PHX_API_CHAT)
-            ok = phx_api_prompt_chat(api->text, request, &prompts[i], fault);
+            ok = phx_api_prompt_chat(api->text, request, api->text->n_context, &prompts[i], fault);
         else if (phx_json_as_str(node, &text))
-            ok = phx_api_prompt_text(api->text, text, request->add_special_tokens, &prompts[i], fault);
+            ok = phx_api_prompt_text(api->text, text, request->add_special_tokens, api->text->n_context,
+                                     &prompts[i], fault);
         else
             ok = phx_api_prompt_node(api->text, node, "prompt", &prompts[i], fault);
         ok = ok && phx_api_prompt_fits(api->text, &prompts[i], fault);

@@ -66,18 +66,19 @@ static bool make_prompt(phx_control *control, const Phalanx__GenerateRequest *fr
 {
     const phx_model_text *text = control->api->text;
     phx_api_request request = {0};
+    const uint32_t n_ids_max = from->capture ? PHX_REQUEST_TOKENS_MAX : text->n_context;
     bool ok = false;
     switch (from->prompt_case) {
     case PHALANX__GENERATE_REQUEST__PROMPT_TOKEN_IDS:
         ok = phx_api_prompt_ids(text, from->token_ids->ids, from->token_ids->n_ids, ret_prompt, fault);
         break;
     case PHALANX__GENERATE_REQUEST__PROMPT_TEXT:
-        ok = phx_api_prompt_text(text, phx_str_of(from->text), true, ret_prompt, fault);
+        ok = phx_api_prompt_text(text, phx_str_of(from->text), true, n_ids_max, ret_prompt, fault);
         break;
     case PHALANX__GENERATE_REQUEST__PROMPT_CHAT_JSON: {
         const phx_bytes body = {(const uint8_t *)from->chat_json, strlen(from->chat_json)};
         ok = phx_api_request_read(body, PHX_API_PROMPT, text, &request, fault) &&
-             phx_api_prompt_chat(text, &request, ret_prompt, fault);
+             phx_api_prompt_chat(text, &request, n_ids_max, ret_prompt, fault);
         phx_api_request_done(&request);
         break;
     }

@@ -8,71 +8,83 @@
 #include "coordinator/text/detokenize.h"
 
 static bool fail_with(const phx_error *err, const char *param, phx_api_fault *fault);
+static bool fail_length(const phx_model_text *text, const char *has, uint32_t n, phx_api_fault *fault);
 static bool take_ids(size_t n_ids_max, phx_api_prompt *prompt, phx_api_fault *fault);
-static phx_code chat_ids(const phx_model_text *text, const phx_api_request *request, const phx_chat *chat,
-                         phx_api_prompt *prompt, phx_error *err);
+static bool chat_ids(const phx_model_text *text, const phx_chat_prompt *rendered, uint32_t n_ids_max,
+                     phx_api_prompt *prompt, phx_api_fault *fault);
+static bool takes_calls(const phx_chat *chat);
 
 /* Ids cannot be more than bytes, but for bos. */
-static size_t ids_max(size_t n_bytes)
+static size_t ids_max(size_t n_bytes, uint32_t n_ids_max)
 {
     const size_t n = n_bytes + 1;
-    return n < PHX_REQUEST_TOKENS_MAX ? n : PHX_REQUEST_TOKENS_MAX;
+    return n < n_ids_max ? n : n_ids_max;
 }
 
-bool phx_api_prompt_chat(const phx_model_text *text, const phx_api_request *request,
+bool phx_api_prompt_chat(const phx_model_text *text, const phx_api_request *request, uint32_t n_ids_max,
                          phx_api_prompt *ret_prompt, phx_api_fault *fault)
 {
     phx_error err = {0};
     phx_chat *chat = NULL;
+    phx_chat_prompt rendered;
     phx_api_prompt prompt = {0};
+    const phx_chat_options options = {.thinking = request->thinking,
+                                      .drop_thinking = true,
+                                      .developer_as_system = true,
+                                      .add_generation_prompt = true};
     if (!text->chat)
         return phx_api_refuse(fault, NULL, "this checkpoint cannot chat, use /v1/completions: %s",
                               text->chat_error.text);
     const phx_chat_request nodes = {
         .messages = request->messages, .tools = request->tools, .tool_choice = request->tool_choice};
+    phx_chat_prompt_init(&rendered);
     phx_code rc = phx_chat_build(&nodes, &chat, &err);
     if (rc == PHX_OK)
-        rc = chat_ids(text, request, chat, &prompt, &err);
-    if (rc == PHX_OK)
+        rc = phx_chat_render(text->chat, chat, &options, &rendered, &err);
+    const bool ok = rc == PHX_OK ? chat_ids(text, &rendered, n_ids_max, &prompt, fault)
+                                 : fail_with(&err, "messages", fault);
+    if (ok) {
+        prompt.in_reasoning = rendered.in_reasoning;
+        prompt.parse_calls = takes_calls(chat);
         *ret_prompt = prompt;
-    else
-        phx_api_prompt_done(&prompt);
-    phx_chat_destroy(chat);
-    return rc == PHX_OK || fail_with(&err, "messages", fault);
-}
-
-static phx_code chat_ids(const phx_model_text *text, const phx_api_request *request, const phx_chat *chat,
-                         phx_api_prompt *prompt, phx_error *err)
-{
-    const phx_chat_options options = {.thinking = request->thinking,
-                                      .drop_thinking = true,
-                                      .developer_as_system = true,
-                                      .add_generation_prompt = true};
-    phx_chat_prompt rendered;
-    phx_api_fault fault;
-    size_t n = 0;
-    phx_chat_prompt_init(&rendered);
-    phx_code rc = phx_chat_render(text->chat, chat, &options, &rendered, err);
-    if (rc != PHX_OK)
-        goto out;
-    const size_t n_max = ids_max(rendered.text.n);
-    if (!take_ids(n_max, prompt, &fault)) {
-        rc = PHX_FAIL(err, PHX_ERR_NOMEM, "%zu token ids", n_max);
-        goto out;
     }
-    rc = phx_chat_encode(text->tokenizer, &rendered, prompt->ids, n_max, &n, err);
-    prompt->n = (uint32_t)n;
-    prompt->in_reasoning = rendered.in_reasoning;
-    prompt->parse_calls = chat->n_tools > 0 && chat->tool_choice == PHX_CHAT_TOOLS_AUTO;
-    for (size_t i = 0; i < chat->n_messages; i++) /* DeepSeek's own place for tools */
-        prompt->parse_calls = prompt->parse_calls ||
-                              (chat->messages[i].n_tools > 0 && chat->tool_choice == PHX_CHAT_TOOLS_AUTO);
-out:
     phx_chat_prompt_done(&rendered);
-    return rc;
+    phx_chat_destroy(chat);
+    return ok;
 }
 
-bool phx_api_prompt_text(const phx_model_text *text, phx_str from, bool add_special,
+static bool takes_calls(const phx_chat *chat)
+{
+    bool has_tools = chat->n_tools > 0;
+    for (size_t i = 0; i < chat->n_messages; i++) /* DeepSeek's own place for tools */
+        has_tools = has_tools || chat->messages[i].n_tools > 0;
+    return has_tools && chat->tool_choice == PHX_CHAT_TOOLS_AUTO;
+}
+
+/* The tokenizer ran out of room: is it the context that is too small? */
+static bool is_past_context(const phx_model_text *text, const phx_error *err, uint32_t n_ids_max)
+{
+    return err->code == PHX_ERR_TOO_LONG && n_ids_max <= text->n_context;
+}
+
+static bool chat_ids(const phx_model_text *text, const phx_chat_prompt *rendered, uint32_t n_ids_max,
+                     phx_api_prompt *prompt, phx_api_fault *fault)
+{
+    phx_error err = {0};
+    size_t n = 0;
+    const size_t n_max = ids_max(rendered->text.n, n_ids_max);
+    if (!take_ids(n_max, prompt, fault))
+        return false;
+    if (phx_chat_encode(text->tokenizer, rendered, prompt->ids, n_max, &n, &err) != PHX_OK) {
+        phx_api_prompt_done(prompt);
+        return is_past_context(text, &err, n_ids_max) ? fail_length(text, "more than ", n_ids_max, fault)
+                                                      : fail_with(&err, "messages", fault);
+    }
+    prompt->n = (uint32_t)n;
+    return true;
+}
+
+bool phx_api_prompt_text(const phx_model_text *text, phx_str from, bool add_special, uint32_t n_ids_max,
                          phx_api_prompt *ret_prompt, phx_api_fault *fault)
 {
     phx_error err = {0};
@@ -81,7 +93,7 @@ bool phx_api_prompt_text(const phx_model_text *text, phx_str from, bool add_spec
     if (!text->tokenizer)
         return phx_api_refuse(fault, "prompt", "this checkpoint takes token ids only: %s",
                               text->tokenizer_error.text);
-    const size_t n_max = ids_max(from.n);
+    const size_t n_max = ids_max(from.n, n_ids_max);
     if (!take_ids(n_max, &prompt, fault))
         return false;
     const phx_encode_args args = {.text = from,
@@ -91,7 +103,8 @@ bool phx_api_prompt_text(const phx_model_text *text, phx_str from, bool add_spec
                                   .n_ids_max = n_max};
     if (phx_tokenizer_encode(text->tokenizer, &args, &n, &err) != PHX_OK) {
         phx_api_prompt_done(&prompt);
-        return fail_with(&err, "prompt", fault);
+        return is_past_context(text, &err, n_ids_max) ? fail_length(text, "more than ", n_ids_max, fault)
+                                                      : fail_with(&err, "prompt", fault);
     }
     prompt.n = (uint32_t)n;
     *ret_prompt = prompt;
@@ -148,13 +161,17 @@ bool phx_api_prompt_fits(const phx_model_text *text, const phx_api_prompt *promp
 {
     if (prompt->n == 0)
         return phx_api_refuse(fault, "prompt", "the prompt must hold at least one token");
-    if (prompt->n < text->n_context)
-        return true;
+    return prompt->n < text->n_context || fail_length(text, "", prompt->n, fault);
+}
+
+/* has: before the number of tokens. */
+static bool fail_length(const phx_model_text *text, const char *has, uint32_t n, phx_api_fault *fault)
+{
     (void)phx_api_refuse(
         fault, NULL,
-        "This model's maximum context length is %u tokens. Your prompt has %u tokens, and at "
+        "This model's maximum context length is %u tokens. Your prompt has %s%u tokens, and at "
         "least one more is needed for the answer. Please reduce the length of the prompt.",
-        text->n_context, prompt->n);
+        text->n_context, has, n);
     fault->code = "context_length_exceeded";
     fault->cause = PHX_ERR_TOO_LONG;
     return false;

@@ -12,14 +12,15 @@ typedef struct phx_api_prompt {
     bool parse_calls;
 } phx_api_prompt;
 
-/* From the messages, tools and switches of a request that was read. False: the fault says why, and nothing
- * is held. Free with phx_api_prompt_done. */
-bool phx_api_prompt_chat(const phx_model_text *text, const phx_api_request *request,
+/* From the messages, tools and switches of a request that was read. n_ids_max: encoding ends as soon as there
+ * are more; what is to be generated from gives the context, counting alone PHX_REQUEST_TOKENS_MAX. False: the
+ * fault says why, and nothing is held. Free with phx_api_prompt_done. */
+bool phx_api_prompt_chat(const phx_model_text *text, const phx_api_request *request, uint32_t n_ids_max,
                          phx_api_prompt *ret_prompt, phx_api_fault *fault);
 
 /* Added tokens in the text are recognised: a raw prompt may hold control tokens. add_special: bos in front
  * when the tokenizer's configuration says so. */
-bool phx_api_prompt_text(const phx_model_text *text, phx_str from, bool add_special,
+bool phx_api_prompt_text(const phx_model_text *text, phx_str from, bool add_special, uint32_t n_ids_max,
                          phx_api_prompt *ret_prompt, phx_api_fault *fault);
 
 /* Copies n ids after checking them against the vocabulary. */

@@ -105,7 +105,7 @@ static bool read_flat(const phx_api *api, const phx_json *root, phx_api_prompt *
     }
     if (!text.ptr)
         return phx_api_refuse(fault, "prompt", "'prompt' or 'messages' is required");
-    return phx_api_prompt_text(api->text, text, add_special, ret_prompt, fault);
+    return phx_api_prompt_text(api->text, text, add_special, PHX_REQUEST_TOKENS_MAX, ret_prompt, fault);
 }
 
 static bool parse(phx_bytes body, phx_json **ret_root, phx_api_fault *fault)
@@ -126,7 +126,7 @@ static bool tokens_of(const phx_api *api, phx_bytes body, phx_api_prompt *ret_pr
     bool ok = parse(body, &root, fault);
     if (ok && phx_json_get(root, "messages")) {
         ok = phx_api_request_read(body, PHX_API_PROMPT, api->text, &request, fault) &&
-             phx_api_prompt_chat(api->text, &request, ret_prompt, fault);
+             phx_api_prompt_chat(api->text, &request, PHX_REQUEST_TOKENS_MAX, ret_prompt, fault);
         phx_api_request_done(&request);
     } else if (ok) {
         ok = read_flat(api, root, ret_prompt, fault);

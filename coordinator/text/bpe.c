@@ -21,7 +21,8 @@ struct phx_bpe {
     bool whole_first;
     uint32_t byte_ids[256];
     size_t slot_mask;
-    size_t n_room; /* merges that may still be added */
+    size_t n_room;    /* merges that may still be added */
+    size_t n_longest; /* bytes of the longest token that a merge makes */
     pair_slot *slots;
 };
 
@@ -52,6 +53,7 @@ phx_code phx_bpe_create(const phx_vocab *vocab, size_t n_merges, bool whole_firs
     b->whole_first = whole_first;
     b->slot_mask = n_slots - 1;
     b->n_room = n_merges;
+    b->n_longest = 1;
     b->slots = phx_alloc(n_slots, sizeof(*b->slots));
     if (!b->slots) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "table of %zu merges", n_merges);
@@ -95,14 +97,22 @@ void phx_bpe_add_merge(phx_bpe *bpe, phx_bpe_merge merge)
     assert(merge.id != NONE);
     assert(bpe->n_room > 0);
     bpe->n_room--;
+    const size_t n_bytes = phx_vocab_piece(bpe->vocab, merge.id).n;
+    if (n_bytes > bpe->n_longest)
+        bpe->n_longest = n_bytes;
     *slot_of(bpe, merge.left, merge.right) =
         (pair_slot){(uint64_t)merge.left << 32 | merge.right, merge.rank, merge.id};
+}
+
+static phx_code id_list_full(const phx_id_list *list, phx_error *err)
+{
+    return PHX_FAIL(err, PHX_ERR_TOO_LONG, "the text has more than %zu tokens", list->n_max);
 }
 
 phx_code phx_id_list_add(phx_id_list *list, uint32_t id, phx_error *err)
 {
     if (list->n == list->n_max)
-        return PHX_FAIL(err, PHX_ERR_TOO_LONG, "the text has more than %zu tokens", list->n_max);
+        return id_list_full(list, err);
     list->ids[list->n++] = id;
     return PHX_OK;
 }
@@ -220,6 +230,9 @@ phx_code phx_bpe_encode(const phx_bpe *bpe, phx_str piece, phx_bpe_work *work, p
     if (bpe->whole_first && phx_vocab_find(bpe->vocab, piece, &id))
         return phx_id_list_add(list, id, err);
     assert(piece.n < NONE / 2);
+    /* Merging megabytes only to find no room for the ids would be a gift to whoever sends them. */
+    if (piece.n / bpe->n_longest > list->n_max - list->n)
+        return id_list_full(list, err);
     phx_code rc = work_reserve(work, piece.n, err);
     if (rc != PHX_OK)
         return rc;

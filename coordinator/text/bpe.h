@@ -47,7 +47,8 @@ typedef struct phx_id_list {
 
 phx_code phx_id_list_add(phx_id_list *list, uint32_t id, phx_error *err);
 
-/* Appends the ids of the piece's bytes (any bytes, fewer than 2^31). Time n log n. */
+/* Appends the ids of the piece's bytes (any bytes, fewer than 2^31). Time n log n; at once when even the
+ * longest tokens would not fit the list. */
 phx_code phx_bpe_encode(const phx_bpe *bpe, phx_str piece, phx_bpe_work *work, phx_id_list *list,
                         phx_error *err);
 

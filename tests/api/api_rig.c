@@ -108,7 +108,7 @@ void api_rig_script_text(api_rig *r, uint32_t i, const char *text)
 {
     phx_api_fault fault;
     phx_api_prompt prompt = {0};
-    if (!phx_api_prompt_text(&r->text, phx_str_of(text), false, &prompt, &fault))
+    if (!phx_api_prompt_text(&r->text, phx_str_of(text), false, FAKE_TOKENS_MAX, &prompt, &fault))
         fail_msg("%s", fault.message);
     assert_true(prompt.n < FAKE_TOKENS_MAX);
     memcpy(r->engine->scripts[i].ids, prompt.ids, prompt.n * sizeof(uint32_t));

@@ -62,9 +62,9 @@ static phx_code read_request(void *user, phx_error *err)
     phx_str plain = {0};
     bool made;
     if (request.where == PHX_API_CHAT)
-        made = phx_api_prompt_chat(&j->text, &request, &prompt, &fault);
+        made = phx_api_prompt_chat(&j->text, &request, PHX_REQUEST_TOKENS_MAX, &prompt, &fault);
     else if (phx_json_as_str(request.prompt, &plain))
-        made = phx_api_prompt_text(&j->text, plain, true, &prompt, &fault);
+        made = phx_api_prompt_text(&j->text, plain, true, PHX_REQUEST_TOKENS_MAX, &prompt, &fault);
     else
         made = phx_api_prompt_node(&j->text, request.prompt, "prompt", &prompt, &fault);
     if (!made)

@@ -120,6 +120,36 @@ static void test_context(void **state)
     api_rig_close(&r);
 }
 
+/* A text past the context is not counted to its end. */
+static void test_context_of_text(void **state)
+{
+    static const char *const bodies[][3] = {
+        {"/v1/completions", "{\"prompt\":\"", "\"}"},
+        {CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"", "\"}]}"}};
+    static const int n_units[] = {513, 300000};
+    (void)state;
+    api_rig r;
+    phx_buf body;
+    api_rig_open(&r);
+    phx_buf_init(&body, 4u << 20);
+    for (size_t i = 0; i < 4; i++) {
+        const char *const *parts = bodies[i / 2];
+        phx_buf_clear(&body);
+        (void)phx_buf_str(&body, parts[1]);
+        for (int k = 0; k < n_units[i % 2]; k++)
+            (void)phx_buf_str(&body, "7 ");
+        (void)phx_buf_str(&body, parts[2]);
+        api_reply reply = api_post(&r, parts[0], body.ptr);
+        assert_int_equal(reply.status, 400);
+        assert_api_str(reply.json, "error.code", "context_length_exceeded");
+        assert_non_null(strstr(reply.body, "more than 512 tokens"));
+        api_reply_done(&reply);
+    }
+    assert_int_equal(r.engine->n_submitted, 0);
+    phx_buf_done(&body);
+    api_rig_close(&r);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -443,13 +473,13 @@ int main(void)
 {
     (void)api_rig_demo();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_completions),   cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_context),       cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_not_ready),     cmocka_unit_test(test_group_fails),
-        cmocka_unit_test(test_chat_errors),   cmocka_unit_test(test_no_chat),
-        cmocka_unit_test(test_clients_leave), cmocka_unit_test(test_server_goes),
-        cmocka_unit_test(test_tokens),        cmocka_unit_test(test_metrics),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_completions), cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_context),     cmocka_unit_test(test_context_of_text),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_not_ready),
+        cmocka_unit_test(test_group_fails), cmocka_unit_test(test_chat_errors),
+        cmocka_unit_test(test_no_chat),     cmocka_unit_test(test_clients_leave),
+        cmocka_unit_test(test_server_goes), cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_metrics),     cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

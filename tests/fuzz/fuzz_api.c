@@ -77,9 +77,10 @@ static void check_request(const phx_model_text *text, const phx_api_request *req
         const phx_json *node = phx_api_request_prompt(request, i);
         phx_str plain = {0};
         if (request->where != PHX_API_COMPLETIONS)
-            made = phx_api_prompt_chat(text, request, &prompt, &fault);
+            made = phx_api_prompt_chat(text, request, text->n_context, &prompt, &fault);
         else if (phx_json_as_str(node, &plain))
-            made = phx_api_prompt_text(text, plain, request->add_special_tokens, &prompt, &fault);
+            made = phx_api_prompt_text(text, plain, request->add_special_tokens, text->n_context, &prompt,
+                                       &fault);
         else
             made = phx_api_prompt_node(text, node, "prompt", &prompt, &fault);
         if (made)

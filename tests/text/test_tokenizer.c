@@ -302,6 +302,26 @@ static void check_word(const phx_tokenizer *t, const char *word)
     phx_free(ids);
 }
 
+/* A word that cannot fit, however well it merges, is refused before any work. */
+static void test_long_word_without_room(void **state)
+{
+    enum { ROOM = 64 };
+    const phx_tokenizer *t = *state;
+    uint32_t ids[ROOM];
+    phx_error err = {0};
+    phx_bpe_work work = {0};
+    phx_id_list list = {ids, 0, ROOM};
+    char *word = phx_alloc(WORD_BYTES, 1);
+    assert_non_null(word);
+    memset(word, 'a', WORD_BYTES);
+    assert_int_equal(phx_bpe_encode(t->bpe, (phx_str){word, WORD_BYTES}, &work, &list, &err),
+                     PHX_ERR_TOO_LONG);
+    assert_non_null(strstr(err.text, "more than 64 tokens"));
+    assert_int_equal(work.n_ops, 0);
+    phx_bpe_work_done(&work);
+    phx_free(word);
+}
+
 static void test_long_word(void **state)
 {
     static const char *const units[] = {"the", "a", "erestionheind", "Micronesia"};
@@ -372,6 +392,7 @@ int main(void)
         cmocka_unit_test_prestate(test_invalid_text, t),
         cmocka_unit_test_prestate(test_text_limit, t),
         cmocka_unit_test_prestate(test_long_word, t),
+        cmocka_unit_test_prestate(test_long_word_without_room, t),
         cmocka_unit_test_prestate(test_long_runs, t),
         cmocka_unit_test_prestate(test_load, t),
     };
