@@ -1,10 +1,10 @@
 /* client/npy.c - NumPy's array file. Format: numpy/lib/format.py, "Format Version 1.0". */
 #include "client/npy.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "base/file.h"
 
 #define HEAD_BYTES 128u /* magic, version, length and dictionary: a multiple of 64, as NumPy writes it */
 
@@ -27,30 +27,9 @@ static void make_head(char *head, uint64_t n_rows, uint64_t n_cols)
 phx_code phx_npy_write_f32(const char *path, const float *values, uint64_t n_rows, uint64_t n_cols,
                            phx_error *err)
 {
-    phx_code rc = PHX_OK;
     char head[HEAD_BYTES];
-    char temporary[4096];
-    FILE *file = NULL;
-    const uint64_t n = n_rows * n_cols;
-    if ((size_t)snprintf(temporary, sizeof(temporary), "%s.%d.tmp", path, (int)getpid()) >=
-        sizeof(temporary)) {
-        rc = PHX_FAIL(err, PHX_ERR_TOO_LONG, "path '%s' is too long", path);
-        goto out;
-    }
-    file = fopen(temporary, "wbe");
-    if (!file) {
-        rc = PHX_FAIL(err, PHX_ERR_IO, "cannot create '%s': %s", temporary, strerror(errno));
-        goto out;
-    }
     make_head(head, n_rows, n_cols);
-    bool ok = fwrite(head, 1, sizeof(head), file) == sizeof(head);
-    ok = ok && (n == 0 || fwrite(values, sizeof(*values), n, file) == n);
-    ok = fclose(file) == 0 && ok;
-    file = NULL;
-    if (!ok || rename(temporary, path) != 0) {
-        rc = PHX_FAIL(err, PHX_ERR_IO, "cannot write '%s': %s", path, strerror(errno));
-        (void)unlink(temporary);
-    }
-out:
-    return rc;
+    const phx_bytes parts[2] = {{(const uint8_t *)head, sizeof(head)},
+                                {(const uint8_t *)values, n_rows * n_cols * sizeof(*values)}};
+    return phx_file_write_parts(path, parts, 2, 0644, err);
 }

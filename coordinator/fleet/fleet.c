@@ -19,6 +19,7 @@
 
 #define WATCH_PERIOD_US       200000u
 #define SILENCE_US            5000000u  /* a control thread reports five times a second */
+#define PAUSE_US              1500000u  /* so late can no busy loop make the watch */
 #define HELLO_US              60000000u /* from launch to the last hello, when we launched */
 #define MESSAGES_AT_ONCE      64u
 #define VERB_TIMEOUT_SLACK_MS 1000u
@@ -64,6 +65,7 @@ struct phx_fleet {
     uint64_t n_delivered;
     uint64_t started_us;
     uint64_t oldest_step_us; /* when the oldest step in flight was sent; 0: none */
+    uint64_t watched_us;     /* when watch_over ran last */
     uint64_t n_sent;
     uint64_t n_results;
     uint64_t kill_at_us; /* while ending */
@@ -468,9 +470,26 @@ void phx_fleet_grant(phx_fleet *fleet, uint32_t rank, uint32_t n_parts)
 
 /* ---- watching ---- */
 
+/* Time in which this process itself stood still (a paused container or machine, a debugger) is nobody's
+ * silence: every deadline moves along. */
+static void forgive_pause(phx_fleet *fleet, uint64_t now)
+{
+    const uint64_t late = fleet->watched_us ? now - fleet->watched_us : 0;
+    fleet->watched_us = now;
+    if (late < PAUSE_US)
+        return;
+    phx_log(PHX_LOG_WARN, "the coordinator stood still for %.1f s: deadlines of ranks move along",
+            (double)late * 1e-6);
+    fleet->started_us += late;
+    fleet->oldest_step_us += fleet->oldest_step_us ? late : 0;
+    for (uint32_t i = 0; i < fleet->n_ranks; i++)
+        fleet->members[i].heard_us = now;
+}
+
 static phx_code watch_over(phx_fleet *fleet, phx_error *err)
 {
     const uint64_t now = phx_clock_us();
+    forgive_pause(fleet, now);
     const uint64_t step_limit_us = (uint64_t)fleet->options.step_timeout_ms * 1000;
     if (fleet->phase == FLEET_GATHERING && !fleet->options.no_launch && now - fleet->started_us > HELLO_US)
         return PHX_FAIL(err, PHX_ERR_DEADLINE, "not all %u ranks said hello within %u s", fleet->n_ranks,

@@ -18,7 +18,7 @@
 #include "tests/e2e/site.h"
 #include "tests/e2e/web.h"
 
-enum { CLEAN_MS = 20000, END_MS = 60000, EXIT_REFUSED = 3, EXIT_ADDRESS = 4, EXIT_GROUP = 5 };
+enum { CLEAN_MS = 20000, END_MS = 60000, EXIT_REFUSED = 3, EXIT_ADDRESS = 4, EXIT_GROUP = 5, PAUSE_S = 7 };
 
 static const char *environment(const char *name, const char *fallback)
 {
@@ -344,6 +344,35 @@ static void test_truncated_shard(void **state)
     }
 }
 
+/* ---- a pause ---- */
+
+static void signal_all(const site *s, int signal)
+{
+    pid_t pids[SITE_PIDS_MAX];
+    const uint32_t n = site_pids(s, "", pids);
+    for (uint32_t i = 0; i < n; i++)
+        (void)kill(pids[i], signal);
+}
+
+/* A container, a machine or a debugger may stop everything for longer than a rank may be silent. */
+static void test_pause(void **state)
+{
+    static const char *const args[] = {"--tp", "2", NULL};
+    site s;
+    (void)state;
+    site_open(&s);
+    site_serve(&s, args);
+    signal_all(&s, SIGSTOP);
+    (void)sleep(PAUSE_S);
+    signal_all(&s, SIGCONT);
+    ask_paris(&s);
+    assert_int_equal(kill(s.pid, SIGTERM), 0);
+    assert_int_equal(site_wait(&s, END_MS), 0);
+    assert_true(log_has(&s, "the coordinator stood still"));
+    site_assert_clean(&s, CLEAN_MS);
+    site_close(&s);
+}
+
 /* ---- the canary ---- */
 
 static void start_and_end(site *s, int code)
@@ -421,6 +450,7 @@ int main(void)
         cmocka_unit_test(test_truncated_shard),
         cmocka_unit_test(test_lost_server),
         cmocka_unit_test(test_canary),
+        cmocka_unit_test(test_pause),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
