@@ -11,6 +11,7 @@
 #include "client/capture.h"
 #include "client/npy.h"
 #include "client/tokens.h"
+#include "model/plan.h"
 #include "proto/limits.h"
 
 #define NEIGHBOURS_MAX   64u
@@ -40,6 +41,24 @@ static phx_code read_count(const char *flag, const char *text, uint64_t max, uin
                         (unsigned long long)max);
     *ret = (uint32_t)number;
     return PHX_OK;
+}
+
+/* The cache gives whole blocks, and the last token always runs: any other number would be rounded down, to
+ * none at all when it is small, and whoever compares rows would compare other ones than he asked for. */
+static phx_code check_warm(uint32_t warm, uint32_t n_tokens, phx_error *err)
+{
+    const uint32_t most = n_tokens ? (n_tokens - 1) / PHX_BLOCK_TOKENS * PHX_BLOCK_TOKENS : 0;
+    if (warm % PHX_BLOCK_TOKENS == 0 && warm <= most)
+        return PHX_OK;
+    if (most == 0)
+        return PHX_FAIL(
+            err, PHX_ERR_INVALID,
+            "--warm %u: the prefix cache holds blocks of %u tokens, and of %u tokens none is reused: "
+            "give more tokens, or no --warm",
+            warm, PHX_BLOCK_TOKENS, n_tokens);
+    return PHX_FAIL(err, PHX_ERR_INVALID,
+                    "--warm %u: the prefix cache holds blocks of %u tokens: give a multiple of %u up to %u",
+                    warm, PHX_BLOCK_TOKENS, PHX_BLOCK_TOKENS, most);
 }
 
 /* Random prompts that run beside the capture: ids below the smallest of the given ones' maximum are surely
@@ -176,6 +195,10 @@ static phx_exit run(const phx_env *env, phx_options *options, const logits_args 
         read_count("neighbours", given->neighbours, NEIGHBOURS_MAX, &n_neighbours, &err) != PHX_OK)
         return phx_command_fail_usage(err.text);
     phx_code rc = phx_tokens_read(given->tokens, &tokens, &err);
+    if (rc == PHX_OK && check_warm(request.warm, tokens.n, &err) != PHX_OK) {
+        phx_tokens_done(&tokens);
+        return phx_command_fail_usage(err.text);
+    }
     if (rc == PHX_OK)
         rc = shrink(options, &tokens, n_neighbours, &err);
     if (rc == PHX_OK)
@@ -204,8 +227,9 @@ phx_exit phx_command_logits(const phx_env *env, int argc, char *const *argv)
         {"tokens", "LIST|@FILE", "token ids with commas or blanks between", &given.tokens, NULL},
         {"out", "FILE.npy", "float32 [n_tokens][n_vocab]", &given.out, NULL},
         {"chunk", "N", "largest prefill chunk [as the server likes]", &given.chunk, NULL},
-        {"warm", "N", "take so many leading tokens from the prefix cache; their rows are NaN", &given.warm,
-         NULL},
+        {"warm", "N",
+         "take so many leading tokens, a multiple of 64, from the prefix cache; their rows are NaN",
+         &given.warm, NULL},
         {"neighbours", "M", "random generations that share the batch meanwhile [0]", &given.neighbours, NULL},
         {"connect", "ADDRESS", "use this running server instead of starting one", &given.connect, NULL},
         {"key-file", "FILE", "keys for --connect over tcp", &given.key_file, NULL},

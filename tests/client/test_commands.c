@@ -128,6 +128,9 @@ static void plan_of_the_bundled_cases(void **state)
     assert_int_equal(weights[0], weights[1]); /* stages share nothing */
 }
 
+#define TEN       "1,2,3,4,5,6,7,8,9,10"
+#define TOKENS_70 "--tokens=" TEN "," TEN "," TEN "," TEN "," TEN "," TEN "," TEN
+
 typedef struct refusal {
     int code;
     const char *text; /* on stderr */
@@ -149,6 +152,15 @@ static void refusals_say_why(void **state)
         {1, "use the option of that name", {"plan", "--model", qdirect, "--numerics=level=avx2", NULL}},
         {1, "may use 0.001 GB", {"plan", "--model", qdirect, "--memory=1MB", NULL}},
         {2, "--preset NAME or --config FILE", {"synth", "--out", "/nonexistent/x", NULL}},
+        {2,
+         "of 3 tokens none is reused",
+         {"logits", "--model", qdirect, "--tokens=1,2,3", "--out=/nonexistent/x", "--warm=2", NULL}},
+        {2,
+         "give a multiple of 64 up to 64",
+         {"logits", "--model", qdirect, TOKENS_70, "--out=/nonexistent/x", "--warm=63", NULL}},
+        {2,
+         "give a multiple of 64 up to 64",
+         {"logits", "--model", qdirect, TOKENS_70, "--out=/nonexistent/x", "--warm=128", NULL}},
         {2, "there is no preset 'x'", {"synth", "--out", "/nonexistent/x", "--preset=x", NULL}},
         {2, "there is no format 'q9'", {"synth", "--out", "/x", "--preset=ds-3b", "--format=q9", NULL}},
     };
