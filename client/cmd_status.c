@@ -1,6 +1,7 @@
 /* client/cmd_status.c - `phalanx status`: ranks, progress, queue, blocks and speeds of a running server. */
 #include "client/server.h"
 
+#include "base/descriptors.h"
 #include "base/json.h"
 #include "base/paths.h"
 #include "client/terminal.h"
@@ -131,7 +132,9 @@ phx_exit phx_command_status(const phx_env *env, int argc, char *const *argv)
     Phalanx__ServerFrame *frame = NULL;
     if (!phx_command_begin(&spec, argc, argv, &options, &args, &code))
         return code;
-    phx_code rc = connect ? PHX_OK : phx_path_control(env->runtime_dir, address, sizeof(address), &err);
+    phx_code rc = phx_descriptors_raise(&err);
+    if (rc == PHX_OK && !connect)
+        rc = phx_path_control(env->runtime_dir, address, sizeof(address), &err);
     if (rc == PHX_OK)
         rc = phx_client_connect(connect ? connect : address, key_file, &client, &err);
     if (rc == PHX_OK)

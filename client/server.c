@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/paths.h"
 #include "client/terminal.h"
 
@@ -48,6 +49,9 @@ phx_code phx_server_open(const phx_server_spec *spec, phx_server **ret_server, p
     }
     server->lifeline = -1;
     server->interrupt = spec->interrupt;
+    rc = phx_descriptors_raise(err);
+    if (rc != PHX_OK)
+        goto out;
     if (spec->connect) {
         rc = phx_client_connect(spec->connect, spec->key_file, &server->client, err);
     } else {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "base/paths.h"
@@ -74,8 +75,11 @@ int main(int argc, char **argv)
     const int usage = parse(&c, argc, argv);
     if (usage >= 0)
         return usage;
-    phx_code rc = open_model(&c, &err);
-    c.exit_code = rc == PHX_OK ? EXIT_FINE : EXIT_REFUSED;
+    phx_code rc = phx_descriptors_raise(&err);
+    if (rc == PHX_OK) {
+        rc = open_model(&c, &err);
+        c.exit_code = rc == PHX_OK ? EXIT_FINE : EXIT_REFUSED;
+    }
     if (rc == PHX_OK)
         rc = open_doors(&c, &err);
     if (rc == PHX_OK)

@@ -14,6 +14,7 @@
 #include <mpi.h>
 #endif
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "proto/codec.h"
 #include "worker/bench.h"
@@ -61,7 +62,9 @@ int main(int argc, char **argv)
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGINT, SIG_IGN); /* Ctrl-C belongs to the coordinator, which ends its ranks in order */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const phx_code rc = run(&options, &err);
+    phx_code rc = phx_descriptors_raise(&err);
+    if (rc == PHX_OK)
+        rc = run(&options, &err);
     if (rc == PHX_OK) {
         leave_mpi(); /* after a failure the process just ends: MPI would wait for ranks that are gone */
         return EXIT_FINE;

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,8 +22,9 @@ static const char *or_else(const char *name, const char *value)
     return found ? found : value;
 }
 
-/* Runs phalanx with the words (NULL-terminated); stdout (or stderr, with_errors) is appended to out. */
-static int run(const char *const *words, bool with_errors, phx_buf *out)
+/* Runs phalanx with the words (NULL-terminated); stdout (or stderr, with_errors) is appended to out. n_files:
+ * how many it may have open; 0: as many as we. */
+static int run_limited(const char *const *words, bool with_errors, rlim_t n_files, phx_buf *out)
 {
     char program[4096];
     char *argv[24] = {program};
@@ -41,6 +43,8 @@ static int run(const char *const *words, bool with_errors, phx_buf *out)
         (void)dup2(ends[1], with_errors ? STDERR_FILENO : STDOUT_FILENO);
         (void)close(ends[0]);
         (void)close(ends[1]);
+        if (n_files > 0)
+            (void)setrlimit(RLIMIT_NOFILE, &(struct rlimit){n_files, n_files});
         (void)execv(program, argv);
         _exit(127);
     }
@@ -51,6 +55,11 @@ static int run(const char *const *words, bool with_errors, phx_buf *out)
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status));
     return WEXITSTATUS(status);
+}
+
+static int run(const char *const *words, bool with_errors, phx_buf *out)
+{
+    return run_limited(words, with_errors, 0, out);
 }
 
 static phx_json *run_json(const char *const *words)
@@ -176,6 +185,22 @@ static void refusals_say_why(void **state)
     }
 }
 
+/* One line with the remedy, where the messaging library would have aborted. */
+static void few_descriptors_are_refused(void **state)
+{
+    (void)state;
+    static const char *const commands[][4] = {
+        {"run", "hi", NULL}, {"status", NULL}, {"serve", "--http=off", NULL}};
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        phx_buf out;
+        phx_buf_init(&out, OUTPUT_MAX);
+        const int code = run_limited(commands[i], true, 16, &out);
+        if (code == 0 || code == 2 || !out.ptr || !strstr(out.ptr, "only 16 files may be open"))
+            fail_msg("%s: exit %d, said '%s'", commands[i][0], code, out.ptr ? out.ptr : "");
+        phx_buf_done(&out);
+    }
+}
+
 static void every_command_has_help(void **state)
 {
     (void)state;
@@ -219,6 +244,7 @@ int main(void)
         cmocka_unit_test(inspect_of_the_bundled_cases),
         cmocka_unit_test(plan_of_the_bundled_cases),
         cmocka_unit_test(refusals_say_why),
+        cmocka_unit_test(few_descriptors_are_refused),
         cmocka_unit_test(every_command_has_help),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
