@@ -3,6 +3,8 @@
 
 #include <stddef.h>
 
+#define LEVEL_OPEN "auto" /* in texts: not agreed on yet */
+
 static const char *const profile_names[] = {"serving", "official", "oracle"};
 
 #define PROFILE_COUNT (sizeof(profile_names) / sizeof(profile_names[0]))
@@ -107,6 +109,10 @@ static bool get_knob(const phx_numerics *numerics, const knob *k)
 static phx_code set_level(phx_numerics *numerics, phx_str value, phx_error *err)
 {
     char level[sizeof(numerics->level)];
+    if (phx_str_is(value, LEVEL_OPEN)) {
+        numerics->level[0] = 0;
+        return PHX_OK;
+    }
     for (size_t i = 0; i < value.n; i++) {
         const char c = value.ptr[i];
         if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'))
@@ -156,7 +162,7 @@ void phx_numerics_print(const phx_numerics *numerics, phx_buf *buf)
     for (size_t i = 0; i < KNOB_COUNT; i++)
         phx_buf_printf(buf, " %s=%s", knobs[i].key,
                        value_names[knobs[i].kind][get_knob(numerics, &knobs[i])]);
-    phx_buf_printf(buf, " level=%s", numerics->level);
+    phx_buf_printf(buf, " level=%s", numerics->level[0] ? numerics->level : LEVEL_OPEN);
 }
 
 phx_hash phx_numerics_hash(const phx_numerics *numerics)

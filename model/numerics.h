@@ -21,7 +21,8 @@ typedef struct phx_numerics {
     bool index_fp8;     /* round index queries and keys to fp8 with one ue8m0 scale per vector */
     bool deterministic; /* false: expanded dense prefill allowed, tied to DESIGN 7e */
     phx_expert_mode experts;
-    char level[16]; /* highest kernel level in use, "ref" "avx2" "avx512"; filled by the group */
+    char level[16]; /* highest kernel level in use, "ref" "avx2" "avx512"; empty ("auto" in texts): the
+                       group will agree on it */
 } phx_numerics;
 
 void phx_numerics_preset(phx_profile profile, phx_numerics *ret_numerics);

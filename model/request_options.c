@@ -60,6 +60,7 @@ static phx_code read_numerics(const phx_options *options, phx_expert_mode expert
     if ((emu || cuda) && strcmp(options->level, "auto") != 0)
         return PHX_FAIL(err, PHX_ERR_INVALID, "--level %s is a level of the CPU: not with --backend %s",
                         options->level, options->backend);
+    numerics.level[0] = 0; /* the group agrees on the best that all ranks have */
     if (emu || cuda)
         rc = phx_numerics_set(&numerics, phx_str_of(emu ? "level=emu" : "level=sm"), err);
     if (strcmp(options->level, "auto") != 0) {

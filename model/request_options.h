@@ -6,7 +6,7 @@
 #include "base/options.h"
 #include "model/plan.h"
 
-/* Level "auto" leaves numerics.level at "ref": the group fills in what its machines have. PHX_ERR_INVALID
+/* Level "auto" leaves numerics.level empty: the group fills in what its machines have. PHX_ERR_INVALID
  * names the option that is wrong or contradicts another. Layouts are checked against dims (phx_layout_check).
  */
 phx_code phx_plan_request_from_options(const phx_options *options, const phx_dims *dims,

@@ -114,6 +114,24 @@ static void inspect_of_the_bundled_cases(void **state)
     phx_json_destroy(root);
 }
 
+/* Which kernels compute is known when the ranks are; until then the plan names what was asked for. */
+static void plan_claims_no_level(void **state)
+{
+    (void)state;
+    char dir[4096];
+    const char *words[] = {"plan", "--model", dir, "--memory", "256M", "--level", "auto", NULL};
+    (void)snprintf(dir, sizeof(dir), "%s/tests/data/golden/deepseek-v3-qdirect", or_else("PHX_SOURCE", "."));
+    for (int i = 0; i < 2; i++) {
+        phx_buf out;
+        phx_buf_init(&out, OUTPUT_MAX);
+        words[6] = i == 0 ? "auto" : "ref";
+        assert_int_equal(run(words, false, &out), 0);
+        if (!strstr(out.ptr, i == 0 ? " level=auto\n" : " level=ref\n"))
+            fail_msg("%s", out.ptr);
+        phx_buf_done(&out);
+    }
+}
+
 static void plan_of_the_bundled_cases(void **state)
 {
     (void)state;
@@ -241,11 +259,9 @@ static void every_command_has_help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(inspect_of_the_bundled_cases),
-        cmocka_unit_test(plan_of_the_bundled_cases),
-        cmocka_unit_test(refusals_say_why),
-        cmocka_unit_test(few_descriptors_are_refused),
-        cmocka_unit_test(every_command_has_help),
+        cmocka_unit_test(inspect_of_the_bundled_cases), cmocka_unit_test(plan_claims_no_level),
+        cmocka_unit_test(plan_of_the_bundled_cases),    cmocka_unit_test(refusals_say_why),
+        cmocka_unit_test(few_descriptors_are_refused),  cmocka_unit_test(every_command_has_help),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,6 +34,23 @@ static void test_presets(void **state)
     assert_false(phx_profile_parse(phx_str_of("offic"), &profile));
 }
 
+/* Before the group is known the text does not claim a level, and reads back the same. */
+static void test_open_level(void **state)
+{
+    (void)state;
+    phx_error err = {0};
+    phx_numerics n;
+    phx_numerics back;
+    phx_numerics_preset(PHX_PROFILE_SERVING, &n);
+    n.level[0] = 0;
+    assert_non_null(strstr(print(&n), " level=auto"));
+    must(phx_numerics_parse(phx_str_of(print(&n)), &back, &err), &err);
+    assert_string_equal(back.level, "");
+    const phx_hash a = phx_numerics_hash(&n);
+    const phx_hash b = phx_numerics_hash(&back);
+    assert_memory_equal(&a, &b, sizeof(a));
+}
+
 static void test_set(void **state)
 {
     (void)state;
@@ -72,6 +89,7 @@ static void test_set(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_presets), cmocka_unit_test(test_set)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_presets), cmocka_unit_test(test_open_level),
+                                       cmocka_unit_test(test_set)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
