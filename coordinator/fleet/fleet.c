@@ -576,6 +576,9 @@ static void end_group(phx_fleet *fleet, uint32_t grace_ms)
     shutdown.reason = (char *)(uintptr_t) "the coordinator ends the group";
     frame.body_case = PHALANX__RANK_FRAME__BODY_SHUTDOWN;
     frame.shutdown = &shutdown;
+    /* Ranks that have not said hello cannot be told; the launcher that is starting them can. */
+    if (fleet->phase == FLEET_GATHERING && fleet->launcher > 0)
+        (void)kill(fleet->launcher, SIGTERM);
     fleet->phase = FLEET_ENDING;
     fleet->kill_at_us = phx_clock_us() + (uint64_t)grace_ms * 1000;
     for (uint32_t i = 0; i < fleet->n_ranks; i++) {

@@ -212,6 +212,39 @@ static void a_killed_command_leaves_nothing(void **state)
     assert_int_equal(unlink(mark), 0);
 }
 
+/* A launcher that never starts a rank: who interrupts the command then waits for no rank to be heard, and the
+ * launcher is asked to end, not killed when the ranks' time to end is over. */
+static void an_early_interrupt_ends_the_launcher(void **state)
+{
+    (void)state;
+    char script[64], started[64], told[64], text[400];
+    phx_error err = {0};
+    int status = 0;
+    int ends[2];
+    (void)snprintf(script, sizeof(script), "%s/launcher", scratch);
+    (void)snprintf(started, sizeof(started), "%s/started", scratch);
+    (void)snprintf(told, sizeof(told), "%s/told", scratch);
+    (void)snprintf(text, sizeof(text),
+                   "#!/bin/sh\ntrap 'echo > %s; exit 0' TERM\necho > %s\nwhile :; do sleep 0.02; done\n",
+                   told, started);
+    const phx_bytes bytes = {(const uint8_t *)text, strlen(text)};
+    assert_int_equal(phx_file_write(script, bytes, 0700, &err), PHX_OK);
+    const char *words[] = {"run", "--tp", "2", "--launch", script, "hi", NULL};
+    assert_int_equal(pipe(ends), 0);
+    const pid_t pid = start(words, ends[1]);
+    for (int wait = 0; wait < 500 && !phx_file_exists(started); wait++)
+        (void)usleep(10000);
+    assert_true(phx_file_exists(started));
+    (void)kill(pid, SIGINT);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 130);
+    assert_true(phx_file_exists(told));
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    assert_int_equal(unlink(script) | unlink(started) | unlink(told), 0);
+}
+
 static int make_scratch(void **state)
 {
     (void)state;
@@ -232,6 +265,7 @@ int main(void)
         cmocka_unit_test(logits_have_equal_bits),
         cmocka_unit_test(verify_passes_and_fails),
         cmocka_unit_test(a_killed_command_leaves_nothing),
+        cmocka_unit_test(an_early_interrupt_ends_the_launcher),
     };
     return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
 }
