@@ -207,7 +207,7 @@ static phx_code bool_key(const phx_json *object, const char *key, bool otherwise
     const phx_json *node = phx_json_get(object, key);
     bool value = otherwise;
     if (!is_null(node) && !phx_json_as_bool(node, &value))
-        return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is a %s, not true or false", key,
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' must be true or false, not of kind %s", key,
                         phx_json_kind_name(node));
     *ret_value = value;
     return PHX_OK;
