@@ -50,7 +50,7 @@ function(phx_test name)
   target_link_libraries(${name} PRIVATE phx_flags ${A_LINKS} PkgConfig::CMOCKA)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   if(NOT A_TIMEOUT)
-    set(A_TIMEOUT 120)
+    set(A_TIMEOUT 600)
   endif()
   set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}"
     ENVIRONMENT "PHX_SHARED=${CMAKE_SOURCE_DIR}/../shared;PHX_BUILD=${CMAKE_BINARY_DIR};PHX_SOURCE=${CMAKE_SOURCE_DIR}")
