@@ -36,8 +36,11 @@ void check_end(check *c)
                 break;
             }
         }
-        phx_free(c->allocs[i]);
+        if (!c->device)
+            phx_free(c->allocs[i]);
     }
+    if (c->device)
+        check_device_reset(c->device);
     c->n_allocs = 0;
 }
 
@@ -68,15 +71,20 @@ static void *keep(check *c, void *ptr, size_t guard_bytes)
     return ptr;
 }
 
+static void *take(check *c, size_t n, size_t bytes)
+{
+    return c->device ? check_device_memory(c->device, n * bytes) : phx_alloc(n, bytes);
+}
+
 void *check_mem(check *c, int64_t n, size_t bytes)
 {
-    return keep(c, phx_alloc((size_t)(n > 0 ? n : 1), bytes), 0);
+    return keep(c, take(c, (size_t)(n > 0 ? n : 1), bytes), 0);
 }
 
 void *check_out(check *c, int64_t n, size_t bytes)
 {
     const size_t all = (size_t)n * bytes + 2 * GUARD;
-    uint8_t *p = keep(c, phx_alloc(all, 1), all);
+    uint8_t *p = keep(c, take(c, all, 1), all);
     memset(p, PATTERN, all);
     return p + GUARD;
 }

@@ -18,12 +18,17 @@
 typedef struct check_variant {
     const char *name;
     phx_ops ops;
+    phx_pool *queue; /* of a device; NULL: the ops run on pools */
+    bool brief;
 #define X(op) bool has_##op;
     PHX_OPS(X)
 #undef X
 } check_variant;
 
 #define CHECK_VARIANTS_MAX 8
+
+/* A backend plugin under test (check_device.c). */
+typedef struct check_device check_device;
 
 typedef enum check_fill { /* how input numbers look */
                           CHECK_RANDOM,
@@ -37,9 +42,11 @@ typedef enum check_fill { /* how input numbers look */
 typedef struct check {
     uint64_t seed;
     phx_rng rng;
-    phx_pool *pools[CHECK_POOLS];
+    phx_pool *pools[CHECK_POOLS]; /* of ops; all are the queue where a device is under test */
     const phx_ops *ref;
-    const phx_ops *ops; /* under test */
+    phx_pool *ref_pool;
+    check_device *device; /* memory of cases is its memory; NULL: of the heap */
+    const phx_ops *ops;   /* under test */
     const char *op;
     const char *variant;
     bool brief;     /* a slow variant: fewer rows, every thirteenth remainder */
@@ -53,6 +60,22 @@ typedef struct check {
     size_t guard_bytes[CHECK_ALLOCS_MAX]; /* 0: plain memory */
     size_t n_allocs;
 } check;
+
+typedef struct check_device_options {
+    const char *backend; /* "cuda" or "emu" */
+    const char *dir;     /* of the plugin; NULL: beside this program */
+    bool separate;       /* every piece of memory is an allocation of its own: for compute-sanitizer */
+} check_device_options;
+
+/* Every op of the plugin as a variant that waits for the device after each call. Memory that both sides can
+ * reach is taken from the plugin. Destroy with check_device_destroy, which accepts NULL. */
+phx_code check_device_create(const check_device_options *options, check_variant *variant,
+                             check_device **ret_device, phx_error *err);
+void check_device_destroy(check_device *device);
+
+/* Zeroed memory of the running case, NULL when there is no more; given back by check_device_reset. */
+void *check_device_memory(check_device *device, size_t n_bytes);
+void check_device_reset(check_device *device);
 
 /* Begins a case: resets the random numbers to a key of (seed, op, case number), and names it. */
 void check_case(check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -207,7 +207,7 @@ static void attention_case(check *c, const shape *s)
     const int64_t n = s->n_rows * a.out.stride;
     void *want = check_out(c, n, bytes);
     a.out.data = want;
-    c->ref->attention(c->pools[0], &a);
+    c->ref->attention(c->ref_pool, &a);
     void *got = check_out(c, n, bytes);
     a.out.data = got;
     c->ops->attention(c->pools[0], &a);
@@ -293,7 +293,7 @@ static void expanded_case(check *c, int64_t n_rows, int64_t n_heads, const int64
     const int64_t n = n_rows * a.out.stride;
     void *want = check_out(c, n, bytes);
     a.out.data = want;
-    c->ref->attention_expanded(c->pools[0], &a);
+    c->ref->attention_expanded(c->ref_pool, &a);
     void *got = check_out(c, n, bytes);
     a.out.data = got;
     c->ops->attention_expanded(c->pools[0], &a);

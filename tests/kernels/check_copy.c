@@ -19,7 +19,7 @@ static void embed_case(check *c, phx_format format, int64_t n_rows, int64_t n_co
         .table = check_matrix(c, format, N_IDS, n_cols, CHECK_RANDOM), .ids = ids, .n_rows = n_rows};
     float *want = check_out(c, n_rows * n_cols, sizeof(float));
     a.out = want;
-    c->ref->embed(c->pools[0], &a);
+    c->ref->embed(c->ref_pool, &a);
     float *got = check_out(c, n_rows * n_cols, sizeof(float));
     a.out = got;
     c->ops->embed(c->pools[0], &a);
@@ -54,7 +54,7 @@ static void cache_write_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t 
     a.x = check_floats(c, n_rows * a.x_stride, fill);
     void *want = check_out(c, N_ENTRIES * width, bytes);
     cache.data = want;
-    c->ref->cache_write(c->pools[0], &a);
+    c->ref->cache_write(c->ref_pool, &a);
     for (int i = 0; i < CHECK_POOLS; i++) {
         void *got = check_out(c, N_ENTRIES * width, bytes);
         cache.data = got;
@@ -90,7 +90,7 @@ static void round_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t n_cols
     a.out.dtype = dtype;
     void *want = check_out(c, n_rows * a.out.stride, bytes);
     a.out.data = want;
-    c->ref->round(c->pools[0], &a);
+    c->ref->round(c->ref_pool, &a);
     for (int i = 0; i < CHECK_POOLS; i++) {
         void *got = check_out(c, n_rows * a.out.stride, bytes);
         a.out.data = got;
@@ -121,7 +121,7 @@ static void add_case(check *c, int64_t n, check_fill fill)
     phx_add_args a = {.x = x, .n = n};
     float *want = check_copy(c, y, n, sizeof(float));
     a.y = want;
-    c->ref->add(c->pools[0], &a);
+    c->ref->add(c->ref_pool, &a);
     for (int i = 0; i < CHECK_POOLS; i++) {
         a.y = check_copy(c, y, n, sizeof(float));
         c->ops->add(c->pools[i], &a);

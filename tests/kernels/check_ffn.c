@@ -86,14 +86,15 @@ static void ffn_in_promises(check *c, const phx_ffn_in_args *args, const void *g
     }
     /* each entry alone: an expert list with one row */
     char *alone = check_out(c, n, bytes);
+    const int64_t *first = check_copy(c, (const int64_t[]){0, 1}, 2, sizeof(*first));
+    int32_t *token = check_mem(c, 1, sizeof(*token));
     for (int64_t e = 0; e < args->rows.n_experts; e++) {
         for (int64_t j = args->rows.first[e]; j < args->rows.first[e + 1] && j < 12; j++) {
-            const int64_t first[2] = {0, 1};
-            const int32_t token = args->rows.token ? args->rows.token[j] : (int32_t)j;
+            *token = args->rows.token ? args->rows.token[j] : (int32_t)j;
             phx_ffn_in_args a = *args;
             a.gate += e;
             a.up += e;
-            a.rows = (phx_expert_rows){1, first, &token, NULL};
+            a.rows = (phx_expert_rows){1, first, token, NULL};
             a.out.data = alone + (size_t)(j * args->out.stride) * bytes;
             c->ops->ffn_in(c->pools[0], &a);
             check_same(c, "neighbouring entries", (const char *)got + (size_t)(j * args->out.stride) * bytes,
@@ -148,7 +149,7 @@ static void ffn_in_case(check *c, const shape *s)
     a.out.data = got;
     c->ops->ffn_in(c->pools[0], &a);
     a.out.data = want;
-    c->ref->ffn_in(c->pools[0], &a);
+    c->ref->ffn_in(c->ref_pool, &a);
     double *limit = check_mem(c, n_entries * s->n_out, sizeof(double));
     for (int64_t e = 0; e < routing.rows.n_experts; e++) {
         for (int64_t j = routing.rows.first[e]; j < routing.rows.first[e + 1]; j++) {

@@ -1,9 +1,12 @@
 /* tests/kernels/check_kernels.c - the kernel checker: every op of every level that this machine can run, and
  * of every level in C form, against the reference, element by element (STYLE habits 25-27, 36).
  * Usage: check_kernels [--seed N] [--level ref|avx2|avx512|emu] [--op NAME] [--bench] [--threads N]
+ *        check_kernels --backend cuda|emu [--plugins DIR] [--brief] [--separate] [--seed N] [--op NAME]
  * Program check_planted: [--plant N] switches on a fault in the kernels (tests/emu/test_planted.sh), and the
  * first failure ends it. Level emu: the CUDA kernels on the emulator (tests/emu) and nothing else.
- * Exit status 0: every element within the limit that kernels/ops.h states, every promise of equal bits kept.
+ * --backend: the plugin that the worker opens, with its kernels and its copies, on a device
+ * (launch/gpu-check). Exit status 0: every element within the limit that kernels/ops.h states, every promise
+ * of equal bits kept.
  */
 #include "tests/kernels/check.h"
 
@@ -31,22 +34,30 @@ typedef struct options {
     const char *op;
     bool bench;
     bool emu; /* the emulator in place of the levels */
+    bool brief;
+    check_device_options device; /* backend NULL: the levels of this machine */
 } options;
 
 static bool options_parse(int argc, char **argv, options *opt);
 static int variants_collect(phx_level level, check_variant *variants);
 static int emu_collect(check_variant *variant);
-static uint64_t check_all(const options *opt, const check_variant *variants, int n_variants);
-static phx_code pools_create(check *c, phx_error *err);
+static int check_backend(const options *opt);
+static uint64_t check_all(const options *opt, const check_variant *variants, int n_variants,
+                          check_device *device);
+static phx_code pools_create(phx_pool **pools, phx_error *err);
 
 int main(int argc, char **argv)
 {
     options opt = {.seed = 20250921, .n_threads = 1, .level = phx_level_of_machine()};
     if (!options_parse(argc, argv, &opt)) {
-        fprintf(stderr,
-                "usage: check_kernels [--seed N] [--level NAME] [--op NAME] [--bench] [--threads N]\n");
+        fprintf(
+            stderr,
+            "usage: check_kernels [--seed N] [--level NAME] [--op NAME] [--bench] [--threads N]\n"
+            "       check_kernels --backend cuda|emu [--plugins DIR] [--brief] [--separate] [--op NAME]\n");
         return 2;
     }
+    if (opt.device.backend)
+        return check_backend(&opt);
     check_variant variants[CHECK_VARIANTS_MAX];
     const int n_variants = opt.emu ? emu_collect(variants) : variants_collect(opt.level, variants);
     printf("check_kernels: seed %llu, level %s of %s\n", (unsigned long long)opt.seed,
@@ -56,7 +67,7 @@ int main(int argc, char **argv)
         return 1;
     }
     if (!opt.bench)
-        return check_all(&opt, variants, n_variants) == 0 ? 0 : 1;
+        return check_all(&opt, variants, n_variants, NULL) == 0 ? 0 : 1;
     phx_error err = {0};
     phx_pool *pool = NULL;
     if (phx_pool_create((uint32_t)opt.n_threads, NULL, &pool, &err) != PHX_OK) {
@@ -87,6 +98,14 @@ static bool options_parse(int argc, char **argv, options *opt)
                 return false;
             phx_plant = (int)plant;
 #endif
+        } else if (strcmp(argv[i], "--brief") == 0) {
+            opt->brief = true;
+        } else if (strcmp(argv[i], "--separate") == 0) {
+            opt->device.separate = true;
+        } else if (more && strcmp(argv[i], "--backend") == 0) {
+            opt->device.backend = argv[++i];
+        } else if (more && strcmp(argv[i], "--plugins") == 0) {
+            opt->device.dir = argv[++i];
         } else if (more && strcmp(argv[i], "--op") == 0) {
             opt->op = argv[++i];
         } else if (more && strcmp(argv[i], "--level") == 0 && strcmp(argv[i + 1], "emu") == 0) {
@@ -151,7 +170,7 @@ static int variants_collect(phx_level level, check_variant *variants)
 /* The CUDA kernels on the emulator; 0 when it was not built. */
 static int emu_collect(check_variant *variant)
 {
-    *variant = (check_variant){.name = "emu"};
+    *variant = (check_variant){.name = "emu", .brief = true};
     phx_ops_choose(PHX_LEVEL_REF, &variant->ops);
 #if defined(PHX_EMU)
 #define PHX_OP(op_name, op_level, fn) \
@@ -165,14 +184,30 @@ static int emu_collect(check_variant *variant)
 #endif
 }
 
-static phx_code pools_create(check *c, phx_error *err)
+static phx_code pools_create(phx_pool **pools, phx_error *err)
 {
     for (uint32_t i = 0; i < CHECK_POOLS; i++) {
-        const phx_code rc = phx_pool_create(i + 1, NULL, &c->pools[i], err);
+        const phx_code rc = phx_pool_create(i + 1, NULL, &pools[i], err);
         if (rc != PHX_OK)
             return rc;
     }
     return PHX_OK;
+}
+
+/* A device is the only variant. Exit code 3: it cannot be had. */
+static int check_backend(const options *opt)
+{
+    check_variant variant = {0};
+    check_device *device = NULL;
+    phx_error err = {0};
+    if (check_device_create(&opt->device, &variant, &device, &err) != PHX_OK) {
+        fprintf(stderr, "check_kernels: %s\n", err.text);
+        return 3;
+    }
+    variant.brief = variant.brief || opt->brief;
+    const int code = check_all(opt, &variant, 1, device) == 0 ? 0 : 1;
+    check_device_destroy(device);
+    return code;
 }
 
 /* Runs one op of one variant and prints its line. */
@@ -180,7 +215,7 @@ static uint64_t check_one(check *c, const char *op, const check_variant *variant
 {
     c->op = op;
     c->variant = variant->name;
-    c->brief = strcmp(variant->name, "emu") == 0;
+    c->brief = variant->brief;
     c->is_ref = strcmp(variant->name, "ref") == 0;
     c->ops = &variant->ops;
     c->n_cases = 0;
@@ -199,18 +234,23 @@ static uint64_t check_one(check *c, const char *op, const check_variant *variant
     return c->n_failed;
 }
 
-static uint64_t check_all(const options *opt, const check_variant *variants, int n_variants)
+static uint64_t check_all(const options *opt, const check_variant *variants, int n_variants,
+                          check_device *device)
 {
+    phx_pool *pools[CHECK_POOLS] = {0};
     phx_ops ref;
     phx_ops_choose(PHX_LEVEL_REF, &ref);
-    check c = {.seed = opt->seed, .ref = &ref};
+    check c = {.seed = opt->seed, .ref = &ref, .device = device};
     phx_error err = {0};
     uint64_t n_failed = 0;
-    if (pools_create(&c, &err) != PHX_OK) {
+    if (pools_create(pools, &err) != PHX_OK) {
         fprintf(stderr, "check_kernels: %s\n", err.text);
         n_failed = 1;
         goto out;
     }
+    c.ref_pool = pools[0];
+    for (uint32_t i = 0; i < CHECK_POOLS; i++)
+        c.pools[i] = variants[0].queue ? variants[0].queue : pools[i];
 #define X(op_name)                                                                     \
     for (int i = 0; i < n_variants; i++) {                                             \
         if (variants[i].has_##op_name && (!opt->op || strcmp(opt->op, #op_name) == 0)) \
@@ -221,6 +261,6 @@ static uint64_t check_all(const options *opt, const check_variant *variants, int
     printf("%s\n", n_failed == 0 ? "all within their limits" : "FAILED");
 out:
     for (uint32_t i = 0; i < CHECK_POOLS; i++)
-        phx_pool_destroy(c.pools[i]);
+        phx_pool_destroy(pools[i]);
     return n_failed;
 }

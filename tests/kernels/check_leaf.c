@@ -27,9 +27,9 @@ typedef struct shape {
 typedef struct leaf_case {
     phx_leaf_sum_args args;
     check_routing routing;
-    int64_t routed_bounds[LEAVES + 1];
-    int64_t fixed_bounds[LEAVES + 1];
-    int32_t expert_leaf[LEAVES];
+    int64_t *routed_bounds; /* [LEAVES + 1] */
+    int64_t *fixed_bounds;  /* [LEAVES + 1] */
+    int32_t *expert_leaf;   /* [LEAVES] */
 } leaf_case;
 
 static void leaf_sum_case(check *c, const shape *s);
@@ -110,6 +110,9 @@ static void build(check *c, const shape *s, leaf_case *k)
 {
     phx_leaf_sum_args *a = &k->args;
     *a = (phx_leaf_sum_args){.n_tokens = s->n_tokens, .n_out = s->n_out, .n_leaves = LEAVES};
+    k->routed_bounds = check_mem(c, LEAVES + 1, sizeof(*k->routed_bounds));
+    k->fixed_bounds = check_mem(c, LEAVES + 1, sizeof(*k->fixed_bounds));
+    k->expert_leaf = check_mem(c, LEAVES, sizeof(*k->expert_leaf));
     draw_bounds(c, s->k_routed, s->exact, k->routed_bounds);
     draw_bounds(c, s->k_fixed, s->exact, k->fixed_bounds);
     static const int32_t skewed[LEAVES] = {0, 0, 1, 2, 2, 5, 7, 7};
@@ -295,7 +298,8 @@ static void thread_and_token_promises(check *c, const leaf_case *k, const float 
         found++;
     }
     first[n_experts] = found;
-    const int64_t token_first[2] = {0, found};
+    int64_t *token_first = check_mem(c, 2, sizeof(*token_first));
+    token_first[1] = found;
     if (n_experts > 0) {
         a.routed = (phx_expert_rows){n_experts, first, token, weight};
         a.h_routed.data = h;
@@ -321,7 +325,7 @@ static void leaf_sum_case(check *c, const shape *s)
     float *want = check_out(c, n, sizeof(float));
     double *limit = check_mem(c, n, sizeof(double));
     k.args.out = want;
-    c->ref->leaf_sum(c->pools[0], &k.args);
+    c->ref->leaf_sum(c->ref_pool, &k.args);
     k.args.out = got;
     c->ops->leaf_sum(c->pools[0], &k.args);
     formula(c, &k, limit, want);

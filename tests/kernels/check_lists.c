@@ -35,7 +35,7 @@ static void list_experts_case(check *c, phx_list_experts_args a)
         both[i].weight = check_out(c, n_pairs, sizeof(float));
         both[i].token_first = check_out(c, a.n_tokens + 1, sizeof(int64_t));
         both[i].token_entries = check_out(c, n_pairs, sizeof(int32_t));
-        (i == 0 ? c->ref : c->ops)->list_experts(c->pools[0], &both[i]);
+        (i == 0 ? c->ref : c->ops)->list_experts(i == 0 ? c->ref_pool : c->pools[0], &both[i]);
     }
     check_same(c, "first", both[0].first, both[1].first, a.n_experts + 1, sizeof(int64_t));
     check_same(c, "token", both[0].token, both[1].token, n_pairs, sizeof(int32_t));
@@ -78,18 +78,19 @@ void check_list_experts(check *c)
 void check_cache_read(check *c)
 {
     enum { WIDTH = 83, N_BLOCKS = 5 };
-    static const int32_t table[] = {3, 0, 4};
+    static const int32_t table[] = {3, 0, 4}; /* of blocks */
     for (int d = 0; d < 2; d++) {
         const phx_dtype dtype = d == 0 ? PHX_BF16 : PHX_F32;
         for (int64_t n = 0; n <= 3 * 64; n = n * 2 + 1) {
             check_case(c, "%s n_positions %lld", phx_dtype_name(dtype), (long long)n);
             const phx_activation memory = check_activation(c, N_BLOCKS * 64, WIDTH, dtype, CHECK_BIG);
             const phx_cache cache = {(void *)(uintptr_t)memory.data, WIDTH, dtype};
+            const int32_t *blocks = check_copy(c, table, 3, sizeof(*blocks));
             phx_cache_read_args a = {
-                .cache = &cache, .blocks = table, .n_positions = n, .first_col = 50, .n_cols = 33};
+                .cache = &cache, .blocks = blocks, .n_positions = n, .first_col = 50, .n_cols = 33};
             float *want = check_out(c, n * a.n_cols, sizeof(float));
             a.out = want;
-            c->ref->cache_read(c->pools[0], &a);
+            c->ref->cache_read(c->ref_pool, &a);
             for (int i = 0; i < CHECK_POOLS; i++) {
                 a.out = check_out(c, n * a.n_cols, sizeof(float));
                 c->ops->cache_read(c->pools[i], &a);
@@ -108,7 +109,7 @@ void check_scale(check *c)
         phx_scale_args a = {.factor = 0.0883f, .n = n};
         float *want = check_copy(c, y, n, sizeof(float));
         a.y = want;
-        c->ref->scale(c->pools[0], &a);
+        c->ref->scale(c->ref_pool, &a);
         a.y = check_copy(c, y, n, sizeof(float));
         c->ops->scale(c->pools[0], &a);
         check_compare(c, &(check_result){want, a.y, PHX_F32, 1, n, n, NULL});
@@ -134,7 +135,7 @@ void check_pick_rows(check *c)
                                     .n_cols = n_cols};
             void *want = check_out(c, n * n_cols, bytes);
             a.out = want;
-            c->ref->pick_rows(c->pools[0], &a);
+            c->ref->pick_rows(c->ref_pool, &a);
             a.out = check_out(c, n * n_cols, bytes);
             c->ops->pick_rows(c->pools[0], &a);
             check_compare(c, &(check_result){want, a.out, dtype, n, n_cols, n_cols, NULL});
@@ -173,7 +174,7 @@ static void noisy_top_case(check *c, int64_t n_rows, uint32_t n_leaves, int64_t 
                                        .values = check_out(c, n, sizeof(float)),
                                        .ids = check_out(c, n, sizeof(int32_t)),
                                        .chosen_logits = check_out(c, n, sizeof(float))};
-        (i == 0 ? c->ref : c->ops)->noisy_top(c->pools[i], &both[i]);
+        (i == 0 ? c->ref : c->ops)->noisy_top(i == 0 ? c->ref_pool : c->pools[1], &both[i]);
     }
     check_same(c, "values", both[0].values, both[1].values, n, sizeof(float));
     check_same(c, "ids", both[0].ids, both[1].ids, n, sizeof(int32_t));

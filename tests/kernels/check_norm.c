@@ -58,7 +58,7 @@ static void rms_norm_case(check *c, int64_t n_rows, int64_t n_cols, check_fill f
     rms_norm_limits(&a, limit, formula);
     float *want = check_out(c, n_rows * a.out_f32_stride, sizeof(float));
     a.out_f32 = want;
-    c->ref->rms_norm(c->pools[0], &a);
+    c->ref->rms_norm(c->ref_pool, &a);
     for (int64_t i = 0; c->is_ref && i < n_rows * n_cols; i++)
         want[i / n_cols * a.out_f32_stride + i % n_cols] = formula[i];
     float *got = check_out(c, n_rows * a.out_f32_stride, sizeof(float));
@@ -122,7 +122,7 @@ static void layer_norm_case(check *c, int64_t n_rows, int64_t n_cols, check_fill
                              .n_cols = n_cols};
     float *want = check_copy(c, x, n, sizeof(float));
     a.x = want;
-    c->ref->layer_norm(c->pools[0], &a);
+    c->ref->layer_norm(c->ref_pool, &a);
     float *got = check_copy(c, x, n, sizeof(float));
     a.x = got;
     c->ops->layer_norm(c->pools[0], &a);
@@ -183,7 +183,7 @@ static void rope_case(check *c, int64_t n_rows, int64_t n_heads, int64_t d_rope,
     const float *x = check_floats(c, n, CHECK_RANDOM);
     float *want = check_copy(c, x, n, sizeof(float));
     a.x = want;
-    c->ref->rope(c->pools[0], &a);
+    c->ref->rope(c->ref_pool, &a);
     float *got = check_copy(c, x, n, sizeof(float));
     a.x = got;
     c->ops->rope(c->pools[0], &a);
@@ -241,7 +241,7 @@ static void index_round_case(check *c, int64_t n_vectors, int64_t d, check_fill 
         .n_vectors = n_vectors, .d = d, .hadamard = (mode & 1) != 0, .fp8 = (mode & 2) != 0};
     float *want = check_copy(c, x, n, sizeof(float));
     a.x = want;
-    c->ref->index_round(c->pools[0], &a);
+    c->ref->index_round(c->ref_pool, &a);
     float *got = check_copy(c, x, n, sizeof(float));
     a.x = got;
     c->ops->index_round(c->pools[0], &a);

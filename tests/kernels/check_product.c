@@ -154,7 +154,7 @@ static void product_case(check *c, const shape *s)
         memcpy(want + r * a.out_stride, formula + r * n_all, (size_t)n_all * sizeof(float));
     if (!formula) {
         a.out = want;
-        c->ref->product(c->pools[0], &a);
+        c->ref->product(c->ref_pool, &a);
     }
     check_compare(c, &(check_result){want, got, PHX_F32, s->n_rows, n_all, a.out_stride, limit});
     product_promises(c, &a, got, n_all);
@@ -233,7 +233,7 @@ static void product_t_case(check *c, const shape *s)
         memcpy(want + r * a.out_stride, formula + r * n_all, (size_t)n_all * sizeof(float));
     if (!formula) {
         a.out = want;
-        c->ref->product_t(c->pools[0], &a);
+        c->ref->product_t(c->ref_pool, &a);
     }
     check_compare(c, &(check_result){want, got, PHX_F32, s->n_rows, n_all, a.out_stride, limit});
     product_t_promises(c, &a, got);

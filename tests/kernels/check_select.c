@@ -56,7 +56,7 @@ static void route_case(check *c, const route_shape *s)
     float *want = check_out(c, n, sizeof(float));
     a.ids = want_ids;
     a.weights = want;
-    c->ref->route(c->pools[0], &a);
+    c->ref->route(c->ref_pool, &a);
     int32_t *got_ids = check_out(c, n, sizeof(int32_t));
     float *got = check_out(c, n, sizeof(float));
     a.ids = got_ids;
@@ -145,7 +145,7 @@ static void index_scores_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t
     const int64_t n = n_rows * a.scores_stride;
     float *want = check_out(c, n, sizeof(float));
     a.scores = want;
-    c->ref->index_scores(c->pools[0], &a);
+    c->ref->index_scores(c->ref_pool, &a);
     float *got = check_out(c, n, sizeof(float));
     a.scores = got;
     c->ops->index_scores(c->pools[0], &a);
@@ -183,15 +183,17 @@ static void index_scores_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t
     /* rows alone, with fewer keys: a score depends on its own key only */
     for (int64_t r = 0; r < n_rows; r++) {
         phx_index_scores_args b = a;
-        const int32_t fewer = n_keys[r] * 2 / 3;
+        int32_t *fewer = check_mem(c, 1, sizeof(*fewer));
+        *fewer = n_keys[r] * 2 / 3;
         b.q += r * n_heads * d;
         b.w += r * n_heads;
         b.blocks += r;
-        b.n_keys = &fewer;
+        b.n_keys = fewer;
         b.n_rows = 1;
         b.scores = check_out(c, a.scores_stride, sizeof(float));
         c->ops->index_scores(c->pools[0], &b);
-        check_same(c, "neighbouring rows or keys", got + r * a.scores_stride, b.scores, fewer, sizeof(float));
+        check_same(c, "neighbouring rows or keys", got + r * a.scores_stride, b.scores, *fewer,
+                   sizeof(float));
     }
     check_end(c);
 }
@@ -232,7 +234,7 @@ static void top_positions_case(check *c, int64_t n_rows, int64_t n_max, int64_t 
     int32_t *want_n = check_out(c, n_rows, sizeof(int32_t));
     a.positions = want;
     a.n_positions = want_n;
-    c->ref->top_positions(c->pools[0], &a);
+    c->ref->top_positions(c->ref_pool, &a);
     for (int i = 0; i < CHECK_POOLS; i++) {
         a.positions = check_out(c, n_rows * n_keep, sizeof(int32_t));
         a.n_positions = check_out(c, n_rows, sizeof(int32_t));
@@ -328,7 +330,7 @@ static void vocab_top_case(check *c, int64_t n_rows, uint32_t n_leaves, int64_t 
     a.lse = want_lse;
     a.ids = want_ids;
     a.values = want_values;
-    c->ref->vocab_top(c->pools[0], &a);
+    c->ref->vocab_top(c->ref_pool, &a);
     float *first_lse = NULL;
     for (int i = 0; i < CHECK_POOLS; i++) {
         a.lse = check_out(c, 2 * n, sizeof(float));
@@ -349,7 +351,8 @@ static void vocab_top_case(check *c, int64_t n_rows, uint32_t n_leaves, int64_t 
     for (int64_t i = 0; i < n; i++) {
         phx_vocab_top_args b = a;
         const int64_t leaf = i % n_leaves;
-        const int64_t own[2] = {0, bounds[leaf + 1] - bounds[leaf]};
+        int64_t *own = check_mem(c, 2, sizeof(*own));
+        own[1] = bounds[leaf + 1] - bounds[leaf];
         b.logits += i / n_leaves * a.stride + bounds[leaf];
         b.n_rows = 1;
         b.n_leaves = 1;
