@@ -9,16 +9,31 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "coordinator/api/prompt.h"
+#include "coordinator/api/work.h"
 
 #define COMPLETION_TOKENS 16u /* OpenAI's default of max_tokens for completions */
 
+/* A request on its way to an answer. */
+typedef struct asking {
+    phx_api_work work; /* first */
+    phx_api_face face;
+    uint64_t salt;
+    uint64_t start_us;
+    phx_api_request request; /* after make without its JSON: the stop texts lie in stops */
+    char stops[PHX_STOP_STRINGS_MAX * PHX_STOP_BYTES_MAX];
+    phx_api_prompt prompts[PHX_PROMPTS_MAX];
+    phx_buf echoes[PHX_PROMPTS_MAX]; /* texts of the prompts, when asked for */
+} asking;
+
 static void run(phx_api *api, phx_api_face face, const phx_http_request *from, phx_http_reply *reply);
-static bool make_prompts(phx_api *api, const phx_api_request *request, phx_api_prompt *prompts,
-                         phx_api_fault *fault);
-static bool make_answer(phx_api *api, phx_api_face face, const phx_api_request *request,
-                        const phx_api_prompt *prompts, phx_answer **ret_answer, phx_api_fault *fault);
-static bool start(phx_answer *answer, const phx_api_request *request, const phx_api_prompt *prompts,
-                  uint64_t salt, phx_api_fault *fault);
+static bool make_prompts(phx_api_work *work, phx_api_fault *fault);
+static bool echo_prompt(const phx_model_text *model, const phx_json *node, const phx_api_prompt *prompt,
+                        phx_buf *to, phx_api_fault *fault);
+static void keep_stops(asking *a);
+static void begin_answer(phx_api_work *work);
+static bool make_answer(asking *a, phx_answer **ret_answer, phx_api_fault *fault);
+static bool start(phx_answer *answer, const asking *a, phx_api_fault *fault);
+static phx_api_outcome outcome_of_closed(phx_http_closed why);
 static void on_delta(void *user, const phx_delta *delta);
 static void on_closed(void *user, phx_http_closed why);
 static void take_end(phx_answer *answer, const phx_delta *delta);
@@ -48,64 +63,123 @@ void phx_answer_drop_all(phx_api *api)
 static void run(phx_api *api, phx_api_face face, const phx_http_request *from, phx_http_reply *reply)
 {
     phx_api_fault fault = {0};
-    phx_api_request request = {0};
-    phx_api_prompt prompts[PHX_PROMPTS_MAX] = {0};
-    phx_answer *answer = NULL;
-    uint64_t salt = 0;
-    const uint32_t where = face == PHX_API_FACE_CHAT ? PHX_API_CHAT : PHX_API_COMPLETIONS;
-    memcpy(&salt, from->key_hash.bytes, sizeof(salt)); /* zeros without keys */
-    const bool ok = phx_api_is_ready(api, &fault) &&
-                    phx_api_request_read(from->body, where, api->text, &request, &fault) &&
-                    make_prompts(api, &request, prompts, &fault) &&
-                    make_answer(api, face, &request, prompts, &answer, &fault) &&
-                    start(answer, &request, prompts, salt, &fault);
-    if (ok) {
-        answer->reply = reply;
-        phx_http_reply_on_closed(reply, on_closed, answer);
-    } else {
-        if (answer)
-            leave(answer, phx_api_outcome_of(&fault));
-        else
-            api->tally.n_outcomes[face][phx_api_outcome_of(&fault)]++;
-        phx_api_send_fault(reply, &fault);
+    asking *a = NULL;
+    if (phx_api_is_ready(api, &fault)) {
+        a = phx_alloc(1, sizeof(*a));
+        if (!a)
+            phx_api_fault_of(&(phx_error){.code = PHX_ERR_NOMEM}, &fault);
     }
+    if (!a) {
+        api->tally.n_outcomes[face][phx_api_outcome_of(&fault)]++;
+        phx_api_send_fault(reply, &fault);
+        return;
+    }
+    a->face = face;
+    a->start_us = phx_clock_us();
+    memcpy(&a->salt, from->key_hash.bytes, sizeof(a->salt)); /* zeros without keys */
     for (uint32_t i = 0; i < PHX_PROMPTS_MAX; i++)
-        phx_api_prompt_done(&prompts[i]);
-    phx_api_request_done(&request);
+        phx_buf_init(&a->echoes[i], PHX_ANSWER_BYTES_MAX);
+    a->work.make = make_prompts;
+    a->work.finish = begin_answer;
+    api->tally.n_open[face]++;
+    phx_api_work_begin(api, &a->work, from, reply);
 }
 
-static bool make_prompts(phx_api *api, const phx_api_request *request, phx_api_prompt *prompts,
-                         phx_api_fault *fault)
+/* The last step that may take long: perhaps on the text thread. */
+static bool make_prompts(phx_api_work *work, phx_api_fault *fault)
 {
+    asking *a = (asking *)work;
+    const phx_model_text *model = &work->text;
+    phx_api_request *request = &a->request;
+    const uint32_t where = a->face == PHX_API_FACE_CHAT ? PHX_API_CHAT : PHX_API_COMPLETIONS;
+    if (!phx_api_request_read(work->body, where, model, request, fault))
+        return false;
     bool ok = true;
     for (uint32_t i = 0; ok && i < request->n_prompts; i++) {
         phx_str text;
         const phx_json *node = phx_api_request_prompt(request, i);
-        if (request->where == PHX_API_CHAT)
-            ok = phx_api_prompt_chat(api->text, request, api->text->n_context, &prompts[i], fault);
+        if (where == PHX_API_CHAT)
+            ok = phx_api_prompt_chat(model, request, model->n_context, &a->prompts[i], fault);
         else if (phx_json_as_str(node, &text))
-            ok = phx_api_prompt_text(api->text, text, request->add_special_tokens, api->text->n_context,
-                                     &prompts[i], fault);
+            ok = phx_api_prompt_text(model, text, request->add_special_tokens, model->n_context,
+                                     &a->prompts[i], fault);
         else
-            ok = phx_api_prompt_node(api->text, node, "prompt", &prompts[i], fault);
-        ok = ok && phx_api_prompt_fits(api->text, &prompts[i], fault);
+            ok = phx_api_prompt_node(model, node, "prompt", &a->prompts[i], fault);
+        ok = ok && phx_api_prompt_fits(model, &a->prompts[i], fault) &&
+             (!request->echo || echo_prompt(model, node, &a->prompts[i], &a->echoes[i], fault));
     }
+    keep_stops(a);
+    phx_api_request_done(request);
     return ok;
 }
 
-/* Into the part, and into the contents of a whole answer. */
-static phx_code echo_prompt(phx_answer_part *part, const phx_json *node, const phx_api_prompt *prompt,
-                            phx_error *err)
+static bool echo_prompt(const phx_model_text *model, const phx_json *node, const phx_api_prompt *prompt,
+                        phx_buf *to, phx_api_fault *fault)
 {
     phx_str text;
+    phx_error err = {0};
+    phx_code rc = phx_json_as_str(node, &text) ? phx_buf_append(to, text.ptr, text.n)
+                                               : phx_api_text_of_ids(model, prompt, true, to, &err);
+    if (rc == PHX_OK)
+        return true;
+    (void)PHX_FAIL(&err, rc, "the prompt to echo");
+    phx_api_fault_of(&err, fault);
+    return false;
+}
+
+/* Out of the JSON, which is large when the body was and is freed where it was made. */
+static void keep_stops(asking *a)
+{
+    size_t at = 0;
+    for (uint32_t i = 0; i < a->request.n_stops; i++) {
+        phx_str *stop = &a->request.stops[i];
+        assert(stop->n <= PHX_STOP_BYTES_MAX);
+        memcpy(a->stops + at, stop->ptr, stop->n);
+        stop->ptr = a->stops + at;
+        at += stop->n;
+    }
+}
+
+static void begin_answer(phx_api_work *work)
+{
+    asking *a = (asking *)work;
+    phx_api *api = work->api;
+    phx_http_reply *reply = work->reply;
+    phx_api_fault *fault = &work->fault;
+    phx_answer *answer = NULL;
+    api->tally.n_open[a->face]--;
+    /* Meanwhile the server may have begun to drain. */
+    if (!reply) {
+        api->tally.n_outcomes[a->face][outcome_of_closed(work->why)]++;
+    } else if (work->ok && phx_api_is_ready(api, fault) && make_answer(a, &answer, fault) &&
+               start(answer, a, fault)) {
+        answer->reply = reply;
+        phx_http_reply_on_closed(reply, on_closed, answer);
+    } else {
+        if (answer)
+            leave(answer, phx_api_outcome_of(fault));
+        else
+            api->tally.n_outcomes[a->face][phx_api_outcome_of(fault)]++;
+        phx_api_send_fault(reply, fault);
+    }
+    for (uint32_t i = 0; i < PHX_PROMPTS_MAX; i++) {
+        phx_api_prompt_done(&a->prompts[i]);
+        phx_buf_done(&a->echoes[i]);
+    }
+    phx_api_work_free(work);
+}
+
+/* The prompt's text goes into the part, and into the contents of a whole answer. */
+static phx_code take_echo(phx_answer_part *part, phx_buf *text)
+{
+    phx_code rc = PHX_OK;
     phx_answer *answer = part->answer;
-    phx_code rc = phx_json_as_str(node, &text)
-                      ? phx_buf_append(&part->echo, text.ptr, text.n)
-                      : phx_api_text_of_ids(answer->api->text, prompt, true, &part->echo, err);
-    const phx_str echo = phx_buf_view(&part->echo);
+    const phx_str echo = phx_buf_view(text);
     for (uint32_t i = 0; rc == PHX_OK && !answer->is_stream && i < answer->n_of_prompt; i++)
         rc = phx_buf_append(&answer->choices[part->choice_first + i].content, echo.ptr, echo.n);
-    return rc == PHX_OK ? PHX_OK : PHX_FAIL(err, rc, "the prompt to echo");
+    part->echo = *text;
+    phx_buf_init(text, PHX_ANSWER_BYTES_MAX);
+    return rc;
 }
 
 static void init_choice(phx_answer_choice *c)
@@ -135,29 +209,29 @@ static phx_answer *alloc_answer(uint32_t n_parts, uint32_t n_of_prompt)
     return NULL;
 }
 
-static bool make_answer(phx_api *api, phx_api_face face, const phx_api_request *request,
-                        const phx_api_prompt *prompts, phx_answer **ret_answer, phx_api_fault *fault)
+static bool make_answer(asking *a, phx_answer **ret_answer, phx_api_fault *fault)
 {
     uint64_t random[2];
-    phx_error err = {0};
     phx_code rc = PHX_OK;
+    phx_api *api = a->work.api;
+    const phx_api_request *request = &a->request;
     phx_answer *answer = alloc_answer(request->n_prompts, request->n);
     if (!answer) {
         phx_api_fault_of(&(phx_error){.code = PHX_ERR_NOMEM}, fault);
         return false;
     }
     answer->api = api;
-    answer->face = face;
+    answer->face = a->face;
     answer->created_s = phx_clock_wall_s();
-    answer->start_us = phx_clock_us();
+    answer->start_us = a->start_us;
     answer->is_stream = request->stream;
     answer->include_usage = request->include_usage;
     answer->logprobs = request->sampling.logprobs;
     answer->n_top = request->sampling.n_top_logprobs;
-    answer->in_reasoning = prompts[0].in_reasoning;
+    answer->in_reasoning = a->prompts[0].in_reasoning;
     phx_random_bytes(random, sizeof(random));
     (void)snprintf(answer->id, sizeof(answer->id), "%s-%016llx%016llx",
-                   face == PHX_API_FACE_CHAT ? "chatcmpl" : "cmpl", (unsigned long long)random[0],
+                   a->face == PHX_API_FACE_CHAT ? "chatcmpl" : "cmpl", (unsigned long long)random[0],
                    (unsigned long long)random[1]);
     phx_buf_init(&answer->out, 4 * (size_t)PHX_ANSWER_BYTES_MAX);
     for (uint32_t i = 0; i < answer->n_choices; i++)
@@ -170,18 +244,19 @@ static bool make_answer(phx_api *api, phx_api_face face, const phx_api_request *
     if (answer->next)
         answer->next->prev = answer;
     api->answers = answer;
-    api->tally.n_open[face]++;
+    api->tally.n_open[a->face]++;
     *ret_answer = answer;
     for (uint32_t i = 0; rc == PHX_OK && request->echo && i < answer->n_parts; i++)
-        rc = echo_prompt(&answer->parts[i], phx_api_request_prompt(request, i), &prompts[i], &err);
+        rc = take_echo(&answer->parts[i], &a->echoes[i]);
     if (rc != PHX_OK)
-        phx_api_fault_of(&err, fault);
+        phx_api_fault_of(&(phx_error){.code = rc}, fault);
     return rc == PHX_OK;
 }
 
-static bool start(phx_answer *answer, const phx_api_request *request, const phx_api_prompt *prompts,
-                  uint64_t salt, phx_api_fault *fault)
+static bool start(phx_answer *answer, const asking *a, phx_api_fault *fault)
 {
+    const phx_api_request *request = &a->request;
+    const phx_api_prompt *prompts = a->prompts;
     phx_error err = {0};
     const bool is_chat = answer->face == PHX_API_FACE_CHAT;
     phx_generation_params params = {.n_choices = request->n,
@@ -193,7 +268,7 @@ static bool start(phx_answer *answer, const phx_api_request *request, const phx_
                                     .plain = !is_chat,
                                     .in_reasoning = prompts[0].in_reasoning,
                                     .parse_calls = prompts[0].parse_calls,
-                                    .cache_salt = salt};
+                                    .cache_salt = a->salt};
     memcpy(params.stop_ids, request->stop_ids, sizeof(params.stop_ids));
     params.n_output_max = request->has_max_completion_tokens ? request->max_completion_tokens
                           : request->has_max_tokens          ? request->max_tokens
@@ -216,11 +291,16 @@ static bool start(phx_answer *answer, const phx_api_request *request, const phx_
 
 /* ---------------------------------------------------------------- running */
 
+static phx_api_outcome outcome_of_closed(phx_http_closed why)
+{
+    return why == PHX_HTTP_CLOSED_SERVER ? PHX_API_OUTCOME_ERROR : PHX_API_OUTCOME_CLIENT_LEFT;
+}
+
 /* The connection ended before the reply was complete. */
 static void on_closed(void *user, phx_http_closed why)
 {
     phx_answer *answer = user;
-    leave(answer, why == PHX_HTTP_CLOSED_SERVER ? PHX_API_OUTCOME_ERROR : PHX_API_OUTCOME_CLIENT_LEFT);
+    leave(answer, outcome_of_closed(why));
 }
 
 static bool begin_stream(phx_answer *answer)

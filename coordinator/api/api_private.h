@@ -5,6 +5,7 @@
 
 #include "coordinator/api/api.h"
 #include "coordinator/api/fields.h"
+#include "coordinator/text_thread.h"
 
 #define PHX_API_ROUTES_MAX 16u
 #define PHX_API_BUCKETS    14u
@@ -54,7 +55,8 @@ typedef struct phx_control phx_control;
 struct phx_api {
     phx_api_options options;
     const phx_model_text *text; /* NULL until known */
-    const phx_http *http;       /* NULL: none */
+    phx_text_thread *text_thread;
+    const phx_http *http; /* NULL: none */
     phx_http_route routes[PHX_API_ROUTES_MAX];
     size_t n_routes;
     char model_path[192]; /* "/v1/models/NAME", empty until the name is known */

@@ -1,8 +1,10 @@
 /* coordinator/api/tokens.c - /tokenize, /detokenize, /v1/models. */
 #include <stdio.h>
 
+#include "base/alloc.h"
 #include "coordinator/api/api_private.h"
 #include "coordinator/api/prompt.h"
+#include "coordinator/api/work.h"
 
 #define REPLY_BYTES_MAX (64u << 20)
 
@@ -76,10 +78,46 @@ void phx_api_model(void *user, const phx_http_request *request, phx_http_reply *
     phx_buf_done(&body);
 }
 
+/* ---------------------------------------------------------------- both ways */
+
+typedef struct tokens_work {
+    phx_api_work work; /* first */
+    phx_buf body;      /* of the answer */
+} tokens_work;
+
+static void finish(phx_api_work *work)
+{
+    tokens_work *t = (tokens_work *)work;
+    if (work->reply && work->ok)
+        phx_api_send_json(work->reply, &t->body);
+    else if (work->reply)
+        phx_api_send_fault(work->reply, &work->fault);
+    phx_buf_done(&t->body);
+    phx_api_work_free(work);
+}
+
+static void begin(phx_api *api, bool (*make)(phx_api_work *, phx_api_fault *),
+                  const phx_http_request *request, phx_http_reply *reply)
+{
+    phx_api_fault fault;
+    if (!has_text(api, reply))
+        return;
+    tokens_work *t = phx_alloc(1, sizeof(*t));
+    if (!t) {
+        phx_api_fault_of(&(phx_error){.code = PHX_ERR_NOMEM}, &fault);
+        phx_api_send_fault(reply, &fault);
+        return;
+    }
+    phx_buf_init(&t->body, REPLY_BYTES_MAX);
+    t->work.make = make;
+    t->work.finish = finish;
+    phx_api_work_begin(api, &t->work, request, reply);
+}
+
 /* ---------------------------------------------------------------- /tokenize */
 
 /* The flat form: prompt, add_special_tokens, model. */
-static bool read_flat(const phx_api *api, const phx_json *root, phx_api_prompt *ret_prompt,
+static bool read_flat(const phx_model_text *model, const phx_json *root, phx_api_prompt *ret_prompt,
                       phx_api_fault *fault)
 {
     phx_str text = {0};
@@ -95,7 +133,7 @@ static bool read_flat(const phx_api *api, const phx_json *root, phx_api_prompt *
                                       "'add_special_tokens' must be true or false");
         } else if (phx_str_is(it.key, "model")) {
             phx_api_request unused = {0};
-            if (!phx_api_read_model(it.value, api->text, &unused, fault))
+            if (!phx_api_read_model(it.value, model, &unused, fault))
                 return false;
         } else {
             char name[64];
@@ -105,7 +143,7 @@ static bool read_flat(const phx_api *api, const phx_json *root, phx_api_prompt *
     }
     if (!text.ptr)
         return phx_api_refuse(fault, "prompt", "'prompt' or 'messages' is required");
-    return phx_api_prompt_text(api->text, text, add_special, PHX_REQUEST_TOKENS_MAX, ret_prompt, fault);
+    return phx_api_prompt_text(model, text, add_special, PHX_REQUEST_TOKENS_MAX, ret_prompt, fault);
 }
 
 static bool parse(phx_bytes body, phx_json **ret_root, phx_api_fault *fault)
@@ -119,42 +157,36 @@ static bool parse(phx_bytes body, phx_json **ret_root, phx_api_fault *fault)
                           phx_json_kind_name(*ret_root));
 }
 
-static bool tokens_of(const phx_api *api, phx_bytes body, phx_api_prompt *ret_prompt, phx_api_fault *fault)
+static bool tokens_of(const phx_model_text *model, phx_bytes body, phx_api_prompt *ret_prompt,
+                      phx_api_fault *fault)
 {
     phx_json *root = NULL;
     phx_api_request request = {0};
     bool ok = parse(body, &root, fault);
     if (ok && phx_json_get(root, "messages")) {
-        ok = phx_api_request_read(body, PHX_API_PROMPT, api->text, &request, fault) &&
-             phx_api_prompt_chat(api->text, &request, PHX_REQUEST_TOKENS_MAX, ret_prompt, fault);
+        ok = phx_api_request_read(body, PHX_API_PROMPT, model, &request, fault) &&
+             phx_api_prompt_chat(model, &request, PHX_REQUEST_TOKENS_MAX, ret_prompt, fault);
         phx_api_request_done(&request);
     } else if (ok) {
-        ok = read_flat(api, root, ret_prompt, fault);
+        ok = read_flat(model, root, ret_prompt, fault);
     }
     phx_json_destroy(root);
     return ok;
 }
 
-void phx_api_tokenize(void *user, const phx_http_request *request, phx_http_reply *reply)
+static bool make_tokens(phx_api_work *work, phx_api_fault *fault)
 {
-    phx_api *api = user;
-    phx_buf body;
+    tokens_work *t = (tokens_work *)work;
     phx_json_writer w;
-    phx_api_fault fault;
     phx_api_prompt prompt = {0};
-    if (!has_text(api, reply))
-        return;
-    if (!tokens_of(api, request->body, &prompt, &fault)) {
-        phx_api_send_fault(reply, &fault);
-        return;
-    }
-    phx_buf_init(&body, REPLY_BYTES_MAX);
-    phx_json_writer_init(&w, &body);
+    if (!tokens_of(&work->text, work->body, &prompt, fault))
+        return false;
+    phx_json_writer_init(&w, &t->body);
     phx_json_begin_object(&w);
     phx_json_key(&w, "count");
     phx_json_u64(&w, prompt.n);
     phx_json_key(&w, "max_model_len");
-    phx_json_u64(&w, api->text->n_context);
+    phx_json_u64(&w, work->text.n_context);
     phx_json_key(&w, "tokens");
     phx_json_begin_array(&w);
     for (uint32_t i = 0; i < prompt.n; i++)
@@ -162,13 +194,17 @@ void phx_api_tokenize(void *user, const phx_http_request *request, phx_http_repl
     phx_json_end_array(&w);
     phx_json_end_object(&w);
     phx_api_prompt_done(&prompt);
-    phx_api_send_json(reply, &body);
-    phx_buf_done(&body);
+    return true;
+}
+
+void phx_api_tokenize(void *user, const phx_http_request *request, phx_http_reply *reply)
+{
+    begin(user, make_tokens, request, reply);
 }
 
 /* ---------------------------------------------------------------- /detokenize */
 
-static bool text_of(const phx_api *api, phx_bytes body, phx_buf *text, phx_api_fault *fault)
+static bool text_of(const phx_model_text *model, phx_bytes body, phx_buf *text, phx_api_fault *fault)
 {
     phx_error err = {0};
     phx_json *root = NULL;
@@ -179,12 +215,12 @@ static bool text_of(const phx_api *api, phx_bytes body, phx_buf *text, phx_api_f
         (void)phx_str_copy(name, sizeof(name), it.key);
         phx_api_request unused = {0};
         if (phx_str_is(it.key, "model"))
-            ok = phx_api_read_model(it.value, api->text, &unused, fault);
+            ok = phx_api_read_model(it.value, model, &unused, fault);
         else if (!phx_str_is(it.key, "tokens"))
             ok = phx_api_refuse(fault, name, "unknown field '%s'", name);
     }
-    ok = ok && phx_api_prompt_node(api->text, phx_json_get(root, "tokens"), "tokens", &prompt, fault);
-    if (ok && phx_api_text_of_ids(api->text, &prompt, false, text, &err) != PHX_OK) {
+    ok = ok && phx_api_prompt_node(model, phx_json_get(root, "tokens"), "tokens", &prompt, fault);
+    if (ok && phx_api_text_of_ids(model, &prompt, false, text, &err) != PHX_OK) {
         phx_api_fault_of(&err, fault);
         ok = false;
     }
@@ -193,27 +229,25 @@ static bool text_of(const phx_api *api, phx_bytes body, phx_buf *text, phx_api_f
     return ok;
 }
 
-void phx_api_detokenize(void *user, const phx_http_request *request, phx_http_reply *reply)
+static bool make_text(phx_api_work *work, phx_api_fault *fault)
 {
-    phx_api *api = user;
+    tokens_work *t = (tokens_work *)work;
     phx_buf text;
-    phx_buf body;
     phx_json_writer w;
-    phx_api_fault fault;
-    if (!has_text(api, reply))
-        return;
     phx_buf_init(&text, REPLY_BYTES_MAX);
-    phx_buf_init(&body, REPLY_BYTES_MAX);
-    if (text_of(api, request->body, &text, &fault)) {
-        phx_json_writer_init(&w, &body);
+    const bool ok = text_of(&work->text, work->body, &text, fault);
+    if (ok) {
+        phx_json_writer_init(&w, &t->body);
         phx_json_begin_object(&w);
         phx_json_key(&w, "prompt");
         phx_json_str(&w, phx_buf_view(&text));
         phx_json_end_object(&w);
-        phx_api_send_json(reply, &body);
-    } else {
-        phx_api_send_fault(reply, &fault);
     }
     phx_buf_done(&text);
-    phx_buf_done(&body);
+    return ok;
+}
+
+void phx_api_detokenize(void *user, const phx_http_request *request, phx_http_reply *reply)
+{
+    begin(user, make_text, request, reply);
 }

@@ -12,6 +12,7 @@
 #include "coordinator/api/fields.h"
 #include "coordinator/http/keys.h"
 #include "coordinator/sched/sched.h"
+#include "coordinator/text_thread.h"
 #include "proto/check.h"
 #include "proto/codec.h"
 #include "tests/limits/maker.h"
@@ -286,6 +287,29 @@ bool takes_PHX_QUEUE_TOKENS(size_t n)
         left -= now;
     }
     phx_sched_destroy(sched);
+    return taken;
+}
+
+/* ---- large bodies ---- */
+
+static void drop_job(phx_text_job *job)
+{
+    (void)job;
+}
+
+bool takes_PHX_TEXT_WAITING_BYTES_MAX(size_t n)
+{
+    phx_loop *loop = NULL;
+    phx_text_thread *thread = NULL;
+    phx_text_job half = {.run = drop_job, .done = drop_job, .n_bytes = n / 2};
+    phx_text_job rest = {.run = drop_job, .done = drop_job, .n_bytes = n - n / 2};
+    assert_int_equal(phx_loop_create(&loop, NULL), PHX_OK);
+    assert_int_equal(phx_text_thread_create(loop, &thread, NULL), PHX_OK);
+    assert_int_equal(phx_text_thread_submit(thread, &half, NULL), PHX_OK);
+    /* Counted until the loop is told, which does not run here. */
+    const bool taken = phx_text_thread_submit(thread, &rest, NULL) == PHX_OK;
+    phx_text_thread_destroy(thread);
+    phx_loop_destroy(loop);
     return taken;
 }
 

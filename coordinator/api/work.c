@@ -1,0 +1,70 @@
+/* coordinator/api/work.c - see work.h. */
+#include "coordinator/api/work.h"
+
+#include "base/alloc.h"
+
+static void run(phx_text_job *job);
+static void done(phx_text_job *job);
+static void on_closed(void *user, phx_http_closed why);
+
+void phx_api_work_begin(phx_api *api, phx_api_work *work, const phx_http_request *request,
+                        phx_http_reply *reply)
+{
+    phx_error err = {0};
+    phx_code rc = PHX_OK;
+    work->api = api;
+    work->reply = reply;
+    work->text = *api->text;
+    work->body = request->body;
+    if (request->body.n <= PHX_API_BODY_DIRECT_MAX) {
+        run(&work->job);
+        work->finish(work);
+        return;
+    }
+    work->job = (phx_text_job){.run = run, .done = done, .n_bytes = request->body.n};
+    work->body_copy = phx_alloc(request->body.n, 1);
+    if (work->body_copy) {
+        memcpy(work->body_copy, request->body.ptr, request->body.n);
+        work->body.ptr = work->body_copy;
+        rc = phx_text_thread_submit(api->text_thread, &work->job, &err);
+    } else {
+        rc = PHX_FAIL(&err, PHX_ERR_NOMEM, "a body");
+    }
+    if (rc != PHX_OK) {
+        phx_api_fault_of(&err, &work->fault);
+        work->finish(work);
+        return;
+    }
+    phx_http_reply_on_closed(reply, on_closed, work);
+}
+
+void phx_api_work_free(phx_api_work *work)
+{
+    phx_free(work->body_copy);
+    phx_free(work);
+}
+
+static void run(phx_text_job *job)
+{
+    phx_api_work *work = (phx_api_work *)job;
+    work->ok = work->make(work, &work->fault);
+}
+
+static void done(phx_text_job *job)
+{
+    phx_api_work *work = (phx_api_work *)job;
+    if (work->reply)
+        phx_http_reply_on_closed(work->reply, NULL, NULL);
+    work->finish(work);
+}
+
+/* What runs already runs on, for nobody. */
+static void on_closed(void *user, phx_http_closed why)
+{
+    phx_api_work *work = user;
+    phx_http_reply_abort(work->reply);
+    work->reply = NULL;
+    work->why = why;
+    if (phx_text_thread_cancel(work->api->text_thread, &work->job))
+        work->finish(work);
+}
