@@ -379,6 +379,19 @@ static void end_now(void *user)
     phx_engine_shutdown(c->engine, RANK_GRACE_MS);
 }
 
+static void on_bodies_done(void *user)
+{
+    const coordinator *c = user;
+    if (!c->ending) /* else the time to drain has passed */
+        end_now(user);
+}
+
+static void on_drained(void *user)
+{
+    coordinator *c = user;
+    phx_api_await_bodies(c->api, (phx_loop_call){on_bodies_done, c});
+}
+
 /* Refuses new work, lets the running finish, then ends the ranks. Asked twice, it ends at once. */
 static void drain(void *user, uint32_t timeout_ms)
 {
@@ -390,7 +403,7 @@ static void drain(void *user, uint32_t timeout_ms)
     c->draining = true;
     phx_log(PHX_LOG_INFO, "draining for at most %u s", (timeout_ms + 999) / 1000);
     phx_loop_timer_start(c->drain_timer, (uint64_t)timeout_ms * 1000);
-    phx_engine_drain(c->engine, (phx_loop_call){end_now, c});
+    phx_engine_drain(c->engine, (phx_loop_call){on_drained, c});
 }
 
 static void on_signal(void *user)

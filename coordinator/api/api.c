@@ -31,6 +31,7 @@ void phx_api_destroy(phx_api *api)
 {
     if (!api)
         return;
+    api->bodies_done = (phx_loop_call){NULL, NULL};
     phx_text_thread_destroy(api->text_thread);
     phx_control_destroy(api->control);
     phx_answer_drop_all(api);

@@ -23,6 +23,9 @@ typedef struct phx_api_options {
 phx_code phx_api_create(const phx_api_options *options, phx_api **ret_api, phx_error *err);
 void phx_api_destroy(phx_api *api); /* accepts NULL; after the HTTP server and the control link */
 void phx_api_set_text(phx_api *api, const phx_model_text *text);
+/* call runs once no large body is being read for an answer: at once when none is. For draining; call again
+ * replaces it. */
+void phx_api_await_bodies(phx_api *api, phx_loop_call call);
 void phx_api_set_http(phx_api *api, const phx_http *http); /* for /metrics */
 
 /* Routes for phx_http_options; live as long as the api. */

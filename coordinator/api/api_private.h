@@ -56,7 +56,9 @@ struct phx_api {
     phx_api_options options;
     const phx_model_text *text; /* NULL until known */
     phx_text_thread *text_thread;
-    const phx_http *http; /* NULL: none */
+    uint32_t n_bodies;         /* that it has */
+    phx_loop_call bodies_done; /* runs when there are none; fn NULL: nobody waits */
+    const phx_http *http;      /* NULL: none */
     phx_http_route routes[PHX_API_ROUTES_MAX];
     size_t n_routes;
     char model_path[192]; /* "/v1/models/NAME", empty until the name is known */

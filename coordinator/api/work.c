@@ -5,6 +5,8 @@
 
 static void run(phx_text_job *job);
 static void done(phx_text_job *job);
+static void end(phx_api_work *work);
+static void tell_waiting(phx_api *api);
 static void on_closed(void *user, phx_http_closed why);
 
 void phx_api_work_begin(phx_api *api, phx_api_work *work, const phx_http_request *request,
@@ -35,6 +37,7 @@ void phx_api_work_begin(phx_api *api, phx_api_work *work, const phx_http_request
         work->finish(work);
         return;
     }
+    api->n_bodies++;
     phx_http_reply_on_closed(reply, on_closed, work);
 }
 
@@ -55,7 +58,31 @@ static void done(phx_text_job *job)
     phx_api_work *work = (phx_api_work *)job;
     if (work->reply)
         phx_http_reply_on_closed(work->reply, NULL, NULL);
+    end(work);
+}
+
+/* Of a body that the thread had. */
+static void end(phx_api_work *work)
+{
+    phx_api *api = work->api;
     work->finish(work);
+    api->n_bodies--;
+    tell_waiting(api);
+}
+
+static void tell_waiting(phx_api *api)
+{
+    const phx_loop_call call = api->bodies_done;
+    if (api->n_bodies > 0 || !call.fn)
+        return;
+    api->bodies_done = (phx_loop_call){NULL, NULL};
+    call.fn(call.user);
+}
+
+void phx_api_await_bodies(phx_api *api, phx_loop_call call)
+{
+    api->bodies_done = call;
+    tell_waiting(api);
 }
 
 /* What runs already runs on, for nobody. */
@@ -66,5 +93,5 @@ static void on_closed(void *user, phx_http_closed why)
     work->reply = NULL;
     work->why = why;
     if (phx_text_thread_cancel(work->api->text_thread, &work->job))
-        work->finish(work);
+        end(work);
 }

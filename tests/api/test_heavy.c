@@ -245,8 +245,14 @@ static void test_clients_leave(void **state)
     api_rig_close(&r);
 }
 
+static void on_none(void *user)
+{
+    *(bool *)user = true;
+}
+
 static void test_drain_and_bound(void **state)
 {
+    bool is_none = false;
     api_rig r;
     gate g;
     (void)state;
@@ -265,12 +271,18 @@ static void test_drain_and_bound(void **state)
     }
     gate_close(&g, &r, 1);
     client *c = send_heavy(&r, CHAT, ASK);
-    rig_spin(&r.web);
+    while (r.api->n_bodies == 0) {
+        assert_int_equal(phx_loop_step(r.web.loop, 1000, NULL), PHX_OK);
+        assert_true(phx_clock_us() - start_us < 2 * PATIENCE_US);
+    }
     r.engine->state = PHX_ENGINE_DRAINING;
+    phx_api_await_bodies(r.api, (phx_loop_call){on_none, &is_none});
+    assert_false(is_none);
     gate_open(&g);
     client_wait(c, "the server is draining");
     assert_non_null(strstr(c->in, "HTTP/1.1 503 "));
     client_close(c);
+    assert_true(is_none);
     assert_int_equal(r.engine->n_submitted, 0);
     r.engine->state = PHX_ENGINE_READY;
     api_rig_close(&r);
