@@ -2,9 +2,10 @@
  * Owns: the arithmetic of product, ffn_in and leaf_sum at this level. A dot over columns [first, end) is one
  * chain of fused multiply-adds per lane in steps of PHX_LANES from `first` on, the last step filled with
  * zeros, then the fixed sum over lanes. fp8: such a chain within each 128-column scale block, multiplied by
- * the block's scale into a running vector (fused), which is summed at the end. Nothing of it depends on the
- * number of rows: few rows read the stored weights directly, many rows widen them once to f32 first.
- * Not here: who computes which block (product.c, ffn.c). */
+ * the block's scale into a running vector (fused), which is summed at the end; whole blocks of 4 * PHX_LANES
+ * columns of an fp8 chain lie over the lanes in the order of phx_vf_load4_fp8_row. Nothing of it depends on
+ * the number of rows: few rows read the stored weights directly, many rows widen them once to f32 first. Not
+ * here: who computes which block (product.c, ffn.c). */
 #ifndef PHX_KERNELS_CPU_DOTS_H
 #define PHX_KERNELS_CPU_DOTS_H
 
