@@ -100,6 +100,7 @@ phx_code phx_fleet_create(const phx_fleet_options *options, const phx_fleet_sink
     fleet->epoch = options->epoch;
     fleet->n_ranks = phx_layout_n_ranks(&options->request.layout);
     fleet->started_us = phx_clock_us();
+    fleet->watched_us = fleet->started_us;
     phx_buf_init(&fleet->message, PHX_MESSAGE_MAX);
     phx_buf_init(&fleet->wire, PHX_MESSAGE_MAX);
     const phx_loop_signal_spec child = {SIGCHLD, on_child, fleet};
@@ -474,7 +475,7 @@ void phx_fleet_grant(phx_fleet *fleet, uint32_t rank, uint32_t n_parts)
  * silence: every deadline moves along. */
 static void forgive_pause(phx_fleet *fleet, uint64_t now)
 {
-    const uint64_t late = fleet->watched_us ? now - fleet->watched_us : 0;
+    const uint64_t late = now - fleet->watched_us;
     fleet->watched_us = now;
     if (late < PAUSE_US)
         return;
