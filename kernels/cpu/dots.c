@@ -118,6 +118,31 @@ typedef struct tile { /* n_m activations by n_n weight rows of a job */
     int64_t next;                  /* bytes from a weight to the one at its place in the next job */
 } tile;
 
+/* The next `left` weights of a row, then zeros up to a whole vector. */
+PHX_ALWAYS phx_vf direct_load(phx_format format, const uint8_t *w, int64_t left)
+{
+    if (format == PHX_FORMAT_FP8_BLOCK)
+        return left < PHX_LANES ? load_fp8_row_n(w, left) : phx_vf_load_fp8_row(w);
+    return left < PHX_LANES ? phx_vf_load_format_n(format, w, left) : phx_vf_load_format(format, w);
+}
+
+/* What whole blocks leave of [k, end): vector by vector, the last step filled with zeros. */
+PHX_ALWAYS void direct_rest(phx_format format, int n_m, int n_n, const tile *t, int64_t k, int64_t end,
+                            phx_vf *acc)
+{
+    for (; k < end; k += PHX_LANES) {
+        const int64_t left = phx_i64_min(end - k, PHX_LANES);
+        for (int m = 0; m < n_m; m++) {
+            const float *x = t->x + m * t->x_stride + k;
+            const phx_vf xv = left < PHX_LANES ? phx_vf_load_n(x, left) : phx_vf_load(x);
+            for (int n = 0; n < n_n; n++) {
+                const uint8_t *w = t->w + n * t->step_w + k * phx_format_bytes(format);
+                acc[m * n_n + n] = phx_vf_fma(direct_load(format, w, left), xv, acc[m * n_n + n]);
+            }
+        }
+    }
+}
+
 PHX_ALWAYS void direct_block_fp8(int n_m, int n_n, const tile *t, int64_t k, int n, phx_vf *acc)
 {
     phx_vf v[4];
@@ -146,18 +171,7 @@ PHX_ALWAYS void direct_chain_fp8(int n_m, int n_n, const tile *t, int64_t k, int
             direct_block_fp8(n_m, n_n, t, k, n, acc);
         }
     }
-    for (; k < end; k += PHX_LANES) {
-        const int64_t left = phx_i64_min(end - k, PHX_LANES);
-        for (int m = 0; m < n_m; m++) {
-            const float *x = t->x + m * t->x_stride + k;
-            const phx_vf xv = left < PHX_LANES ? phx_vf_load_n(x, left) : phx_vf_load(x);
-            for (int n = 0; n < n_n; n++) {
-                const uint8_t *w = t->w + n * t->step_w + k;
-                const phx_vf wv = left < PHX_LANES ? load_fp8_row_n(w, left) : phx_vf_load_fp8_row(w);
-                acc[m * n_n + n] = phx_vf_fma(wv, xv, acc[m * n_n + n]);
-            }
-        }
-    }
+    direct_rest(PHX_FORMAT_FP8_BLOCK, n_m, n_n, t, k, end, acc);
 }
 
 /* acc[m][n] += x[m][k] * w[n][k] over [k, end), the last step filled with zeros. format, n_m and n_n are
@@ -181,19 +195,7 @@ PHX_ALWAYS void direct_steps(phx_format format, int n_m, int n_n, const tile *t,
             }
         }
     }
-    for (; k < end; k += PHX_LANES) {
-        const int64_t left = phx_i64_min(end - k, PHX_LANES);
-        for (int m = 0; m < n_m; m++) {
-            const float *x = t->x + m * t->x_stride + k;
-            const phx_vf xv = left < PHX_LANES ? phx_vf_load_n(x, left) : phx_vf_load(x);
-            for (int n = 0; n < n_n; n++) {
-                const uint8_t *w = t->w + n * t->step_w + k * bytes;
-                const phx_vf wv =
-                    left < PHX_LANES ? phx_vf_load_format_n(format, w, left) : phx_vf_load_format(format, w);
-                acc[m * n_n + n] = phx_vf_fma(wv, xv, acc[m * n_n + n]);
-            }
-        }
-    }
+    direct_rest(format, n_m, n_n, t, k, end, acc);
 }
 
 /* sum[m][n] += part[m][n] * the scale that column k has in row n */
