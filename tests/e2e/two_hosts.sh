@@ -6,7 +6,8 @@ set -eu
 phalanx=$PHX_BUILD/phalanx
 a=phxh$$a
 b=phxh$$b
-dir=
+subnet=10.211.8 dir=
+. "$PHX_SOURCE/tests/two_namespaces.sh"
 
 mine() { # pids of everything that was started here
     local pid
@@ -18,13 +19,7 @@ mine() { # pids of everything that was started here
 clean() {
     local pid
     if [ -n "$dir" ]; then for pid in $(mine); do kill -9 "$pid" 2>/dev/null || true; done; fi
-    ip netns del "$a" 2>/dev/null || true
-    ip netns del "$b" 2>/dev/null || true
-    if [ -n "$dir" ]; then rm -rf "$dir"; fi
-}
-skip() {
-    echo "SKIP: $1"
-    exit 77
+    leave_hosts
 }
 fail() {
     echo "FAILED: $1"
@@ -34,39 +29,17 @@ fail() {
 trap clean EXIT
 trap 'exit 1' INT TERM
 
-for tool in ip nsenter unshare mpirun; do
-    command -v $tool >/dev/null || skip "no $tool"
-done
-[ "$(id -u)" = 0 ] || skip "network namespaces need root"
-ip netns add "$a" 2>/dev/null || skip "network namespaces are not permitted here"
-ip netns add "$b"
-ip link add "h$$a" netns "$a" type veth peer name "h$$b" netns "$b" 2>/dev/null || skip "no virtual cable here"
-ip -n "$a" addr add 10.211.8.1/24 dev "h$$a"
-ip -n "$b" addr add 10.211.8.2/24 dev "h$$b"
-for ns in "$a" "$b"; do ip -n "$ns" link set lo up; done
-ip -n "$a" link set "h$$a" up
-ip -n "$b" link set "h$$b" up
-dir=$(mktemp -d)
-
-# enter HOST COMMAND...: what mpirun takes for ssh.
-cat >"$dir/enter" <<'AGENT'
-#!/bin/sh
-host=$1
-shift
-exec nsenter --net=/run/netns/"$host" unshare -u -m sh -c \
-    'hostname "$0" && mount -t tmpfs tmpfs /dev/shm && exec sh -c "$*"' "$host" "$*"
-AGENT
-chmod +x "$dir/enter"
-"$dir/enter" "$a" true 2>/dev/null || skip "cannot enter a namespace here"
+command -v mpirun >/dev/null || skip "no mpirun"
+make_hosts
 
 export XDG_RUNTIME_DIR=$dir XDG_STATE_HOME=$dir/state
 export OMPI_MCA_plm=rsh OMPI_MCA_plm_rsh_agent=$dir/enter OMPI_MCA_btl_vader_single_copy_mechanism=none
-export OMPI_MCA_oob_tcp_if_include=10.211.8.0/24 OMPI_MCA_btl_tcp_if_include=10.211.8.0/24
+export OMPI_MCA_oob_tcp_if_include=$subnet.0/24 OMPI_MCA_btl_tcp_if_include=$subnet.0/24
 
 serve() {
     rm -f "$dir/log"
     PHX_E2E_SITE=$dir "$dir/enter" "$a" "exec '$phalanx' serve --hosts $a:2,$b:2 --tp 2 --pp 2 --threads 1 \
-        --memory 512M --ranks-address tcp://10.211.8.1:0 --http 127.0.0.1:0 $*" >"$dir/log" 2>&1 &
+        --memory 512M --ranks-address tcp://$subnet.1:0 --http 127.0.0.1:0 $*" >"$dir/log" 2>&1 &
     server=$!
     for _ in $(seq 600); do
         if grep -q 'ready: ' "$dir/log"; then return; fi
