@@ -123,7 +123,7 @@ static phx_code settle(phx_engine *engine, phx_error *err)
         if (phx_file_write(path, (phx_bytes){(const uint8_t *)line, (size_t)n}, 0600, &io) != PHX_OK)
             phx_log(PHX_LOG_WARN, "canary not recorded: %s", io.text);
         else
-            phx_log(PHX_LOG_INFO, "canary %.12s recorded at this first start", now);
+            phx_log(PHX_LOG_INFO, "canary %.12s recorded for later starts", now);
     }
     phx_buf_done(&before);
     return rc;
