@@ -7,10 +7,11 @@
  * Rules. Everything that an op reads or writes through its arguments is device memory, pointers inside arrays
  * included; the structs that kernels/cuda/launch.cuh names are host memory. Verbs of worker/comm move device
  * memory. Uploads, ops and copies run in the order they were asked for and may still be running when the call
- * returns; download and sync wait for all of it and return the first failure. On the CPU device memory is
- * host memory and nothing is ever pending, so a copy from a place to itself is nothing at all: callers keep
- * one pointer for the host and one for the device, which are equal there. One thread asks, but for upload and
- * sync, which loading threads call too. */
+ * returns; download and sync wait for all of it and return the first failure. They cannot be told to stop
+ * waiting, so whoever queues verbs that only queue waits with phx_comm_wait before. On the CPU device memory
+ * is host memory and nothing is ever pending, so a copy from a place to itself is nothing at all: callers
+ * keep one pointer for the host and one for the device, which are equal there. One thread asks, but for
+ * upload and sync, which loading threads call too. */
 #ifndef PHX_KERNELS_BACKEND_H
 #define PHX_KERNELS_BACKEND_H
 
@@ -22,7 +23,7 @@ typedef struct phx_backend phx_backend;
 
 typedef struct phx_backend_fns {
     phx_code (*upload)(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err);
-    phx_code (*download)(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err);
+    phx_code (*fetch)(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err);
     phx_code (*sync)(phx_backend *backend, phx_error *err);
     void (*destroy)(phx_backend *backend);
 } phx_backend_fns;
@@ -48,17 +49,25 @@ static inline phx_code phx_upload(phx_backend *backend, void *to, const void *fr
     return to == from || n_bytes == 0 ? PHX_OK : backend->fns->upload(backend, to, from, n_bytes, err);
 }
 
-/* From device memory, when all that was asked for before is done. Equal places still say what failed. */
-static inline phx_code phx_download(phx_backend *backend, void *to, const void *from, size_t n_bytes,
-                                    phx_error *err)
+/* From device memory; `to` may be read after the next sync or download. Pinned memory only: a copy to other
+ * memory would wait. */
+static inline phx_code phx_fetch(phx_backend *backend, void *to, const void *from, size_t n_bytes,
+                                 phx_error *err)
 {
-    return to == from || n_bytes == 0 ? backend->fns->sync(backend, err)
-                                      : backend->fns->download(backend, to, from, n_bytes, err);
+    return to == from || n_bytes == 0 ? PHX_OK : backend->fns->fetch(backend, to, from, n_bytes, err);
 }
 
 static inline phx_code phx_sync(phx_backend *backend, phx_error *err)
 {
     return backend->fns->sync(backend, err);
+}
+
+/* From device memory, when all that was asked for before is done. Equal places still say what failed. */
+static inline phx_code phx_download(phx_backend *backend, void *to, const void *from, size_t n_bytes,
+                                    phx_error *err)
+{
+    const phx_code rc = phx_fetch(backend, to, from, n_bytes, err);
+    return rc == PHX_OK ? phx_sync(backend, err) : rc;
 }
 
 void phx_backend_destroy(phx_backend *backend); /* accepts NULL */
@@ -85,7 +94,7 @@ typedef struct phx_device_request {
 phx_code phx_backend_open(const phx_device_request *request, phx_backend **ret_backend, phx_error *err);
 
 /* What a plugin exports, under the name PHX_PLUGIN_SYMBOL: one function of this type. */
-#define PHX_PLUGIN_ABI    1u
+#define PHX_PLUGIN_ABI    2u
 #define PHX_PLUGIN_SYMBOL "phx_plugin_get"
 typedef struct phx_plugin {
     uint32_t abi;

@@ -273,6 +273,7 @@ static phx_code add_nccl(engine *e, const phx_comm_shape *shape, phx_error *err)
         .device = e->backend->order,
         .stream = e->backend->stream,
         .any_order = !e->plan->request.numerics.deterministic,
+        .queue_only = true, /* worker/exec waits, once for a step */
         .measure = !is_emu, /* the emulator's times say nothing */
     };
     phx_code rc = is_emu ? phx_path_beside("libnccl_emu.so", stand_in, sizeof(stand_in), err) : PHX_OK;

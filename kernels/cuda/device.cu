@@ -145,12 +145,13 @@ static phx_code sync(phx_backend *backend, phx_error *err)
     return code_of(error, "waiting for the device", err);
 }
 
-static phx_code download(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err)
+static phx_code fetch(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err)
 {
     device *d = (device *)(void *)backend;
-    const cudaError_t error = cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToHost, d->stream);
-    const phx_code rc = sync(backend, err); /* first: an op that failed is the cause, not the copy */
-    return rc == PHX_OK ? code_of(error, "copy from the device", err) : rc;
+    if (d->failure != cudaSuccess) /* an op that failed is the cause, not the copy */
+        return code_of(d->failure, d->failed_op, err);
+    return code_of(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToHost, d->stream),
+                   "copy from the device", err);
 }
 
 static void destroy(phx_backend *backend)
@@ -161,7 +162,7 @@ static void destroy(phx_backend *backend)
     phx_free(d);
 }
 
-static const phx_backend_fns fns = {upload, download, sync, destroy};
+static const phx_backend_fns fns = {upload, fetch, sync, destroy};
 
 /* ---- opening ---- */
 

@@ -277,8 +277,11 @@ phx_code phx_exec_attend_both(phx_exec *exec, float *heads, phx_error *err)
     make_entries(exec, 0);
     absorb_queries(exec, &exec->parts.weights->layers[0]);
     attend(exec, 0, false);
-    const phx_code rc = phx_download(exec->parts.backend, heads, exec->buf.heads, n * sizeof(float), err);
-    if (rc == PHX_OK)
-        attend_expanded(exec, 0);
+    const void *view = NULL;
+    const phx_code rc = phx_exec_view(exec, exec->buf.heads, n * sizeof(float), &view, err);
+    if (rc != PHX_OK)
+        return rc;
+    memcpy(heads, view, n * sizeof(float));
+    attend_expanded(exec, 0);
     return rc;
 }

@@ -18,6 +18,15 @@ static void name_of(const phx_capture_view *view, char *name, size_t n_bytes)
         (void)snprintf(name, n_bytes, "%s.%lld", view->name, (long long)view->layer);
 }
 
+void phx_exec_drop_view(phx_exec *exec)
+{
+    const phx_memory *pinned = exec->parts.backend->pinned;
+    if (exec->view)
+        pinned->give_back(pinned->user, exec->view, exec->view_bytes);
+    exec->view = NULL;
+    exec->view_bytes = 0;
+}
+
 phx_code phx_exec_view(phx_exec *exec, const void *from, size_t n_bytes, const void **ret_view,
                        phx_error *err)
 {
@@ -25,15 +34,15 @@ phx_code phx_exec_view(phx_exec *exec, const void *from, size_t n_bytes, const v
         *ret_view = from;
         return PHX_OK;
     }
-    if (n_bytes > exec->view_bytes) { /* captures are no part of serving, so they may allocate */
-        phx_free(exec->view);
-        exec->view_bytes = 0;
-        exec->view = phx_alloc(n_bytes, 1);
-        if (!exec->view)
-            return PHX_FAIL(err, PHX_ERR_NOMEM, "capture of %zu bytes", n_bytes);
+    if (n_bytes > exec->view_bytes) { /* captures and checks are no part of serving, so they may allocate */
+        const phx_memory *pinned = exec->parts.backend->pinned;
+        phx_exec_drop_view(exec);
+        const phx_code taken = pinned->take(pinned->user, n_bytes, &exec->view, err);
+        if (taken != PHX_OK)
+            return taken;
         exec->view_bytes = n_bytes;
     }
-    const phx_code rc = phx_download(exec->parts.backend, exec->view, from, n_bytes, err);
+    const phx_code rc = phx_exec_download(exec, exec->view, from, n_bytes, err);
     if (rc == PHX_OK)
         *ret_view = exec->view;
     return rc;

@@ -39,8 +39,8 @@ static phx_code capture_logits(phx_exec *exec, uint32_t plan_row, phx_error *err
             exec->host.logit_rows[i] = (int32_t)(start + t + i);
         phx_code rc = head_rows(exec, n, err);
         if (rc == PHX_OK) /* and waits, so that the rows may be written again */
-            rc = phx_download(exec->parts.backend, exec->host.logits, exec->buf.logits,
-                              (size_t)(n * n_vocab) * sizeof(float), err);
+            rc = phx_exec_download(exec, exec->host.logits, exec->buf.logits,
+                                   (size_t)(n * n_vocab) * sizeof(float), err);
         if (rc != PHX_OK)
             return rc;
         const phx_capture_piece piece = {

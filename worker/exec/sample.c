@@ -93,8 +93,8 @@ phx_code phx_exec_sample(phx_exec *exec, const uint32_t *plan_rows, uint32_t n, 
     if (rc == PHX_OK)
         rc = phx_gather(exec->parts.comm, exec->buf.offers, share_bytes, exec->buf.all_offers, err);
     if (rc == PHX_OK)
-        rc = phx_download(exec->parts.backend, exec->host.all_offers, exec->buf.all_offers,
-                          share_bytes * exec->parts.plan->request.layout.tp, err);
+        rc = phx_exec_download(exec, exec->host.all_offers, exec->buf.all_offers,
+                               share_bytes * exec->parts.plan->request.layout.tp, err);
     for (uint32_t i = 0; i < n && rc == PHX_OK; i++) {
         const uint32_t slot_idx = exec->plan->rows[plan_rows[i]].slot;
         const phx_slot_state *slot = phx_slots_at(exec->slots, slot_idx);
@@ -136,8 +136,8 @@ static phx_code penalise(phx_exec *exec, uint32_t slot_idx, uint32_t row, phx_er
     const size_t n = (size_t)phx_range_n(exec->rank->vocab), at = row * n;
     if (!phx_slots_penalises(exec->slots, slot_idx))
         return PHX_OK;
-    phx_code rc = phx_download(exec->parts.backend, exec->host.logits + at, exec->buf.logits + at,
-                               n * sizeof(float), err);
+    phx_code rc =
+        phx_exec_download(exec, exec->host.logits + at, exec->buf.logits + at, n * sizeof(float), err);
     if (rc != PHX_OK)
         return rc;
     phx_slots_penalise(exec->slots, slot_idx, exec->host.logits + at);
@@ -362,7 +362,7 @@ static phx_code gather_row(phx_exec *exec, uint32_t row, walk *w, phx_error *err
                                                          .out = {mine, n_local, PHX_F32}});
     phx_code rc = phx_gather(exec->parts.comm, mine, share * sizeof(float), mine + share, err);
     if (rc == PHX_OK)
-        rc = phx_download(exec->parts.backend, all, mine + share, share * tp * sizeof(float), err);
+        rc = phx_exec_download(exec, all, mine + share, share * tp * sizeof(float), err);
     if (rc != PHX_OK)
         return rc;
     int64_t n = 0;

@@ -21,6 +21,7 @@ phx_code phx_exec_self_check(phx_exec *exec, phx_error *err)
         rc = check_sharded_product(exec, err);
     if (rc == PHX_OK)
         rc = check_absorbed(exec, err);
+    phx_exec_drop_view(exec); /* serving needs none, or a smaller one */
     return rc == PHX_OK ? phx_comm_barrier(exec->parts.comm, err) : rc;
 }
 
@@ -35,18 +36,20 @@ static phx_code check_collectives(phx_exec *exec, phx_error *err)
     for (size_t n = 1; n <= n_max && rc == PHX_OK; n = n * 7 + 1) {
         for (size_t i = 0; i < n; i++)
             values[i] = (float)((i * 31 + exec->rank->tp_rank * 5) % 1024);
+        const void *view = NULL;
         rc = phx_upload(backend, exec->buf.partial, values, n * sizeof(float), err);
         if (rc == PHX_OK)
             rc = phx_exchange(exec->parts.comm, exec->buf.partial, n, err);
         if (rc == PHX_OK)
-            rc = phx_download(backend, values, exec->buf.partial, n * sizeof(float), err);
+            rc = phx_exec_view(exec, exec->buf.partial, n * sizeof(float), &view, err);
+        const float *sums = view;
         for (size_t i = 0; i < n && rc == PHX_OK; i++) {
             float expected = 0;
             for (uint32_t r = 0; r < tp; r++)
                 expected += (float)((i * 31 + r * 5) % 1024);
-            if (values[i] != expected)
+            if (sums[i] != expected)
                 rc = PHX_FAIL(err, PHX_ERR_NUMERIC, "exchange of %zu values: element %zu is %g, expected %g",
-                              n, i, (double)values[i], (double)expected);
+                              n, i, (double)sums[i], (double)expected);
         }
     }
     phx_free(values);
@@ -199,9 +202,9 @@ static phx_code check_sharded_product(phx_exec *exec, phx_error *err)
     const phx_layer_weights *w = &exec->parts.weights->layers[0];
     const int64_t width = d->n_heads * d->d_v;
     const size_t n = (size_t)d->d_hidden;
-    const void *x = NULL;
+    const void *x = NULL, *view = NULL;
     device_copies copies = {.backend = exec->parts.backend};
-    float *sharded = phx_alloc(2 * n, sizeof(float)), *whole = sharded ? sharded + n : NULL;
+    float *sharded = phx_alloc(n, sizeof(float));
     uint8_t *row = phx_alloc((size_t)width, exec->act_bytes);
     if (!row || !sharded) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "self-check row");
@@ -222,15 +225,16 @@ static phx_code check_sharded_product(phx_exec *exec, phx_error *err)
                                               .out = exec->buf.partial,
                                           });
     rc = phx_exchange(exec->parts.comm, exec->buf.partial, n, err);
+    if (rc == PHX_OK)
+        rc = phx_exec_view(exec, exec->buf.partial, n * sizeof(float), &view, err);
     if (rc != PHX_OK || exec->rank->tp_rank != 0)
         goto out;
-    rc = phx_download(exec->parts.backend, sharded, exec->buf.partial, n * sizeof(float), err);
+    memcpy(sharded, view, n * sizeof(float));
+    rc = whole_product(exec, x, &copies, err);
     if (rc == PHX_OK)
-        rc = whole_product(exec, x, &copies, err);
+        rc = phx_exec_view(exec, exec->buf.partial, n * sizeof(float), &view, err);
     if (rc == PHX_OK)
-        rc = phx_download(exec->parts.backend, whole, exec->buf.partial, n * sizeof(float), err);
-    if (rc == PHX_OK)
-        rc = compare_products(exec, sharded, whole, n, err);
+        rc = compare_products(exec, sharded, view, n, err);
 out:
     give_all(&copies);
     phx_free(row);
@@ -257,7 +261,7 @@ static phx_code make_tokens(phx_exec *exec, phx_error *err)
         rc = phx_upload(exec->parts.backend, exec->buf.norm_act, rows, (size_t)exec->n_tokens * row_bytes,
                         err);
     if (rc == PHX_OK)
-        rc = phx_sync(exec->parts.backend, err);
+        rc = phx_exec_wait(exec, err);
     phx_free(rows);
     return rc;
 }

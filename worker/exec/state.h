@@ -54,6 +54,13 @@ static inline phx_activation_out phx_exec_act_out(const phx_exec *exec, void *da
     return (phx_activation_out){data, width, exec->numerics.act};
 }
 
+/* Until the device has done all that this rank has asked for; a lost peer ends the wait. The only place where
+ * worker/exec waits: steps and checks queue, then come here. */
+phx_code phx_exec_wait(phx_exec *exec, phx_error *err);
+
+/* A copy from device memory to pinned memory, and the wait for it. */
+phx_code phx_exec_download(phx_exec *exec, void *to, const void *from, size_t n_bytes, phx_error *err);
+
 /* Sends what the host has written of the step's tokens (positions, entries, block tables, ...) to the device.
  */
 phx_code phx_exec_upload_rows(phx_exec *exec, phx_error *err);
@@ -85,6 +92,8 @@ phx_code phx_exec_attend_both(phx_exec *exec, float *heads, phx_error *err);
  */
 phx_code phx_exec_view(phx_exec *exec, const void *from, size_t n_bytes, const void **ret_view,
                        phx_error *err);
+
+void phx_exec_drop_view(phx_exec *exec); /* gives its memory back */
 
 /* Where a plan row's first token stands among the step's tokens. */
 int64_t phx_exec_row_start(const phx_exec *exec, uint32_t plan_row);

@@ -103,7 +103,7 @@ void phx_exec_destroy(phx_exec *exec)
     phx_slots_destroy(exec->slots);
     phx_step_bufs_done(&exec->bufs);
     phx_arena_destroy(exec->rope_arena);
-    phx_free(exec->view);
+    phx_exec_drop_view(exec);
     phx_free(exec->results);
     phx_free(exec->sample_rows);
     phx_free(exec->pending_slots);
@@ -122,7 +122,7 @@ phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_resul
     exec->n_tokens = 0;
     for (uint32_t i = 0; i < plan->n_rows; i++)
         exec->n_tokens += plan->rows[i].n_tokens;
-    phx_code rc = phx_sync(exec->parts.backend, err); /* the last step may still read what is written here */
+    phx_code rc = phx_exec_wait(exec, err); /* the last step may still read what is written here */
     if (rc == PHX_OK)
         rc = phx_slots_apply(exec->slots, plan, err);
     if (rc == PHX_OK)
@@ -151,6 +151,18 @@ phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_resul
         .compute_us = (uint32_t)(phx_clock_us() - start_us),
     };
     return PHX_OK;
+}
+
+phx_code phx_exec_wait(phx_exec *exec, phx_error *err)
+{
+    const phx_code rc = phx_comm_wait(exec->parts.comm, err);
+    return rc == PHX_OK ? phx_sync(exec->parts.backend, err) : rc;
+}
+
+phx_code phx_exec_download(phx_exec *exec, void *to, const void *from, size_t n_bytes, phx_error *err)
+{
+    const phx_code rc = phx_fetch(exec->parts.backend, to, from, n_bytes, err);
+    return rc == PHX_OK ? phx_exec_wait(exec, err) : rc;
 }
 
 static phx_code run_layers(phx_exec *exec, phx_error *err)
@@ -218,7 +230,7 @@ static phx_code receive_samples(phx_exec *exec, phx_error *err)
         const size_t n_bytes = oldest->n_rows * sizeof(int32_t);
         phx_code rc = phx_stage_recv(exec->parts.comm, pp - 1, exec->buf.sampled, n_bytes, err);
         if (rc == PHX_OK)
-            rc = phx_download(exec->parts.backend, exec->host.sampled, exec->buf.sampled, n_bytes, err);
+            rc = phx_exec_download(exec, exec->host.sampled, exec->buf.sampled, n_bytes, err);
         if (rc != PHX_OK)
             return rc;
         for (uint32_t i = 0; i < oldest->n_rows; i++) {
