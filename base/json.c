@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <jansson.h>
+#include <stdio.h>
 
 #include "base/file.h"
 
@@ -59,19 +60,82 @@ static phx_code check_limits(phx_bytes text, phx_json_limits limits, phx_error *
     return PHX_OK;
 }
 
-phx_code phx_json_parse(phx_bytes text, phx_json_limits limits, phx_json **ret_root, phx_error *err)
+/* Rewrites whole numbers of more than INT_DIGITS digits with an exponent, in as many bytes: the last five
+ * digits make room for the point and the exponent, which no double can tell. */
+static void spell_big_ints(char *text, size_t n)
 {
-    const phx_code rc = check_limits(text, limits, err);
+    enum { INT_DIGITS = 18, DIGITS_MAX = 300 };
+    bool in_string = false;
+    for (size_t i = 0; i < n; i++) {
+        if (in_string || text[i] < '0' || text[i] > '9') {
+            if (in_string && text[i] == '\\')
+                i++;
+            else if (text[i] == '"')
+                in_string = !in_string;
+            continue;
+        }
+        size_t end = i;
+        while (end < n && text[end] >= '0' && text[end] <= '9')
+            end++;
+        const size_t n_digits = end - i;
+        const char before = i ? text[i - 1] : ' ';
+        const char after = end < n ? text[end] : ' ';
+        if (n_digits > INT_DIGITS && n_digits <= DIGITS_MAX && text[i] != '0' && !strchr(".eE+", before) &&
+            !strchr(".eE", after)) {
+            char exponent[8];
+            memmove(text + i + 2, text + i + 1, n_digits - 6);
+            text[i + 1] = '.';
+            (void)snprintf(exponent, sizeof(exponent), "e%03zu", n_digits - 1);
+            memcpy(text + end - 4, exponent, 4);
+        }
+        i = end - 1;
+    }
+}
+
+/* *ret_root stays NULL when the text is wrong in another way too. */
+static phx_code load_spelled(phx_bytes text, size_t flags, json_t **ret_root, json_error_t *where,
+                             phx_error *err)
+{
+    phx_buf copy;
+    phx_buf_init(&copy, text.n + 1);
+    phx_code rc = phx_buf_append(&copy, text.ptr, text.n);
+    if (rc == PHX_OK) {
+        spell_big_ints(copy.ptr, copy.n);
+        *ret_root = json_loadb(copy.ptr, copy.n, flags, where);
+    } else {
+        rc = PHX_FAIL(err, rc, "JSON of %zu bytes", text.n);
+    }
+    phx_buf_done(&copy);
+    return rc;
+}
+
+static phx_code parse(phx_bytes text, phx_json_limits limits, bool lax, phx_json **ret_root, phx_error *err)
+{
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
+    phx_code rc = check_limits(text, limits, err);
     if (rc != PHX_OK)
         return rc;
     json_error_t where;
-    json_t *root =
-        json_loadb((const char *)text.ptr, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
+    json_t *root = json_loadb((const char *)text.ptr, text.n, flags, &where);
+    if (!root && lax && json_error_code(&where) == json_error_numeric_overflow)
+        rc = load_spelled(text, flags, &root, &where, err);
+    if (rc != PHX_OK)
+        return rc;
     if (!root)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "JSON line %d column %d: %s", where.line, where.column,
                         where.text);
     *ret_root = (phx_json *)(void *)root;
     return PHX_OK;
+}
+
+phx_code phx_json_parse(phx_bytes text, phx_json_limits limits, phx_json **ret_root, phx_error *err)
+{
+    return parse(text, limits, false, ret_root, err);
+}
+
+phx_code phx_json_parse_lax(phx_bytes text, phx_json_limits limits, phx_json **ret_root, phx_error *err)
+{
+    return parse(text, limits, true, ret_root, err);
 }
 
 phx_code phx_json_parse_file(const char *path, phx_json_limits limits, phx_json **ret_root, phx_error *err)

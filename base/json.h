@@ -38,6 +38,10 @@ typedef struct phx_json_limits {
  * line and column. Destroy with phx_json_destroy. */
 phx_code phx_json_parse(phx_bytes text, phx_json_limits limits, phx_json **ret_root, phx_error *err);
 
+/* The same, but whole numbers past 64 bits are read as reals: in configuration files makers write 1e30 for
+ * "no limit", with all its digits. */
+phx_code phx_json_parse_lax(phx_bytes text, phx_json_limits limits, phx_json **ret_root, phx_error *err);
+
 /* Reads and parses a whole file; errors name the path. */
 phx_code phx_json_parse_file(const char *path, phx_json_limits limits, phx_json **ret_root, phx_error *err);
 void phx_json_destroy(phx_json *root); /* accepts NULL */

@@ -19,6 +19,8 @@ typedef struct pair_slot {
 struct phx_bpe {
     const phx_vocab *vocab;
     bool whole_first;
+    bool by_rank; /* no merge list: two neighbours merge when their joined bytes are a token, ranked by its id
+                   */
     uint32_t byte_ids[256];
     size_t slot_mask;
     size_t n_room;    /* merges that may still be added */
@@ -72,6 +74,16 @@ phx_code phx_bpe_create(const phx_vocab *vocab, size_t n_merges, bool whole_firs
     b = NULL;
 out:
     phx_bpe_destroy(b);
+    return rc;
+}
+
+phx_code phx_bpe_create_ranks(const phx_vocab *vocab, size_t n_longest, phx_bpe **ret_bpe, phx_error *err)
+{
+    const phx_code rc = phx_bpe_create(vocab, 0, true, ret_bpe, err);
+    if (rc == PHX_OK) {
+        (*ret_bpe)->by_rank = true;
+        (*ret_bpe)->n_longest = n_longest;
+    }
     return rc;
 }
 
@@ -180,42 +192,52 @@ static phx_bpe_entry heap_pop(phx_bpe_work *work)
     return top;
 }
 
-/* The merge of the symbol at `at` with its successor, or NULL. */
-static const pair_slot *pair_at(const phx_bpe *bpe, phx_bpe_work *work, uint32_t at)
+/* The merge of the symbol at `at` with its successor; false: there is none. Symbols lie in `symbols` at their
+ * first byte in the piece. */
+static bool pair_at(const phx_bpe *bpe, phx_str piece, phx_bpe_work *work, uint32_t at, pair_slot *ret_pair)
 {
     const phx_bpe_symbol *left = &work->symbols[at];
     if (left->id == NONE || left->next == NONE)
-        return NULL;
+        return false;
+    const phx_bpe_symbol *right = &work->symbols[left->next];
     work->n_ops++;
-    const pair_slot *slot = slot_of(bpe, left->id, work->symbols[left->next].id);
-    return slot->id == NONE ? NULL : slot;
+    if (!bpe->by_rank) {
+        *ret_pair = *slot_of(bpe, left->id, right->id);
+        return ret_pair->id != NONE;
+    }
+    const size_t end = right->next == NONE ? piece.n : right->next;
+    uint32_t id = 0;
+    if (end - at > bpe->n_longest || !phx_vocab_find(bpe->vocab, (phx_str){piece.ptr + at, end - at}, &id))
+        return false;
+    *ret_pair = (pair_slot){.rank = id, .id = id};
+    return true;
 }
 
-static void push_pair(const phx_bpe *bpe, phx_bpe_work *work, uint32_t at)
+static void push_pair(const phx_bpe *bpe, phx_str piece, phx_bpe_work *work, uint32_t at)
 {
-    const pair_slot *pair = pair_at(bpe, work, at);
-    if (pair)
-        heap_push(work, (phx_bpe_entry){pair->rank, at});
+    pair_slot pair;
+    if (pair_at(bpe, piece, work, at, &pair))
+        heap_push(work, (phx_bpe_entry){pair.rank, at});
 }
 
-static void merge_all(const phx_bpe *bpe, phx_bpe_work *work)
+static void merge_all(const phx_bpe *bpe, phx_str piece, phx_bpe_work *work)
 {
     phx_bpe_symbol *symbols = work->symbols;
     while (work->n_heap > 0) {
         const phx_bpe_entry top = heap_pop(work);
-        const pair_slot *pair = pair_at(bpe, work, top.at);
-        if (!pair || pair->rank != top.rank)
+        pair_slot pair;
+        if (!pair_at(bpe, piece, work, top.at, &pair) || pair.rank != top.rank)
             continue; /* stale */
         phx_bpe_symbol *left = &symbols[top.at];
         phx_bpe_symbol *right = &symbols[left->next];
-        left->id = pair->id;
+        left->id = pair.id;
         left->next = right->next;
         right->id = NONE;
         if (left->next != NONE)
             symbols[left->next].prev = top.at;
         if (left->prev != NONE)
-            push_pair(bpe, work, left->prev);
-        push_pair(bpe, work, top.at);
+            push_pair(bpe, piece, work, left->prev);
+        push_pair(bpe, piece, work, top.at);
     }
 }
 
@@ -243,8 +265,8 @@ phx_code phx_bpe_encode(const phx_bpe *bpe, phx_str piece, phx_bpe_work *work, p
     }
     work->n_heap = 0;
     for (uint32_t i = 0; i + 1 < n; i++)
-        push_pair(bpe, work, i);
-    merge_all(bpe, work);
+        push_pair(bpe, piece, work, i);
+    merge_all(bpe, piece, work);
     for (uint32_t i = 0; i != NONE && rc == PHX_OK; i = work->symbols[i].next)
         rc = phx_id_list_add(list, work->symbols[i].id, err);
     return rc;

@@ -15,6 +15,11 @@ typedef struct phx_bpe phx_bpe;
  * this ignore_merges). Destroy with phx_bpe_destroy. */
 phx_code phx_bpe_create(const phx_vocab *vocab, size_t n_merges, bool whole_first, phx_bpe **ret_bpe,
                         phx_error *err);
+
+/* The same for a vocabulary without a merge list (tiktoken): neighbours merge when the vocabulary has their
+ * joined bytes, those of the lowest id first; a whole piece that is a token stays whole. n_longest: bytes of
+ * the longest piece of vocab, at least 1. No phx_bpe_add_merge. */
+phx_code phx_bpe_create_ranks(const phx_vocab *vocab, size_t n_longest, phx_bpe **ret_bpe, phx_error *err);
 void phx_bpe_destroy(phx_bpe *bpe); /* accepts NULL */
 
 typedef struct phx_bpe_merge {

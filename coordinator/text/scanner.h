@@ -28,6 +28,9 @@ typedef struct phx_scanner {
 /* The scanner whose patterns equal these, text by text, or NULL. */
 const phx_scanner *phx_scanner_find(const phx_str *patterns, size_t n_patterns);
 
+/* By its own name, for vocabularies that bring no patterns; NULL: there is none. */
+const phx_scanner *phx_scanner_named(const char *name);
+
 /* True when some scanner has this pattern: the error names the first pattern that none has. */
 bool phx_scanner_knows(phx_str pattern);
 

@@ -2,6 +2,7 @@
  * Not here: reading the files (tokenizer_parse.c). */
 #include "coordinator/text/tokenizer.h"
 #include "coordinator/text/tokenizer_impl.h"
+#include "coordinator/text/tokenizer_cut.h"
 #include "base/alloc.h"
 
 #include <assert.h>
@@ -40,6 +41,21 @@ static phx_code encode_plain(encoding *e, size_t first, size_t end, phx_error *e
     return e->tokenizer->scanner->scan((phx_str){e->args->text.ptr + first, end - first}, &sink, err);
 }
 
+/* The first data span that ends behind `at`, or one past the last. */
+static const phx_text_span *first_data(const phx_encode_args *args, size_t at)
+{
+    size_t low = 0;
+    size_t high = args->n_data_spans;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (args->data_spans[middle].end <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return args->data_spans ? args->data_spans + low : NULL;
+}
+
 /* Cuts [first, end) at the added tokens of one pass; what lies between goes to the next pass. The depth is
  * that of the passes, PHX_ADDED_PASSES. */
 static phx_code encode_pass(encoding *e, size_t pass, phx_text_span part, phx_error *err)
@@ -47,8 +63,8 @@ static phx_code encode_pass(encoding *e, size_t pass, phx_text_span part, phx_er
     if (pass == PHX_ADDED_PASSES)
         return encode_plain(e, part.first, part.end, err);
     const phx_added_set *set = &e->tokenizer->added[pass];
-    const phx_text_span *data = e->args->data_spans;
-    const phx_text_span *data_end = data ? data + e->args->n_data_spans : NULL;
+    const phx_text_span *data = first_data(e->args, part.first);
+    const phx_text_span *data_end = data ? e->args->data_spans + e->args->n_data_spans : NULL;
     phx_code rc = PHX_OK;
     size_t rest = part.first; /* not yet encoded */
     size_t at = part.first;
@@ -72,6 +88,21 @@ static phx_code encode_pass(encoding *e, size_t pass, phx_text_span part, phx_er
         rest = at;
     }
     return rc == PHX_OK ? encode_pass(e, pass + 1, (phx_text_span){rest, part.end}, err) : rc;
+}
+
+static phx_code encode_parts(encoding *e, phx_error *err)
+{
+    const size_t first_pass = e->args->parse_added ? 0 : PHX_ADDED_PASSES;
+    const size_t n = e->args->text.n;
+    phx_code rc = PHX_OK;
+    if (!e->tokenizer->cuts_parts)
+        return encode_pass(e, first_pass, (phx_text_span){0, n}, err);
+    for (phx_text_cut cut = {0}; rc == PHX_OK && cut.at < n;) {
+        const size_t first = cut.at;
+        phx_text_cut_next(e->args->text, &cut);
+        rc = encode_pass(e, first_pass, (phx_text_span){first, cut.at}, err);
+    }
+    return rc;
 }
 
 static bool spans_in_order(const phx_encode_args *args)
@@ -108,8 +139,7 @@ phx_code phx_tokenizer_encode(const phx_tokenizer *tokenizer, const phx_encode_a
         rc = phx_id_list_add(&e.list, tokenizer->bos, err);
     }
     if (rc == PHX_OK) {
-        const size_t first_pass = args->parse_added ? 0 : PHX_ADDED_PASSES;
-        rc = encode_pass(&e, first_pass, (phx_text_span){0, args->text.n}, err);
+        rc = encode_parts(&e, err);
     }
     if (rc == PHX_OK)
         *ret_n_ids = e.list.n;

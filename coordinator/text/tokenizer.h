@@ -1,5 +1,6 @@
-/* coordinator/text/tokenizer.h - text to token ids and ids to bytes, from a checkpoint's tokenizer.json.
- * Owns: byte-level BPE in the format of huggingface/tokenizers, added tokens, bos and eos.
+/* coordinator/text/tokenizer.h - text to token ids and ids to bytes, from a checkpoint's tokenizer.json
+ * or tiktoken.model.
+ * Owns: byte-level BPE in the formats of huggingface/tokenizers and tiktoken, added tokens, bos and eos.
  * Not here: turning a stream of ids into text (detokenize.h), chat formats, a model's list of end tokens
  * (generation_config.json), ids past the tokenizer's that a padded vocabulary can still sample. */
 #ifndef PHX_COORDINATOR_TEXT_TOKENIZER_H
@@ -14,8 +15,9 @@
 /* Immutable once made: any number of threads may use one. */
 typedef struct phx_tokenizer phx_tokenizer;
 
-/* Reads tokenizer.json (required) and tokenizer_config.json (bos, eos; optional) of a checkpoint folder.
- * PHX_ERR_NOT_FOUND: no tokenizer.json; PHX_ERR_CORRUPT: malformed; PHX_ERR_UNSUPPORTED: a pre-tokeniser,
+/* Reads tokenizer.json, or where there is none tiktoken.model, and tokenizer_config.json (bos, eos; optional
+ * with the former, with the latter it lists the added tokens) of a checkpoint folder.
+ * PHX_ERR_NOT_FOUND: neither; PHX_ERR_CORRUPT: malformed; PHX_ERR_UNSUPPORTED: a pre-tokeniser,
  * normaliser or option that is not known, named; PHX_ERR_TOO_LONG: past a limit. Destroy with
  * phx_tokenizer_destroy. */
 phx_code phx_tokenizer_load(const char *model_dir, phx_tokenizer **ret_tokenizer, phx_error *err);
@@ -23,6 +25,12 @@ phx_code phx_tokenizer_load(const char *model_dir, phx_tokenizer **ret_tokenizer
 /* The same from memory; config_json may be empty. */
 phx_code phx_tokenizer_parse(phx_bytes tokenizer_json, phx_bytes config_json, phx_tokenizer **ret_tokenizer,
                              phx_error *err);
+
+/* From the lines "BASE64 RANK" of tiktoken.model. The file says nothing about pieces or added tokens: the
+ * class that config_json names does, and only Kimi's is known (PHX_ERR_UNSUPPORTED names another). The 256
+ * ids behind the ranks are added tokens, those that the configuration does not name <|reserved_token_ID|>. */
+phx_code phx_tokenizer_parse_tiktoken(phx_bytes ranks, phx_bytes config_json, phx_tokenizer **ret_tokenizer,
+                                      phx_error *err);
 void phx_tokenizer_destroy(phx_tokenizer *tokenizer); /* accepts NULL */
 
 /* Bytes [first, end) of the text. */

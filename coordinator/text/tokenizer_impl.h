@@ -2,6 +2,7 @@
 #ifndef PHX_COORDINATOR_TEXT_TOKENIZER_IMPL_H
 #define PHX_COORDINATOR_TEXT_TOKENIZER_IMPL_H
 
+#include "base/json.h"
 #include "coordinator/text/bpe.h"
 #include "coordinator/text/bpe_vocab.h"
 #include "coordinator/text/scanner.h"
@@ -21,6 +22,13 @@ struct phx_tokenizer {
     uint32_t bos;
     uint32_t eos;
     bool adds_bos;
+    bool cuts_parts; /* long texts are encoded in parts, as Kimi's own program cuts them (tokenizer_cut.h) */
 };
+
+/* What both file formats share. name: of the file, for errors; the result is an object. */
+phx_code phx_tokenizer_parse_json(const char *name, phx_bytes text, phx_json **ret_root, phx_error *err);
+
+/* bos, eos and add_bos_token of tokenizer_config.json; added tokens are known by now. */
+phx_code phx_tokenizer_read_names(phx_tokenizer *t, const phx_json *config, phx_error *err);
 
 #endif

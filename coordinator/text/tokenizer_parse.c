@@ -16,54 +16,60 @@ static phx_code find_scanner(const phx_json *root, const phx_scanner **ret_scann
 static phx_code read_vocab(phx_tokenizer *t, const phx_json *root, phx_error *err);
 static phx_code read_merges(phx_tokenizer *t, const phx_json *model, phx_error *err);
 static phx_code read_config(phx_tokenizer *t, phx_bytes text, phx_error *err);
+static phx_code read_file(const char *dir, const char *name, phx_buf *content, phx_error *err);
 
 phx_code phx_tokenizer_load(const char *model_dir, phx_tokenizer **ret_tokenizer, phx_error *err)
 {
     phx_code rc = PHX_OK;
-    phx_buf json;
+    phx_buf vocab;
     phx_buf config;
-    phx_buf path;
     phx_error inner = {0};
-    phx_buf_init(&json, PHX_TOKENIZER_FILE_BYTES_MAX);
+    bool is_ranks = false;
+    phx_buf_init(&vocab, PHX_TOKENIZER_FILE_BYTES_MAX);
     phx_buf_init(&config, PHX_TOKENIZER_FILE_BYTES_MAX);
-    phx_buf_init(&path, 8192);
-    rc = phx_buf_printf(&path, "%s/tokenizer.json", model_dir);
-    if (rc != PHX_OK) {
-        rc = PHX_FAIL(err, rc, "path of tokenizer.json");
-        goto out;
+    rc = read_file(model_dir, "tokenizer.json", &vocab, err);
+    if (rc == PHX_ERR_NOT_FOUND) {
+        rc = read_file(model_dir, "tiktoken.model", &vocab, &inner);
+        is_ranks = rc != PHX_ERR_NOT_FOUND; /* with neither, the error names the first */
+        if (is_ranks && rc != PHX_OK)
+            rc = PHX_FAIL(err, rc, "%s", inner.text);
     }
-    rc = phx_file_read(path.ptr, &json, err);
     if (rc != PHX_OK)
         goto out;
-    phx_buf_clear(&path);
-    rc = phx_buf_printf(&path, "%s/tokenizer_config.json", model_dir);
-    if (rc != PHX_OK) {
-        rc = PHX_FAIL(err, rc, "path of tokenizer_config.json");
+    rc = read_file(model_dir, "tokenizer_config.json", &config, &inner);
+    if (rc != PHX_OK && rc != PHX_ERR_NOT_FOUND) {
+        rc = PHX_FAIL(err, rc, "%s", inner.text);
         goto out;
     }
-    if (phx_file_exists(path.ptr)) {
-        rc = phx_file_read(path.ptr, &config, err);
-        if (rc != PHX_OK)
-            goto out;
-    }
-    rc = phx_tokenizer_parse((phx_bytes){(const uint8_t *)json.ptr, json.n},
-                             (phx_bytes){(const uint8_t *)config.ptr, config.n}, ret_tokenizer, &inner);
+    const phx_bytes texts[2] = {{(const uint8_t *)vocab.ptr, vocab.n},
+                                {(const uint8_t *)config.ptr, config.n}};
+    rc = is_ranks ? phx_tokenizer_parse_tiktoken(texts[0], texts[1], ret_tokenizer, &inner)
+                  : phx_tokenizer_parse(texts[0], texts[1], ret_tokenizer, &inner);
     if (rc != PHX_OK)
         rc = PHX_FAIL(err, rc, "'%s': %s", model_dir, inner.text);
 out:
-    phx_buf_done(&path);
     phx_buf_done(&config);
-    phx_buf_done(&json);
+    phx_buf_done(&vocab);
     return rc;
 }
 
-static phx_code parse_json(const char *name, phx_bytes text, phx_json **ret_root, phx_error *err)
+static phx_code read_file(const char *dir, const char *name, phx_buf *content, phx_error *err)
+{
+    phx_buf path;
+    phx_buf_init(&path, 8192);
+    phx_code rc = phx_buf_printf(&path, "%s/%s", dir, name);
+    rc = rc == PHX_OK ? phx_file_read(path.ptr, content, err) : PHX_FAIL(err, rc, "path of %s", name);
+    phx_buf_done(&path);
+    return rc;
+}
+
+phx_code phx_tokenizer_parse_json(const char *name, phx_bytes text, phx_json **ret_root, phx_error *err)
 {
     phx_error inner = {0};
     if (text.n == 0)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "%s: empty", name);
     phx_json *root = NULL;
-    const phx_code rc = phx_json_parse(text, json_limits, &root, &inner);
+    const phx_code rc = phx_json_parse_lax(text, json_limits, &root, &inner);
     if (rc != PHX_OK)
         return PHX_FAIL(err, rc, "%s: %s", name, inner.text);
     if (phx_json_kind_of(root) != PHX_JSON_OBJECT) {
@@ -79,7 +85,7 @@ phx_code phx_tokenizer_parse(phx_bytes tokenizer_json, phx_bytes config_json, ph
 {
     phx_json *root = NULL;
     phx_tokenizer *t = NULL;
-    phx_code rc = parse_json("tokenizer.json", tokenizer_json, &root, err);
+    phx_code rc = phx_tokenizer_parse_json("tokenizer.json", tokenizer_json, &root, err);
     if (rc != PHX_OK)
         goto out;
     t = phx_alloc(1, sizeof(*t));
@@ -470,21 +476,26 @@ static phx_code read_named(const phx_tokenizer *t, const phx_json *config, const
         text = text_of(node, "content");
     if (!phx_tokenizer_id_of(t, text, ret_id))
         return PHX_FAIL(err, PHX_ERR_CORRUPT,
-                        "tokenizer_config.json: %s '%.*s' is not among the added tokens of tokenizer.json",
-                        key, PHX_STR_ARG(text));
+                        "tokenizer_config.json: %s '%.*s' is not among the added tokens", key,
+                        PHX_STR_ARG(text));
     return PHX_OK;
+}
+
+phx_code phx_tokenizer_read_names(phx_tokenizer *t, const phx_json *config, phx_error *err)
+{
+    phx_code rc = read_named(t, config, "bos_token", &t->bos, err);
+    if (rc == PHX_OK)
+        rc = read_named(t, config, "eos_token", &t->eos, err);
+    t->adds_bos = t->bos != PHX_TOKEN_NONE && bool_of(config, "add_bos_token", false);
+    return rc;
 }
 
 static phx_code read_config(phx_tokenizer *t, phx_bytes text, phx_error *err)
 {
     phx_json *config = NULL;
-    phx_code rc = parse_json("tokenizer_config.json", text, &config, err);
-    if (rc != PHX_OK)
-        return rc;
-    rc = read_named(t, config, "bos_token", &t->bos, err);
+    phx_code rc = phx_tokenizer_parse_json("tokenizer_config.json", text, &config, err);
     if (rc == PHX_OK)
-        rc = read_named(t, config, "eos_token", &t->eos, err);
-    t->adds_bos = t->bos != PHX_TOKEN_NONE && bool_of(config, "add_bos_token", false);
+        rc = phx_tokenizer_read_names(t, config, err);
     phx_json_destroy(config);
     return rc;
 }

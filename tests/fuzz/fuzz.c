@@ -74,6 +74,17 @@ phx_bytes fuzz_rest(fuzz_tape *tape)
     return fuzz_take(tape, tape->n);
 }
 
+phx_bytes fuzz_take_part(fuzz_tape *tape)
+{
+    static const char line[] = "\n---\n";
+    const uint8_t *mark = tape->n ? memmem(tape->ptr, tape->n, line, sizeof(line) - 1) : NULL;
+    if (!mark)
+        return fuzz_rest(tape);
+    const phx_bytes part = fuzz_take(tape, (size_t)(mark - tape->ptr));
+    (void)fuzz_take(tape, sizeof(line) - 1);
+    return part;
+}
+
 phx_bytes fuzz_line(fuzz_tape *tape)
 {
     const uint8_t *end = tape->n ? memchr(tape->ptr, '\n', tape->n) : NULL;

@@ -38,6 +38,8 @@ phx_bytes fuzz_take(fuzz_tape *tape, size_t n); /* fewer at the end */
 phx_bytes fuzz_rest(fuzz_tape *tape);
 /* Up to the next '\n', which is skipped; the rest when there is none. */
 phx_bytes fuzz_line(fuzz_tape *tape);
+/* Up to the next line "---", which is skipped; the rest when there is none. */
+phx_bytes fuzz_take_part(fuzz_tape *tape);
 
 static inline phx_str fuzz_str(phx_bytes bytes)
 {

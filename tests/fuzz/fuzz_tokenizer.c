@@ -5,18 +5,6 @@
 
 #include "base/alloc.h"
 
-#define MARK "\n---\n"
-
-static phx_bytes take_part(fuzz_tape *tape)
-{
-    const uint8_t *mark = tape->n ? memmem(tape->ptr, tape->n, MARK, sizeof(MARK) - 1) : NULL;
-    if (!mark)
-        return fuzz_rest(tape);
-    const phx_bytes part = fuzz_take(tape, (size_t)(mark - tape->ptr));
-    (void)fuzz_take(tape, sizeof(MARK) - 1);
-    return part;
-}
-
 static void check_lookups(const phx_tokenizer *tokenizer)
 {
     const uint32_t n = phx_tokenizer_n_vocab(tokenizer);
@@ -64,8 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
     fuzz_tape tape = {data, n_bytes};
     phx_tokenizer *tokenizer = NULL;
     phx_error err = {0};
-    const phx_bytes json = take_part(&tape);
-    const phx_bytes config = take_part(&tape);
+    const phx_bytes json = fuzz_take_part(&tape);
+    const phx_bytes config = fuzz_take_part(&tape);
     const phx_str text = fuzz_str(fuzz_rest(&tape));
     const phx_code rc = phx_tokenizer_parse(json, config, &tokenizer, &err);
     if (rc != PHX_OK) {

@@ -1,5 +1,5 @@
-/* tests/text/test_tokenizer_vectors.c - ids of the DeepSeek V3.1 vocabulary for every published or derived
- * text, in both directions. */
+/* tests/text/test_tokenizer_vectors.c - ids of the DeepSeek V3.1, GLM-4.6 and Kimi K2 vocabularies for every
+ * published or derived text, in both directions; vocabularies of other schemes are refused by name. */
 #include "tests/text/tokenizer_fixture.h"
 #include "base/alloc.h"
 
@@ -58,17 +58,32 @@ static void check_derived(const phx_tokenizer *tokenizer, phx_str text, const ph
     phx_free(ids);
 }
 
-static void check_json_pair(const phx_tokenizer *tokenizer, const char *texts_name, const char *expected_name,
-                            size_t n_want)
+/* A folder of tokenizers/ and what is made of it. */
+typedef struct vocabulary {
+    const char *folder;
+    phx_tokenizer *tokenizer;
+    bool kitoken_plain; /* that project's ids for it take added tokens in a text for plain text */
+} vocabulary;
+
+static phx_json *expected_of(const vocabulary *v, const char *name)
 {
-    phx_json *texts = fixture_json_with_nul(texts_name);
-    phx_json *expected = fixture_json(expected_name);
+    char path[128];
+    (void)snprintf(path, sizeof(path), "tokenizers/%s/expected/derived_%s.json", v->folder, name);
+    return fixture_json(path);
+}
+
+static void check_json_pair(const vocabulary *v, const char *name, size_t n_want)
+{
+    char path[128];
+    (void)snprintf(path, sizeof(path), "tokenizers/common/%s_input.json", name);
+    phx_json *texts = fixture_json_with_nul(path);
+    phx_json *expected = expected_of(v, name);
     assert_int_equal(phx_json_count(texts), n_want);
     assert_int_equal(phx_json_count(expected), n_want);
     for (size_t i = 0; i < n_want; i++) {
         phx_buf text;
         fixture_text(phx_json_at(texts, i), &text);
-        check_derived(tokenizer, phx_buf_view(&text), phx_json_at(expected, i));
+        check_derived(v->tokenizer, phx_buf_view(&text), phx_json_at(expected, i));
         phx_buf_done(&text);
     }
     phx_json_destroy(texts);
@@ -77,29 +92,28 @@ static void check_json_pair(const phx_tokenizer *tokenizer, const char *texts_na
 
 static void test_edge(void **state)
 {
-    check_json_pair(*state, "tokenizers/common/edge_input.json",
-                    "tokenizers/deepseek-v3.1/expected/derived_edge.json", 76);
+    check_json_pair(*state, "edge", 76);
 }
 
 static void test_fuzz(void **state)
 {
-    check_json_pair(*state, "tokenizers/common/fuzz_input.json",
-                    "tokenizers/deepseek-v3.1/expected/derived_fuzz.json", 1500);
+    check_json_pair(*state, "fuzz", 1500);
 }
 
 static void test_llamacpp(void **state)
 {
     static const char separator[] = "\n__ggml_vocab_test__\n";
+    const vocabulary *v = *state;
     phx_buf file;
     fixture_read("tokenizers/common/llamacpp_ggml-vocab.inp", &file);
-    phx_json *expected = fixture_json("tokenizers/deepseek-v3.1/expected/derived_llamacpp.json");
+    phx_json *expected = expected_of(v, "llamacpp");
     const char *at = file.ptr;
     size_t n = 0;
     while (at && *at) { /* a separator ends the file */
         const char *end = strstr(at, separator);
         const phx_str text = {at, end ? (size_t)(end - at) : strlen(at)};
         if (n < phx_json_count(expected))
-            check_derived(*state, text, phx_json_at(expected, n));
+            check_derived(v->tokenizer, text, phx_json_at(expected, n));
         at = end ? end + strlen(separator) : NULL;
         n++;
     }
@@ -140,14 +154,14 @@ static phx_str unescape(const char *line, size_t n, char *to)
     return (phx_str){to, used};
 }
 
-static void check_kitoken(const phx_tokenizer *tokenizer, const char *kind, bool by_line, size_t n_want)
+static void check_kitoken(const vocabulary *v, const char *kind, bool by_line, size_t n_want)
 {
     char name[128];
     phx_buf input;
     phx_buf expected;
     (void)snprintf(name, sizeof(name), "tokenizers/common/kitoken_%s_input.txt", kind);
     fixture_read(name, &input);
-    (void)snprintf(name, sizeof(name), "tokenizers/deepseek-v3.1/expected/kitoken_%s_tokens.txt", kind);
+    (void)snprintf(name, sizeof(name), "tokenizers/%s/expected/kitoken_%s_tokens.txt", v->folder, kind);
     fixture_read(name, &expected);
     uint32_t *ids = phx_alloc(input.n + 1, sizeof(*ids));
     char *text = phx_alloc(input.n + 1, 1);
@@ -160,7 +174,7 @@ static void check_kitoken(const phx_tokenizer *tokenizer, const char *kind, bool
         if (n_line > 0) {
             const phx_str one = by_line ? unescape(at, n_line, text) : (phx_str){at, n_line};
             const size_t n = ids_of_line(&want, ids, input.n);
-            check(tokenizer, one, true, ids, n);
+            check(v->tokenizer, one, !v->kitoken_plain, ids, n);
             n_texts++;
         }
         at += n_line;
@@ -180,35 +194,169 @@ static void test_kitoken(void **state)
     check_kitoken(*state, "utf8", false, 1);
 }
 
-static void test_names(void **state)
+static bool is_token(const phx_tokenizer *t, const char *content, uint32_t want, bool special)
 {
-    const phx_tokenizer *t = *state;
+    uint32_t id = 0;
+    return phx_tokenizer_id_of(t, phx_str_of(content), &id) && id == want && phx_tokenizer_is_added(t, id) &&
+           phx_tokenizer_is_special(t, id) == special;
+}
+
+static void test_names_deepseek(void **state)
+{
+    const phx_tokenizer *t = ((const vocabulary *)*state)->tokenizer;
     uint32_t id = 0;
     assert_int_equal(phx_tokenizer_n_vocab(t), 128815);
     assert_int_equal(phx_tokenizer_bos(t), 0);
     assert_int_equal(phx_tokenizer_eos(t), 1);
     assert_true(phx_tokenizer_adds_bos(t));
-    assert_true(phx_tokenizer_id_of(t, phx_str_of("<think>"), &id));
-    assert_int_equal(id, 128798);
-    assert_true(phx_tokenizer_is_added(t, id));
-    assert_false(phx_tokenizer_is_special(t, id));
+    assert_true(is_token(t, "<think>", 128798, false));
     assert_true(phx_tokenizer_is_special(t, 128805));
     assert_false(phx_tokenizer_is_special(t, 128815));
     assert_false(phx_tokenizer_id_of(t, phx_str_of("<thin"), &id));
 }
 
+static void test_names_glm(void **state)
+{
+    const phx_tokenizer *t = ((const vocabulary *)*state)->tokenizer;
+    assert_int_equal(phx_tokenizer_n_vocab(t), 151365);
+    assert_int_equal(phx_tokenizer_bos(t), PHX_TOKEN_NONE);
+    assert_int_equal(phx_tokenizer_eos(t), 151329);
+    assert_false(phx_tokenizer_adds_bos(t));
+    assert_true(is_token(t, "[gMASK]", 151331, true));
+    assert_true(is_token(t, "<think>", 151350, false));
+    assert_true(is_token(t, "</arg_value>", 151359, false));
+    assert_true(is_token(t, "/nothink", 151360, true));
+}
+
+static void test_names_kimi(void **state)
+{
+    const phx_tokenizer *t = ((const vocabulary *)*state)->tokenizer;
+    assert_int_equal(phx_tokenizer_n_vocab(t), 163840);
+    assert_int_equal(phx_tokenizer_bos(t), 163584);
+    assert_int_equal(phx_tokenizer_eos(t), 163585);
+    assert_false(phx_tokenizer_adds_bos(t));
+    assert_true(is_token(t, "<|im_end|>", 163586, true));
+    assert_true(is_token(t, "<|tool_call_begin|>", 163597, false));
+    assert_true(is_token(t, "<think>", 163606, false));
+    assert_true(is_token(t, "<|reserved_token_163700|>", 163700, true));
+    assert_true(is_token(t, "[PAD]", 163839, true));
+}
+
+/* The published names of K2.5 in the form of tokenizer_config.json. */
+static void kimi_config(phx_buf *config)
+{
+    phx_json *names = fixture_json("tokenizers/kimi-k2/special_tokens_k2.5.json");
+    const phx_json *tokens = phx_json_get(names, "tokens");
+    phx_buf_init(config, 1u << 16);
+    (void)phx_buf_str(config, "{\"tokenizer_class\":\"TikTokenTokenizer\",\"bos_token\":\"[BOS]\","
+                              "\"eos_token\":\"[EOS]\",\"added_tokens_decoder\":{");
+    for (size_t i = 0; i < phx_json_count(tokens); i++) {
+        const phx_json *token = phx_json_at(tokens, i);
+        int64_t id = 0;
+        phx_str content = {"", 0};
+        bool special = true;
+        assert_true(phx_json_as_i64(phx_json_get(token, "id"), &id));
+        assert_true(phx_json_as_str(phx_json_get(token, "content"), &content));
+        (void)phx_json_as_bool(phx_json_get(token, "special"), &special);
+        (void)phx_buf_printf(config, "%s\"%d\":{\"content\":\"%.*s\",\"special\":%s}", i ? "," : "", (int)id,
+                             PHX_STR_ARG(content), special ? "true" : "false");
+    }
+    assert_int_equal(phx_buf_str(config, "}}"), PHX_OK);
+    phx_json_destroy(names);
+}
+
+static phx_tokenizer *kimi_tokenizer(void)
+{
+    phx_buf ranks;
+    phx_buf config;
+    phx_tokenizer *tokenizer = NULL;
+    phx_error err = {0};
+    fixture_read("tokenizers/kimi-k2/tiktoken.model", &ranks);
+    kimi_config(&config);
+    if (phx_tokenizer_parse_tiktoken(fixture_bytes(&ranks), fixture_bytes(&config), &tokenizer, &err) !=
+        PHX_OK)
+        fail_msg("%s", err.text);
+    phx_buf_done(&ranks);
+    phx_buf_done(&config);
+    return tokenizer;
+}
+
+/* The configuration as published with the first K2, other names than K2.5's. */
+static void test_kimi_k2_config(void **state)
+{
+    (void)state;
+    phx_buf ranks;
+    phx_buf config;
+    phx_tokenizer *t = NULL;
+    fixture_read("tokenizers/kimi-k2/tiktoken.model", &ranks);
+    fixture_read("tokenizers/kimi-k2/tokenizer_config.json", &config);
+    assert_int_equal(phx_tokenizer_parse_tiktoken(fixture_bytes(&ranks), fixture_bytes(&config), &t, NULL),
+                     PHX_OK);
+    assert_true(is_token(t, "<|im_middle|>", 163601, true));
+    assert_true(is_token(t, "<|reserved_token_163606|>", 163606, true));
+    phx_tokenizer_destroy(t);
+    phx_buf_done(&ranks);
+    phx_buf_done(&config);
+}
+
+static void check_refused(const char *name, const char *word)
+{
+    phx_buf file;
+    phx_tokenizer *t = NULL;
+    phx_error err = {0};
+    fixture_gunzip(name, &file);
+    assert_int_equal(phx_tokenizer_parse(fixture_bytes(&file), (phx_bytes){NULL, 0}, &t, &err),
+                     PHX_ERR_UNSUPPORTED);
+    assert_null(t);
+    if (!strstr(err.text, word))
+        fail_msg("'%s' does not name '%s'", err.text, word);
+    phx_buf_done(&file);
+}
+
+static void test_others_refused(void **state)
+{
+    (void)state;
+    phx_buf ranks;
+    phx_tokenizer *t = NULL;
+    phx_error err = {0};
+    static const char config[] = "{\"tokenizer_class\":\"GPT2Tokenizer\",\"added_tokens_decoder\":{}}";
+    check_refused("tokenizers/secondary/qwen2.tokenizer.json.gz", "normalizer 'NFC'");
+    check_refused("tokenizers/secondary/mistral-nemo-tekken.tokenizer.json.gz", "'TemplateProcessing'");
+    fixture_read("tokenizers/secondary/o200k_base.tiktoken", &ranks);
+    assert_int_equal(phx_tokenizer_parse_tiktoken(fixture_bytes(&ranks),
+                                                  (phx_bytes){(const uint8_t *)config, sizeof(config) - 1},
+                                                  &t, &err),
+                     PHX_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "GPT2Tokenizer"));
+    phx_buf_done(&ranks);
+}
+
+#define TESTS_OF(v, names)                                                                    \
+    cmocka_unit_test_prestate(names, v), cmocka_unit_test_prestate(test_edge, v),             \
+        cmocka_unit_test_prestate(test_fuzz, v), cmocka_unit_test_prestate(test_llamacpp, v), \
+        cmocka_unit_test_prestate(test_kitoken, v)
+
 int main(void)
 {
     if (!fixture_present())
         return 77;
-    phx_tokenizer *t = fixture_tokenizer("tokenizers/deepseek-v3.1/tokenizer.json.gz",
-                                         "tokenizers/deepseek-v3.1/tokenizer_config.json");
+    vocabulary deepseek = {"deepseek-v3.1",
+                           fixture_tokenizer("tokenizers/deepseek-v3.1/tokenizer.json.gz",
+                                             "tokenizers/deepseek-v3.1/tokenizer_config.json"),
+                           false};
+    vocabulary glm = {
+        "glm-4.6",
+        fixture_tokenizer("tokenizers/glm-4.6/tokenizer.json.gz", "tokenizers/glm-4.6/tokenizer_config.json"),
+        false};
+    vocabulary kimi = {"kimi-k2", kimi_tokenizer(), true};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_prestate(test_names, t),   cmocka_unit_test_prestate(test_edge, t),
-        cmocka_unit_test_prestate(test_fuzz, t),    cmocka_unit_test_prestate(test_llamacpp, t),
-        cmocka_unit_test_prestate(test_kitoken, t),
+        TESTS_OF(&deepseek, test_names_deepseek), TESTS_OF(&glm, test_names_glm),
+        TESTS_OF(&kimi, test_names_kimi),         cmocka_unit_test(test_kimi_k2_config),
+        cmocka_unit_test(test_others_refused),
     };
     const int rc = cmocka_run_group_tests(tests, NULL, NULL);
-    phx_tokenizer_destroy(t);
+    phx_tokenizer_destroy(deepseek.tokenizer);
+    phx_tokenizer_destroy(glm.tokenizer);
+    phx_tokenizer_destroy(kimi.tokenizer);
     return rc;
 }

@@ -70,6 +70,11 @@ void fixture_gunzip(const char *name, phx_buf *buf)
         die(name, "gzip -dc failed");
 }
 
+phx_bytes fixture_bytes(const phx_buf *buf)
+{
+    return (phx_bytes){(const uint8_t *)buf->ptr, buf->n};
+}
+
 phx_json *fixture_json(const char *name)
 {
     char path[2048];

@@ -11,6 +11,7 @@
 bool fixture_present(void);                        /* false, and a SKIP line, when there is no shared data */
 void fixture_read(const char *name, phx_buf *buf); /* name below the shared folder */
 void fixture_gunzip(const char *name, phx_buf *buf); /* by the program gzip */
+phx_bytes fixture_bytes(const phx_buf *buf);
 phx_json *fixture_json(const char *name);
 
 /* base/json refuses "\u0000", which the edge texts hold: read it as U+E0B7 and put the NUL back in a copy. */

@@ -1,0 +1,70 @@
+/* tests/fuzz/fuzz_tiktoken.c - tiktoken.model. Input: lines "BASE64 RANK", behind a line "---"
+ * tokenizer_config.json and behind another a text to encode. */
+#include "tests/fuzz/demo.h"
+#include "tests/fuzz/fuzz.h"
+
+#include "base/alloc.h"
+
+#define N_ADDED 256u
+
+static void check_lookups(const phx_tokenizer *tokenizer)
+{
+    const uint32_t n = phx_tokenizer_n_vocab(tokenizer);
+    FUZZ_CHECK(n > N_ADDED && n <= PHX_TOKENIZER_IDS_MAX);
+    for (uint32_t id = 0; id < n; id++) {
+        phx_str piece = {0};
+        uint32_t back = 0;
+        FUZZ_CHECK(phx_tokenizer_piece(tokenizer, id, &piece));
+        FUZZ_CHECK(piece.n > 0 && piece.n <= PHX_TOKENIZER_PIECE_BYTES_MAX);
+        FUZZ_CHECK(phx_tokenizer_is_added(tokenizer, id) == (id >= n - N_ADDED));
+        if (id >= n - N_ADDED)
+            FUZZ_CHECK(phx_tokenizer_id_of(tokenizer, piece, &back) && back == id);
+    }
+    FUZZ_CHECK(phx_tokenizer_bos(tokenizer) == PHX_TOKEN_NONE || phx_tokenizer_bos(tokenizer) >= n - N_ADDED);
+    FUZZ_CHECK(phx_tokenizer_eos(tokenizer) == PHX_TOKEN_NONE || phx_tokenizer_eos(tokenizer) >= n - N_ADDED);
+}
+
+/* All single bytes are there, so what is encoded comes back, whether control tokens are seen or not. */
+static void check_encode(const phx_tokenizer *tokenizer, phx_str text, bool parse_added)
+{
+    phx_error err = {0};
+    phx_buf joined;
+    size_t n_ids = 0;
+    uint32_t *ids = phx_alloc(text.n + 2, sizeof(*ids));
+    FUZZ_CHECK(ids != NULL);
+    phx_buf_init(&joined, 1u << 24);
+    const phx_encode_args args = {
+        .text = text, .parse_added = parse_added, .ids = ids, .n_ids_max = text.n + 1};
+    const phx_code rc = phx_tokenizer_encode(tokenizer, &args, &n_ids, &err);
+    if (rc != PHX_OK) {
+        fuzz_check_refusal(rc, &err);
+        FUZZ_CHECK(!phx_utf8_valid(text.ptr, text.n));
+    } else {
+        fuzz_join_pieces(tokenizer, ids, n_ids, &joined);
+        FUZZ_CHECK(phx_str_eq(phx_buf_view(&joined), text));
+    }
+    phx_buf_done(&joined);
+    phx_free(ids);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
+{
+    fuzz_tape tape = {data, n_bytes};
+    phx_tokenizer *tokenizer = NULL;
+    phx_error err = {0};
+    const phx_bytes ranks = fuzz_take_part(&tape);
+    const phx_bytes config = fuzz_take_part(&tape);
+    const phx_str text = fuzz_str(fuzz_rest(&tape));
+    const phx_code rc = phx_tokenizer_parse_tiktoken(ranks, config, &tokenizer, &err);
+    if (rc != PHX_OK) {
+        fuzz_check_refusal(rc, &err);
+        FUZZ_CHECK(tokenizer == NULL);
+        return 0;
+    }
+    check_lookups(tokenizer);
+    check_encode(tokenizer, phx_str_of("Hello, w\xC3\xB6rld 123 \xE4\xB8\xAD"), false);
+    check_encode(tokenizer, text, false);
+    check_encode(tokenizer, text, true);
+    phx_tokenizer_destroy(tokenizer);
+    return 0;
+}
