@@ -28,6 +28,16 @@ typedef struct phx_backend_fns {
     void (*destroy)(phx_backend *backend);
 } phx_backend_fns;
 
+/* Loops at the limits of a device, the denominators of `bench kernels`; they queue as ops do. The CPU has
+ * kernels/cpu/peak.h. */
+typedef struct phx_device_peaks {
+    void (*read)(phx_pool *queue, const void *data, size_t n_bytes, uint32_t *sink); /* n_bytes: 16 k */
+    void (*multiply)(phx_pool *queue, int64_t n_rounds, float *sink); /* the mma of all products, bf16 */
+    double ops_per_round;                                             /* of multiply, on the whole device */
+    double stated_bytes_per_s; /* of memory, by its clock and width; 0: not known */
+    uint64_t cache_bytes;      /* second level */
+} phx_device_peaks;
+
 struct phx_backend { /* first member of every backend's own struct */
     const phx_backend_fns *fns;
     const char *name;         /* "cpu", "cuda", "emu" */
@@ -37,9 +47,10 @@ struct phx_backend { /* first member of every backend's own struct */
     const phx_memory *pinned; /* host memory that copies fast; NULL on the CPU: any memory does */
     void *stream;             /* the cudaStream_t that everything runs in; NULL on the CPU */
     const phx_device *order;  /* streams and events, for worker/comm; NULL on the CPU */
-    char level[16];           /* for the numerics profile: "avx2", "sm90", "emu" */
-    char description[96];     /* "NVIDIA H100 80GB HBM3, sm90, driver 580" */
-    uint64_t free_bytes;      /* of device memory at opening, less the reserves; 0 on the CPU: ask the host */
+    const phx_device_peaks *peaks; /* NULL on the CPU */
+    char level[16];                /* for the numerics profile: "avx2", "sm90", "emu" */
+    char description[96];          /* "NVIDIA H100 80GB HBM3, sm90, driver 580" */
+    uint64_t free_bytes; /* of device memory at opening, less the reserves; 0 on the CPU: ask the host */
 };
 
 /* To device memory. `from` may not change before the next sync or download. */

@@ -17,17 +17,18 @@ enum { EXIT_MEASURED = 0, EXIT_USAGE = 2, EXIT_FAILED = 3 };
 
 static const char usage[] =
     "Usage: phalanx bench machine [--threads N] [--read-only] [--json]\n"
-    "       phalanx bench kernels [--threads N] [--json] [--level L] [--shape S] [--format F] [--case-ms "
-    "MS]\n"
+    "       phalanx bench kernels [--backend B] [--threads N] [--json] [--level L] [--shape S] [--format F]\n"
+    "                             [--case-ms MS]\n"
     "       (phalanx-worker --bench MODE is the same)\n"
     "\n"
     "machine   the rate of each multiply unit and the bandwidth of reading memory, for 1 to N threads;\n"
     "          with --read-only that of memory alone, for N threads\n"
     "kernels   time of each op and the fraction of this machine's limit that it reaches\n"
     "\n"
+    "B   cpu (default), cuda, emu: what computes; emu only tries every row, its times mean nothing\n"
     "N   the number of cores that this process may use, unless given\n"
     "L   ref, avx2, avx512: at most what the machine has, which is the default\n"
-    "S   ds-3b (default), ds32-3b, deepseek-v3.2-tp8, small (to try it out)\n"
+    "S   ds-3b (default), ds32-3b, deepseek-v3.2-tp8, small and tiny (to try it out)\n"
     "F   fp8 (default), bf16, f16, f32: of the weights\n"
     "MS  time for each op with each shape, about [120]\n"
     "\nExit codes\n  0 measured\n  2 wrong usage\n  3 could not measure\n";
@@ -46,7 +47,8 @@ int phx_bench_main(int argc, char **argv)
     bench_mode *run = NULL;
     for (size_t i = 0; argc > 1 && i < sizeof(modes) / sizeof(modes[0]); i++)
         run = strcmp(argv[1], modes[i].name) == 0 ? modes[i].run : run;
-    phx_bench_options options = {.n_threads = count_cores(),
+    phx_bench_options options = {.backend = "cpu",
+                                 .n_threads = count_cores(),
                                  .level = phx_level_of_machine(),
                                  .format = PHX_FORMAT_FP8_BLOCK,
                                  .shape = "ds-3b",
@@ -72,10 +74,15 @@ int phx_bench_main(int argc, char **argv)
 static bool parse_options(int argc, char **argv, phx_bench_options *ret_options)
 {
     static const struct option long_options[] = {
-        {"threads", required_argument, NULL, 't'}, {"json", no_argument, NULL, 'j'},
-        {"read-only", no_argument, NULL, 'r'},     {"level", required_argument, NULL, 'l'},
-        {"shape", required_argument, NULL, 's'},   {"format", required_argument, NULL, 'f'},
-        {"case-ms", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0},
+        {"threads", required_argument, NULL, 't'},
+        {"json", no_argument, NULL, 'j'},
+        {"read-only", no_argument, NULL, 'r'},
+        {"level", required_argument, NULL, 'l'},
+        {"shape", required_argument, NULL, 's'},
+        {"format", required_argument, NULL, 'f'},
+        {"case-ms", required_argument, NULL, 'c'},
+        {"backend", required_argument, NULL, 'b'},
+        {NULL, 0, NULL, 0},
     };
     uint64_t value = 0;
     for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -104,6 +111,13 @@ static bool parse_options(int argc, char **argv, phx_bench_options *ret_options)
             break;
         case 's':
             ret_options->shape = optarg;
+            break;
+        case 'b':
+            ret_options->backend = optarg;
+            if (strcmp(optarg, "cpu") != 0 && strcmp(optarg, "cuda") != 0 && strcmp(optarg, "emu") != 0) {
+                (void)fprintf(stderr, "phalanx-worker: --backend takes cpu, cuda or emu, not '%s'\n", optarg);
+                return false;
+            }
             break;
         case 'f':
             if (!phx_format_parse(phx_str_of(optarg), &ret_options->format)) {

@@ -11,6 +11,7 @@
 #include "kernels/cpu/peak.h"
 
 typedef struct phx_bench_options {
+    const char *backend; /* kernels: "cpu", "cuda", "emu" */
     uint32_t n_threads;
     phx_level level;   /* kernels: not above the machine's */
     phx_format format; /* kernels: of the weights that makers quantise */

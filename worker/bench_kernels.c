@@ -1,4 +1,4 @@
-/* worker/bench_kernels.c - `phalanx-worker --bench kernels`: memory, timing and the table. */
+/* worker/bench_kernels.c - `phalanx-worker --bench kernels`: what computes, timing and the table. */
 #include "worker/bench_kernels.h"
 
 #include <assert.h>
@@ -7,24 +7,31 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/rng.h"
 #include "model/synth.h"
 
-#define MEMORY_BYTES   ((size_t)96 << 20) /* the widest case: 512 rows of queries and latents */
-#define TILE_BYTES     ((size_t)1 << 20)  /* of random weights, repeated */
-#define SAMPLE_US      200u               /* of one timing, at least */
-#define SAMPLES_MAX    200
-#define JSON_BYTES_MAX (4u << 20)
-#define READ_ROUNDS    3
+#define SAMPLE_US        200u  /* of one timing, at least */
+#define SAMPLE_DEVICE_US 2000u /* there one waiting for all of a sample's runs is part of it */
+#define SAMPLES_MAX      200
+#define JSON_BYTES_MAX   (4u << 20)
+#define READ_ROUNDS      3
+#define PEAK_ROUNDS      10
+#define PEAK_MMA_ROUNDS  20000
+
+static const phx_dims small_dims;
+static const phx_dims tiny_dims;
 
 static const struct {
     const char *name;
-    const char *preset; /* NULL: small_dims */
+    const char *preset;
+    const phx_dims *dims; /* without a preset */
     int64_t tp;
-} shapes[] = {{"ds-3b", "ds-3b", 1},
-              {"ds32-3b", "ds32-3b", 1},
-              {"deepseek-v3.2-tp8", "deepseek-v3.2", 8},
-              {"small", NULL, 1}};
+    int64_t depth;
+    int64_t n_rows_max;
+} shapes[] = {{"ds-3b", "ds-3b", NULL, 1, 4096, 512},
+              {"ds32-3b", "ds32-3b", NULL, 1, 4096, 512},
+              {"deepseek-v3.2-tp8", "deepseek-v3.2", NULL, 8, 4096, 512},
+              {"small", NULL, &small_dims, 1, 4096, 512},
+              {"tiny", NULL, &tiny_dims, 1, 192, 68}};
 
 /* Every op in little time: for trying out the bench, not for figures. */
 static const phx_dims small_dims = {.n_vocab = 1024,
@@ -48,27 +55,51 @@ static const phx_dims small_dims = {.n_vocab = 1024,
                                     .index_d = 64,
                                     .index_topk = 128};
 
+/* Every op on the emulator in some seconds. */
+static const phx_dims tiny_dims = {.n_vocab = 384,
+                                   .d_hidden = 256,
+                                   .d_ff_dense = 384,
+                                   .d_ff_expert = 128,
+                                   .n_heads = 2,
+                                   .d_nope = 64,
+                                   .d_rope = 64,
+                                   .d_v = 64,
+                                   .q_lora = 128,
+                                   .kv_lora = 128,
+                                   .n_experts = 4,
+                                   .n_experts_used = 2,
+                                   .n_experts_shared = 1,
+                                   .n_expert_groups = 2,
+                                   .n_expert_groups_used = 1,
+                                   .norm_topk = true,
+                                   .routed_scale = 1,
+                                   .index_n_heads = 2,
+                                   .index_d = 64,
+                                   .index_topk = 64};
+
 static phx_code prepare(phx_kernels_bench *bench, phx_error *err);
-static void fill_weights(phx_kernels_bench *bench);
+static void measure_limits(phx_kernels_bench *bench);
 static void print_head(const phx_kernels_bench *bench);
 static void json_head(phx_kernels_bench *bench);
 static phx_code json_end(phx_kernels_bench *bench, phx_error *err);
 
 phx_code phx_bench_kernels(const phx_bench_options *options, phx_error *err)
 {
-    phx_kernels_bench bench = {.options = options};
+    phx_kernels_bench bench = {.options = options, .err = err};
     phx_buf_init(&bench.json, JSON_BYTES_MAX);
     for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
         if (strcmp(options->shape, shapes[i].name) == 0) {
             bench.dims =
-                shapes[i].preset ? &phx_preset_find(phx_str_of(shapes[i].preset))->dims : &small_dims;
+                shapes[i].preset ? &phx_preset_find(phx_str_of(shapes[i].preset))->dims : shapes[i].dims;
             bench.tp = shapes[i].tp;
+            bench.depth = shapes[i].depth;
+            bench.n_rows_max = shapes[i].n_rows_max;
         }
     }
     phx_code rc = PHX_OK;
     if (!bench.dims) {
-        rc = PHX_FAIL(err, PHX_ERR_INVALID, "--shape '%s': use ds-3b, ds32-3b, deepseek-v3.2-tp8 or small",
-                      options->shape);
+        rc = PHX_FAIL(err, PHX_ERR_INVALID,
+                      "--shape '%s': use ds-3b, ds32-3b, deepseek-v3.2-tp8, small or tiny", options->shape);
         goto out;
     }
     rc = prepare(&bench, err);
@@ -82,79 +113,84 @@ phx_code phx_bench_kernels(const phx_bench_options *options, phx_error *err)
     if (rc == PHX_OK && options->json)
         rc = json_end(&bench, err);
 out:
+    phx_bench_memory_done(&bench);
+    phx_backend_destroy(bench.backend);
     phx_pool_destroy(bench.pool);
-    phx_bench_buffer_done(&bench.weights);
-    phx_bench_buffer_done(&bench.memory);
     phx_buf_done(&bench.json);
+    return rc;
+}
+
+static phx_code open_backend(phx_kernels_bench *bench, phx_error *err)
+{
+    const phx_bench_options *options = bench->options;
+    phx_code rc = phx_pool_create(options->n_threads, NULL, &bench->pool, err);
+    if (rc != PHX_OK)
+        return rc;
+    if (strcmp(options->backend, "cpu") == 0)
+        rc = phx_backend_cpu_create(bench->pool, options->level, &bench->backend, err);
+    else /* timing a kernel is how one finds out, so also unproven ones */
+        rc = phx_backend_open(&(phx_device_request){.name = options->backend, .allow_unproven = true},
+                              &bench->backend, err);
     return rc;
 }
 
 static phx_code prepare(phx_kernels_bench *bench, phx_error *err)
 {
-    const phx_bench_options *options = bench->options;
     phx_bench_machine_describe(&bench->info);
-    phx_ops_choose(options->level, &bench->ops);
-    phx_code rc = phx_pool_create(options->n_threads, NULL, &bench->pool, err);
-    if (rc == PHX_OK)
-        rc = phx_bench_buffer_init(&bench->weights, phx_peak_read_bytes(), err);
-    if (rc == PHX_OK)
-        rc = phx_bench_buffer_init(&bench->memory, MEMORY_BYTES, err);
+    phx_code rc = open_backend(bench, err);
     if (rc != PHX_OK)
         return rc;
+    bench->ops = bench->backend->ops;
+    bench->queue = bench->backend->queue;
+    bench->is_emu = strcmp(bench->backend->name, "emu") == 0;
+    rc = phx_bench_memory_init(bench, err);
+    if (rc != PHX_OK)
+        return rc;
+    measure_limits(bench);
+    return phx_sync(bench->backend, err);
+}
+
+/* Seconds of the best of some runs of a loop on the device. */
+static double best_seconds(phx_kernels_bench *bench, void (*run)(phx_kernels_bench *bench))
+{
+    double best = INFINITY;
+    for (int i = 0; i < (bench->is_emu ? 1 : PEAK_ROUNDS) && bench->rc == PHX_OK; i++) {
+        const uint64_t start = phx_clock_us();
+        run(bench);
+        bench->rc = phx_sync(bench->backend, bench->err);
+        const double seconds = (double)(phx_clock_us() - start) * 1e-6;
+        best = seconds < best ? seconds : best;
+    }
+    return best;
+}
+
+static void read_all(phx_kernels_bench *bench)
+{
+    bench->backend->peaks->read(bench->queue, bench->weights.data, bench->weights.n_bytes,
+                                (uint32_t *)(void *)bench->memory.data);
+}
+
+static void multiply(phx_kernels_bench *bench)
+{
+    bench->backend->peaks->multiply(bench->queue, bench->is_emu ? 2 : PEAK_MMA_ROUNDS,
+                                    (float *)(void *)bench->memory.data);
+}
+
+static void measure_limits(phx_kernels_bench *bench)
+{
+    const phx_bench_options *options = bench->options;
+    const phx_device_peaks *peaks = bench->backend->peaks;
+    if (peaks) {
+        bench->ops_unit = "mma bf16";
+        bench->read_limit = (double)bench->weights.n_bytes / best_seconds(bench, read_all);
+        bench->ops_limit =
+            peaks->ops_per_round * (bench->is_emu ? 2 : PEAK_MMA_ROUNDS) / best_seconds(bench, multiply);
+        return;
+    }
+    bench->ops_unit = phx_peak_name(phx_peak_of_level(options->level));
     bench->read_limit =
         phx_peak_read(bench->pool, bench->weights.data, bench->weights.n_bytes, READ_ROUNDS).best;
     bench->ops_limit = phx_peak_measure(bench->pool, phx_peak_of_level(options->level));
-    fill_weights(bench);
-    return PHX_OK;
-}
-
-/* Bytes of which every element type reads finite numbers near 1 of either sign: no code that is slow. */
-static uint8_t plain_byte(uint64_t bits)
-{
-    return (uint8_t)(0x3Cu | (bits & 0x83u));
-}
-
-static void fill_weights(phx_kernels_bench *bench)
-{
-    phx_rng rng = {.seed = 1};
-    uint8_t *data = bench->weights.data;
-    for (size_t i = 0; i < TILE_BYTES; i++)
-        data[i] = plain_byte(phx_rng_u64(&rng));
-    for (size_t at = TILE_BYTES; at < bench->weights.n_bytes; at += TILE_BYTES)
-        memcpy(data + at, data, TILE_BYTES);
-}
-
-void *phx_bench_memory(phx_kernels_bench *bench, int64_t n, size_t bytes)
-{
-    const size_t n_bytes = ((size_t)n * bytes + 63) / 64 * 64;
-    assert(bench->memory_used + n_bytes <= bench->memory.n_bytes);
-    uint8_t *data = bench->memory.data + bench->memory_used;
-    bench->memory_used += n_bytes;
-    for (size_t at = 0; at < n_bytes; at += TILE_BYTES)
-        memcpy(data + at, bench->weights.data, n_bytes - at < TILE_BYTES ? n_bytes - at : TILE_BYTES);
-    return data;
-}
-
-phx_matrix phx_bench_matrix(phx_kernels_bench *bench, phx_format format, int64_t n_rows, int64_t n_cols)
-{
-    phx_matrix m = {.data = bench->weights.data, .n_rows = n_rows, .n_cols = n_cols, .format = format};
-    const int64_t block = phx_format_block(format);
-    if (block > 0) {
-        m.scale_stride = (n_cols + block - 1) / block;
-        m.scales = phx_bench_memory(bench, (n_rows + block - 1) / block * m.scale_stride, sizeof(float));
-    }
-    phx_bench_window(bench, &m);
-    return m;
-}
-
-void phx_bench_window(phx_kernels_bench *bench, phx_matrix *matrix)
-{
-    const size_t n_bytes = ((size_t)phx_bench_matrix_bytes(matrix) + 63) / 64 * 64;
-    assert(n_bytes <= bench->weights.n_bytes);
-    if (bench->weights_at + n_bytes > bench->weights.n_bytes)
-        bench->weights_at = 0;
-    matrix->data = bench->weights.data + bench->weights_at;
-    bench->weights_at += n_bytes;
 }
 
 typedef struct timing {
@@ -169,44 +205,75 @@ static int compare_doubles(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The number of runs per sample doubles until a sample is long enough for the clock. */
+static void run_and_wait(phx_kernels_bench *bench, const phx_kernel_case *item, uint64_t n_runs)
+{
+    for (uint64_t i = 0; i < n_runs; i++)
+        item->run(bench, item->user);
+    if (bench->backend->device)
+        bench->rc = phx_sync(bench->backend, bench->err);
+}
+
+/* The number of runs per sample doubles until a sample is long enough for the clock. A device works off a
+ * queue of them, so that the way to it is paid once a sample. */
 static timing measure(phx_kernels_bench *bench, const phx_kernel_case *item)
 {
     double samples[SAMPLES_MAX];
     int n_samples = 0;
     uint64_t n_runs = 1;
     const uint64_t case_us = bench->options->case_ms * UINT64_C(1000);
+    const uint64_t sample_us = bench->is_emu ? 0 : bench->backend->device ? SAMPLE_DEVICE_US : SAMPLE_US;
+    if (bench->backend->device && !bench->is_emu)
+        run_and_wait(bench, item, 1); /* the first launch of a kernel loads its code */
     const uint64_t first = phx_clock_us();
-    while (n_samples < SAMPLES_MAX) {
+    while (n_samples < SAMPLES_MAX && bench->rc == PHX_OK) {
         const uint64_t start = phx_clock_us();
-        for (uint64_t i = 0; i < n_runs; i++)
-            item->run(bench, item->user);
+        run_and_wait(bench, item, n_runs);
         const uint64_t now = phx_clock_us();
-        if (now - start < SAMPLE_US) {
+        if (now - start < sample_us) {
             n_runs *= 2;
             continue;
         }
         samples[n_samples++] = (double)(now - start) / (double)n_runs;
-        if (now - first > case_us && n_samples >= 3)
+        if (bench->is_emu || (now - first > case_us && n_samples >= 3))
             break;
     }
+    if (n_samples == 0)
+        return (timing){0.0, 0.0};
     qsort(samples, (size_t)n_samples, sizeof(samples[0]), compare_doubles);
     return (timing){samples[0], samples[n_samples / 2]};
 }
 
+/* The case that failed is named; later ones would say nothing. */
+static phx_code name_failure(phx_kernels_bench *bench, const phx_kernel_case *item)
+{
+    const phx_error inner = *bench->err;
+    *bench->err = (phx_error){0}; /* told again, with the case */
+    return PHX_FAIL(bench->err, inner.code, "%s %s, %lld rows: %.200s", item->op, item->shape,
+                    (long long)item->n_rows, inner.text);
+}
+
 void phx_bench_case(phx_kernels_bench *bench, const phx_kernel_case *item)
 {
+    if (bench->rc == PHX_OK)
+        bench->rc =
+            phx_upload(bench->backend, bench->memory.data, bench->mirror, bench->memory_used, bench->err);
+    if (bench->rc != PHX_OK)
+        return;
     const timing t = measure(bench, item);
+    if (bench->rc != PHX_OK) {
+        bench->rc = name_failure(bench, item);
+        return;
+    }
     const double read_us = item->bytes / bench->read_limit * 1e6;
     const double ops_us = item->ops / bench->ops_limit * 1e6;
     const double fraction = fmax(read_us, ops_us) / t.best_us;
-    const bool limited = item->ops > 0.0;
+    const bool limited = item->ops > 0.0 && !bench->is_emu;
     const char *limit = !limited ? "none" : read_us >= ops_us ? "read" : "multiply";
     if (!bench->options->json) {
         char of_limit[32] = "-";
         if (limited)
             (void)snprintf(of_limit, sizeof(of_limit), "%.1f %% of %s", 100.0 * fraction, limit);
-        (void)fprintf(bench->options->out, "%-14s %-30s %5lld %11.1f %11.1f %9.2f %9.1f   %s\n", item->op,
+        (void)fprintf(bench->options->out, "%-18s %-30s %5lld %11.1f %11.1f %9.2f %9.1f   %s\n", item->op,
                       item->shape, (long long)item->n_rows, t.best_us, t.median_us,
                       item->bytes / t.best_us * 1e-3, item->ops / t.best_us * 1e-3, of_limit);
         (void)fflush(bench->options->out);
@@ -238,17 +305,55 @@ void phx_bench_case(phx_kernels_bench *bench, const phx_kernel_case *item)
     phx_json_end_object(w);
 }
 
+static void print_columns(const phx_bench_options *options)
+{
+    (void)fprintf(options->out, "%-18s %-30s %5s %11s %11s %9s %9s\n", "op", "shape", "rows", "best us",
+                  "median us", "GB/s", "GFLOP/s");
+}
+
+static void print_device_head(const phx_kernels_bench *bench)
+{
+    const phx_bench_options *options = bench->options;
+    const double stated = bench->backend->peaks->stated_bytes_per_s;
+    (void)fprintf(options->out, "%s, %s; shapes of %s in %s\n", bench->backend->description, bench->info.date,
+                  options->shape, phx_format_name(options->format));
+    if (bench->is_emu) {
+        (void)fprintf(options->out, "the emulator: every row ran once, its times mean nothing\n\n");
+        return;
+    }
+    (void)fprintf(options->out, "limits, as measured here: read %.1f GB/s, %s %.1f TFLOP/s",
+                  bench->read_limit * 1e-9, bench->ops_unit, bench->ops_limit * 1e-12);
+    if (stated > 0.0)
+        (void)fprintf(options->out, "; memory by its clock and width: %.1f GB/s", stated * 1e-9);
+    (void)fprintf(options->out,
+                  "\nweights come from %.1f GB of device memory in turn, not from a cache of %.0f MB; runs "
+                  "are queued, so the host's way to the device counts where it is longer than the kernel\n\n",
+                  (double)bench->weights.n_bytes * 1e-9, (double)bench->backend->peaks->cache_bytes * 1e-6);
+}
+
 static void print_head(const phx_kernels_bench *bench)
 {
     const phx_bench_options *options = bench->options;
-    (void)fprintf(options->out,
-                  "%s, %u threads, level %s, %s; shapes of %s in %s\n"
-                  "limits: read %.1f GB/s, %s %.1f GFLOP/s; weights come from memory, not from a cache\n\n"
-                  "%-14s %-30s %5s %11s %11s %9s %9s\n",
-                  bench->info.chip, options->n_threads, phx_level_name(options->level), bench->info.date,
-                  options->shape, phx_format_name(options->format), bench->read_limit * 1e-9,
-                  phx_peak_name(phx_peak_of_level(options->level)), bench->ops_limit * 1e-9, "op", "shape",
-                  "rows", "best us", "median us", "GB/s", "GFLOP/s");
+    if (bench->backend->peaks)
+        print_device_head(bench);
+    else
+        (void)fprintf(options->out,
+                      "%s, %u threads, level %s, %s; shapes of %s in %s\n"
+                      "limits: read %.1f GB/s, %s %.1f GFLOP/s; weights come from memory, not from a "
+                      "cache\n\n",
+                      bench->info.chip, options->n_threads, phx_level_name(options->level), bench->info.date,
+                      options->shape, phx_format_name(options->format), bench->read_limit * 1e-9,
+                      bench->ops_unit, bench->ops_limit * 1e-9);
+    print_columns(options);
+}
+
+static void json_limit(phx_json_writer *w, const char *key, double value, bool is_known)
+{
+    phx_json_key(w, key);
+    if (is_known)
+        phx_json_f64(w, value);
+    else
+        phx_json_null(w);
 }
 
 static void json_head(phx_kernels_bench *bench)
@@ -258,18 +363,20 @@ static void json_head(phx_kernels_bench *bench)
     phx_json_writer_init(w, &bench->json);
     phx_json_begin_object(w);
     phx_bench_machine_write(w, &bench->info);
+    phx_json_key(w, "backend");
+    phx_json_text(w, bench->backend->name);
+    phx_json_key(w, "device");
+    phx_json_text(w, bench->backend->description);
     phx_json_key(w, "threads");
     phx_json_u64(w, options->n_threads);
     phx_json_key(w, "bench_level");
-    phx_json_text(w, phx_level_name(options->level));
+    phx_json_text(w, bench->backend->level);
     phx_json_key(w, "shapes");
     phx_json_text(w, options->shape);
     phx_json_key(w, "format");
     phx_json_text(w, phx_format_name(options->format));
-    phx_json_key(w, "read_bytes_per_s");
-    phx_json_f64(w, bench->read_limit);
-    phx_json_key(w, "ops_per_s");
-    phx_json_f64(w, bench->ops_limit);
+    json_limit(w, "read_bytes_per_s", bench->read_limit, !bench->is_emu);
+    json_limit(w, "ops_per_s", bench->ops_limit, !bench->is_emu);
     phx_json_key(w, "rows");
     phx_json_begin_array(w);
 }

@@ -22,6 +22,7 @@ typedef struct linear_shape {
     bool f32_rows; /* the router's and the indexer's rows are f32 */
 } linear_shape;
 
+static int64_t at_most(const phx_kernels_bench *bench, int64_t n_rows);
 static void linear_cases(phx_kernels_bench *bench);
 static void expert_cases(phx_kernels_bench *bench, int64_t n_experts, int64_t width, int64_t n_rows);
 static void fixed_sum_case(phx_kernels_bench *bench, int64_t n_in, int64_t n_rows);
@@ -36,15 +37,23 @@ phx_code phx_bench_ops(phx_kernels_bench *bench, phx_error *err)
                         bench->options->shape, (long long)d->n_experts, (long long)d->kv_lora);
     linear_cases(bench);
     for (size_t i = 0; i < N_OF(rows_of_linear); i++) {
-        const int64_t n_rows = rows_of_linear[i];
+        const int64_t n_rows = at_most(bench, rows_of_linear[i]);
         fixed_sum_case(bench, d->n_heads / bench->tp * d->d_v, n_rows);
         fixed_sum_case(bench, d->d_ff_dense / bench->tp, n_rows);
         expert_cases(bench, 1, d->d_ff_dense / bench->tp, n_rows);
         expert_cases(bench, d->n_experts, d->d_ff_expert / bench->tp, n_rows);
         phx_bench_cache_ops(bench, n_rows);
         phx_bench_row_ops(bench, n_rows);
+        phx_bench_small_ops(bench, n_rows);
+        if (n_rows < rows_of_linear[i])
+            break;
     }
-    return PHX_OK;
+    return bench->rc;
+}
+
+static int64_t at_most(const phx_kernels_bench *bench, int64_t n_rows)
+{
+    return n_rows < bench->n_rows_max ? n_rows : bench->n_rows_max;
 }
 
 typedef struct product_case {
@@ -56,7 +65,7 @@ static void run_product(phx_kernels_bench *bench, void *user)
 {
     product_case *c = user;
     phx_bench_window(bench, &c->w);
-    bench->ops.product(bench->pool, &c->args);
+    bench->ops.product(bench->queue, &c->args);
 }
 
 static void product_of(phx_kernels_bench *bench, const linear_shape *s, int64_t n_rows)
@@ -93,7 +102,7 @@ static void run_product_t(phx_kernels_bench *bench, void *user)
 {
     product_t_case *c = user;
     phx_bench_window(bench, &c->w);
-    bench->ops.product_t(bench->pool, &c->args);
+    bench->ops.product_t(bench->queue, &c->args);
 }
 
 /* Queries into the latent space: rows of W_UK, per head. */
@@ -140,24 +149,35 @@ static void linear_cases(phx_kernels_bench *bench)
     };
     const linear_shape head = {"head", PHX_FORMAT_BF16, d->n_vocab / bench->tp, d->d_hidden, 1, false};
     for (size_t i = 0; i < N_OF(rows_of_linear); i++) {
+        const int64_t n_rows = at_most(bench, rows_of_linear[i]);
         for (size_t s = 0; s < N_OF(shapes); s++) {
             if (shapes[s].n_out > 0)
-                product_of(bench, &shapes[s], rows_of_linear[i]);
+                product_of(bench, &shapes[s], n_rows);
         }
-        absorb_case(bench, rows_of_linear[i]);
+        absorb_case(bench, n_rows);
+        if (n_rows < rows_of_linear[i])
+            break;
     }
     for (size_t i = 0; i < N_OF(rows_of_head); i++)
         product_of(bench, &head, rows_of_head[i]);
 }
 
-/* Experts of n_rows tokens, each token with n_used different ones, drawn evenly; or one expert for all. */
-typedef struct expert_case {
+/* What ops find at ffn_in's gate and up and leaf_sum's down. */
+typedef struct expert_tables {
     phx_matrix gate[EXPERTS_MAX];
     phx_matrix up[EXPERTS_MAX];
     phx_matrix down[EXPERTS_MAX];
     const phx_matrix *gates[EXPERTS_MAX];
     const phx_matrix *ups[EXPERTS_MAX];
     const phx_matrix *downs[EXPERTS_MAX];
+} expert_tables;
+
+/* Experts of n_rows tokens, each token with n_used different ones, drawn evenly; or one expert for all. The
+ * tables stand several times, each with its own weights; runs take them in turn. */
+typedef struct expert_case {
+    expert_tables *tables; /* [n_tables] of the bench's memory */
+    int n_tables;
+    int next;
     int64_t n_experts;
     int64_t n_touched;
     int64_t n_entries;
@@ -166,7 +186,6 @@ typedef struct expert_case {
     float *weight;          /* [n_entries] */
     int64_t *token_first;   /* [n_rows + 1] */
     int32_t *token_entries; /* [n_entries] */
-    int64_t bounds[PHX_LEAVES + 1];
     phx_ffn_in_args in;
     phx_leaf_sum_args sum;
 } expert_case;
@@ -181,7 +200,12 @@ static void draw_routing(phx_kernels_bench *bench, expert_case *c, int64_t n_row
     c->weight = phx_bench_memory(bench, c->n_entries, sizeof(*c->weight));
     c->token_first = phx_bench_memory(bench, n_rows + 1, sizeof(*c->token_first));
     c->token_entries = phx_bench_memory(bench, c->n_entries, sizeof(*c->token_entries));
-    uint8_t *chosen = phx_bench_memory(bench, n_rows * c->n_experts, 1);
+    int64_t *first = phx_bench_host(bench, c->first);
+    int32_t *token = phx_bench_host(bench, c->token);
+    int64_t *token_first = phx_bench_host(bench, c->token_first);
+    int32_t *token_entries = phx_bench_host(bench, c->token_entries);
+    const size_t mark = bench->memory_used; /* what follows is for the host alone */
+    uint8_t *chosen = phx_bench_host(bench, phx_bench_memory(bench, n_rows * c->n_experts, 1));
     memset(chosen, 0, (size_t)(n_rows * c->n_experts));
     for (int64_t i = 0; i < c->n_entries;) {
         uint8_t *cell = &chosen[i / n_used * c->n_experts + phx_rng_below(&rng, (uint32_t)c->n_experts)];
@@ -190,44 +214,84 @@ static void draw_routing(phx_kernels_bench *bench, expert_case *c, int64_t n_row
     }
     int64_t n = 0;
     for (int64_t e = 0; e < c->n_experts; e++) {
-        c->first[e] = n;
+        first[e] = n;
         for (int64_t t = 0; t < n_rows; t++) {
             if (chosen[t * c->n_experts + e])
-                c->token[n++] = (int32_t)t;
+                token[n++] = (int32_t)t;
         }
-        c->n_touched += n > c->first[e];
+        c->n_touched += n > first[e];
     }
-    c->first[c->n_experts] = n;
+    first[c->n_experts] = n;
     for (int64_t t = 0; t <= n_rows; t++)
-        c->token_first[t] = t * n_used;
-    int64_t *used = phx_bench_memory(bench, n_rows, sizeof(*used));
+        token_first[t] = t * n_used;
+    int64_t *used = phx_bench_host(bench, phx_bench_memory(bench, n_rows, sizeof(*used)));
     memset(used, 0, (size_t)n_rows * sizeof(*used));
-    for (int64_t j = 0; j < n; j++) {
-        const int32_t t = c->token[j];
-        c->token_entries[t * n_used + used[t]++] = (int32_t)j;
-    }
+    for (int64_t j = 0; j < n; j++)
+        token_entries[token[j] * n_used + used[token[j]]++] = (int32_t)j;
+    bench->memory_used = mark;
+}
+
+static const expert_tables *next_tables(expert_case *c)
+{
+    c->next = (c->next + 1) % c->n_tables;
+    return &c->tables[c->next];
 }
 
 static void run_ffn_in(phx_kernels_bench *bench, void *user)
 {
     expert_case *c = user;
-    for (int64_t e = 0; e < c->n_experts; e++) {
-        if (c->first[e] == c->first[e + 1])
-            continue;
-        phx_bench_window(bench, &c->gate[e]);
-        phx_bench_window(bench, &c->up[e]);
-    }
-    bench->ops.ffn_in(bench->pool, &c->in);
+    const expert_tables *t = next_tables(c);
+    c->in.gate = t->gates;
+    c->in.up = t->ups;
+    bench->ops.ffn_in(bench->queue, &c->in);
 }
 
 static void run_leaf_sum(phx_kernels_bench *bench, void *user)
 {
     expert_case *c = user;
-    for (int64_t e = 0; e < c->n_experts; e++) {
-        if (c->first[e] < c->first[e + 1])
-            phx_bench_window(bench, &c->down[e]);
+    c->sum.down = next_tables(c)->downs;
+    bench->ops.leaf_sum(bench->queue, &c->sum);
+}
+
+/* As many tables as it takes to walk through the weights' buffer, each with the windows of its experts that
+ * have rows; the scales are shared. */
+static void make_tables(phx_kernels_bench *bench, expert_case *c, int64_t width)
+{
+    const phx_format f = bench->options->format;
+    const int64_t d_hidden = bench->dims->d_hidden;
+    const phx_matrix in = phx_bench_matrix(bench, f, width, d_hidden);
+    const phx_matrix down = phx_bench_matrix(bench, f, d_hidden, width);
+    const int64_t *first = phx_bench_host(bench, c->first);
+    const double n =
+        (double)bench->weights.n_bytes / ((double)c->n_touched * 2.0 * phx_bench_matrix_bytes(&in));
+    c->n_tables = n < 1.0 ? 1 : n > PHX_BENCH_WINDOWS_MAX ? PHX_BENCH_WINDOWS_MAX : (int)n;
+    c->tables = phx_bench_memory(bench, c->n_tables, sizeof(*c->tables));
+    for (int i = 0; i < c->n_tables; i++) {
+        expert_tables *there = &c->tables[i];
+        expert_tables *here = phx_bench_host(bench, there);
+        for (int64_t e = 0; e < c->n_experts; e++) {
+            here->gate[e] = here->up[e] = in;
+            here->down[e] = down;
+            here->gates[e] = &there->gate[e];
+            here->ups[e] = &there->up[e];
+            here->downs[e] = &there->down[e];
+            if (first[e] == first[e + 1])
+                continue;
+            phx_bench_window(bench, &here->gate[e]);
+            phx_bench_window(bench, &here->up[e]);
+            phx_bench_window(bench, &here->down[e]);
+        }
     }
-    bench->ops.leaf_sum(bench->pool, &c->sum);
+}
+
+/* Equal leaves of n columns. */
+static int64_t *leaf_bounds(phx_kernels_bench *bench, uint32_t n_leaves, int64_t n)
+{
+    int64_t *bounds = phx_bench_memory(bench, PHX_LEAVES + 1, sizeof(*bounds));
+    int64_t *here = phx_bench_host(bench, bounds);
+    for (uint32_t i = 0; i <= n_leaves; i++)
+        here[i] = (int64_t)i * n / n_leaves;
+    return bounds;
 }
 
 static void expert_arguments(phx_kernels_bench *bench, expert_case *c, int64_t width, int64_t n_rows)
@@ -236,9 +300,8 @@ static void expert_arguments(phx_kernels_bench *bench, expert_case *c, int64_t w
     const phx_expert_rows rows = {c->n_experts, c->first, c->token, c->weight};
     void *h = phx_bench_rows(bench, c->n_entries, width, PHX_BF16);
     c->in = (phx_ffn_in_args){.x = {phx_bench_rows(bench, n_rows, d_hidden, PHX_BF16), d_hidden, PHX_BF16},
-                              .gate = c->gates,
-                              .up = c->ups,
                               .rows = rows,
+                              .n_tokens = n_rows,
                               .n_out = width,
                               .out = {h, width, PHX_BF16}};
     c->sum = (phx_leaf_sum_args){
@@ -247,48 +310,37 @@ static void expert_arguments(phx_kernels_bench *bench, expert_case *c, int64_t w
         .n_leaves = (uint32_t)(PHX_LEAVES / bench->tp),
         .routed = rows,
         .h_routed = {phx_bench_rows(bench, c->n_entries, width, PHX_BF16), width, PHX_BF16},
-        .down = c->downs,
-        .routed_bounds = c->bounds,
         .token_first = c->token_first,
         .token_entries = c->token_entries,
         .out = phx_bench_rows(bench, n_rows, d_hidden, PHX_F32)};
-    for (uint32_t i = 0; i <= c->sum.n_leaves; i++)
-        c->bounds[i] = (int64_t)i * width / c->sum.n_leaves;
+    c->sum.routed_bounds = leaf_bounds(bench, c->sum.n_leaves, width);
 }
 
 static void expert_cases(phx_kernels_bench *bench, int64_t n_experts, int64_t width, int64_t n_rows)
 {
     char shape[PHX_BENCH_SHAPE_BYTES];
     const size_t mark = bench->memory_used;
-    const phx_format f = bench->options->format;
     const int64_t d_hidden = bench->dims->d_hidden;
-    expert_case *c = phx_bench_memory(bench, 1, sizeof(*c));
-    *c = (expert_case){.n_experts = n_experts};
-    for (int64_t e = 0; e < n_experts; e++) {
-        c->gate[e] = phx_bench_matrix(bench, f, width, d_hidden);
-        c->up[e] = phx_bench_matrix(bench, f, width, d_hidden);
-        c->down[e] = phx_bench_matrix(bench, f, d_hidden, width);
-        c->gates[e] = &c->gate[e];
-        c->ups[e] = &c->up[e];
-        c->downs[e] = &c->down[e];
-    }
-    draw_routing(bench, c, n_rows);
-    expert_arguments(bench, c, width, n_rows);
-    const double bytes = (double)c->n_touched * phx_bench_matrix_bytes(&c->gate[0]);
-    const double ops = 2.0 * (double)c->n_entries * (double)width * (double)d_hidden;
-    (void)snprintf(shape, sizeof(shape), "%lld of %lld x 2 x %lld x %lld", (long long)c->n_touched,
+    expert_case c = {.n_experts = n_experts};
+    draw_routing(bench, &c, n_rows);
+    make_tables(bench, &c, width);
+    expert_arguments(bench, &c, width, n_rows);
+    const double bytes =
+        (double)c.n_touched * (double)phx_format_row_bytes(bench->options->format, d_hidden) * (double)width;
+    const double ops = 2.0 * (double)c.n_entries * (double)width * (double)d_hidden;
+    (void)snprintf(shape, sizeof(shape), "%lld of %lld x 2 x %lld x %lld", (long long)c.n_touched,
                    (long long)n_experts, (long long)width, (long long)d_hidden);
-    phx_bench_case(bench, &(phx_kernel_case){"ffn_in", shape, n_rows, 2.0 * bytes, 2.0 * ops, run_ffn_in, c});
-    (void)snprintf(shape, sizeof(shape), "%lld of %lld x %lld x %lld", (long long)c->n_touched,
+    phx_bench_case(bench,
+                   &(phx_kernel_case){"ffn_in", shape, n_rows, 2.0 * bytes, 2.0 * ops, run_ffn_in, &c});
+    (void)snprintf(shape, sizeof(shape), "%lld of %lld x %lld x %lld", (long long)c.n_touched,
                    (long long)n_experts, (long long)d_hidden, (long long)width);
     if (n_experts > 1) /* a dense one is a fixed matrix */
-        phx_bench_case(bench, &(phx_kernel_case){"leaf_sum", shape, n_rows, bytes, ops, run_leaf_sum, c});
+        phx_bench_case(bench, &(phx_kernel_case){"leaf_sum", shape, n_rows, bytes, ops, run_leaf_sum, &c});
     bench->memory_used = mark;
 }
 
 typedef struct fixed_case {
     phx_matrix w;
-    int64_t bounds[PHX_LEAVES + 1];
     phx_leaf_sum_args args;
 } fixed_case;
 
@@ -296,7 +348,7 @@ static void run_fixed_sum(phx_kernels_bench *bench, void *user)
 {
     fixed_case *c = user;
     phx_bench_window(bench, &c->w);
-    bench->ops.leaf_sum(bench->pool, &c->args);
+    bench->ops.leaf_sum(bench->queue, &c->args);
 }
 
 /* o_proj, and the down projection of a dense layer. */
@@ -311,10 +363,8 @@ static void fixed_sum_case(phx_kernels_bench *bench, int64_t n_in, int64_t n_row
                                  .n_leaves = (uint32_t)(PHX_LEAVES / bench->tp),
                                  .fixed = &c.w,
                                  .h_fixed = {phx_bench_rows(bench, n_rows, n_in, PHX_BF16), n_in, PHX_BF16},
-                                 .fixed_bounds = c.bounds,
                                  .out = phx_bench_rows(bench, n_rows, d_hidden, PHX_F32)};
-    for (uint32_t i = 0; i <= c.args.n_leaves; i++)
-        c.bounds[i] = (int64_t)i * n_in / c.args.n_leaves;
+    c.args.fixed_bounds = leaf_bounds(bench, c.args.n_leaves, n_in);
     (void)snprintf(shape, sizeof(shape), "%lld x %lld", (long long)d_hidden, (long long)n_in);
     const double ops = 2.0 * (double)n_rows * (double)d_hidden * (double)n_in;
     phx_bench_case(bench, &(phx_kernel_case){"leaf_sum", shape, n_rows, phx_bench_matrix_bytes(&c.w), ops,

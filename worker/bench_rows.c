@@ -4,14 +4,14 @@
 
 #include "worker/bench_kernels.h"
 
-enum { DEPTH = 4096, BLOCK = 64, BLOCKS = DEPTH / BLOCK, TOP = 64, SEQUENCES_MAX = 16 };
+enum { BLOCK = 64, TOP = 64, SEQUENCES_MAX = 16 };
 
 /* Block tables of n_rows rows over a cache that starts at the bench's next window. */
 typedef struct cache_case {
     phx_matrix entries; /* the cache seen as a matrix, so that it has a window like weights */
     phx_cache cache;
     const int32_t **blocks; /* [n_rows] */
-    int32_t *n_keys;        /* [n_rows], all DEPTH */
+    int32_t *n_keys;        /* [n_rows], all the depth */
     phx_attention_args attention;
     phx_index_scores_args scores;
     phx_top_positions_args top;
@@ -20,16 +20,20 @@ typedef struct cache_case {
 static void make_cache(phx_kernels_bench *bench, cache_case *c, int64_t width, int64_t n_rows)
 {
     const int64_t n_sequences = n_rows <= SEQUENCES_MAX ? n_rows : 1;
-    c->entries = phx_bench_matrix(bench, PHX_FORMAT_BF16, n_sequences * DEPTH, width);
+    const int64_t n_blocks = bench->depth / BLOCK;
+    c->entries = phx_bench_matrix(bench, PHX_FORMAT_BF16, n_sequences * bench->depth, width);
     c->cache = (phx_cache){NULL, width, PHX_BF16};
     c->blocks = phx_bench_memory(bench, n_rows, sizeof(*c->blocks));
     c->n_keys = phx_bench_memory(bench, n_rows, sizeof(*c->n_keys));
-    int32_t *table = phx_bench_memory(bench, n_sequences * BLOCKS, sizeof(*table));
-    for (int32_t i = 0; i < (int32_t)n_sequences * BLOCKS; i++)
-        table[i] = i;
+    int32_t *table = phx_bench_memory(bench, n_sequences * n_blocks, sizeof(*table));
+    int32_t *table_here = phx_bench_host(bench, table);
+    const int32_t **blocks = phx_bench_host(bench, c->blocks);
+    int32_t *n_keys = phx_bench_host(bench, c->n_keys);
+    for (int32_t i = 0; i < (int32_t)(n_sequences * n_blocks); i++)
+        table_here[i] = i;
     for (int64_t r = 0; r < n_rows; r++) {
-        c->blocks[r] = table + r % n_sequences * BLOCKS;
-        c->n_keys[r] = DEPTH;
+        blocks[r] = table + r % n_sequences * n_blocks;
+        n_keys[r] = (int32_t)bench->depth;
     }
 }
 
@@ -43,20 +47,44 @@ static void run_attention(phx_kernels_bench *bench, void *user)
 {
     cache_case *c = user;
     next_cache(bench, c);
-    bench->ops.attention(bench->pool, &c->attention);
+    bench->ops.attention(bench->queue, &c->attention);
 }
 
 static void run_scores(phx_kernels_bench *bench, void *user)
 {
     cache_case *c = user;
     next_cache(bench, c);
-    bench->ops.index_scores(bench->pool, &c->scores);
+    bench->ops.index_scores(bench->queue, &c->scores);
 }
 
 static void run_top(phx_kernels_bench *bench, void *user)
 {
     const cache_case *c = user;
-    bench->ops.top_positions(bench->pool, &c->top);
+    bench->ops.top_positions(bench->queue, &c->top);
+}
+
+/* The same over a list of index_topk positions, evenly spread. */
+static void choose_keys(phx_kernels_bench *bench, cache_case *c, int64_t n_rows)
+{
+    char shape[PHX_BENCH_SHAPE_BYTES];
+    const phx_attention_args *a = &c->attention;
+    const int64_t n_kept = bench->dims->index_topk < bench->depth ? bench->dims->index_topk : bench->depth;
+    int32_t *positions = phx_bench_rows(bench, n_rows, n_kept, PHX_I32);
+    int32_t *positions_here = phx_bench_host(bench, positions);
+    int32_t *n_keys_here = phx_bench_host(bench, c->n_keys);
+    for (int64_t i = 0; i < n_rows * n_kept; i++)
+        positions_here[i] = (int32_t)(i % n_kept * bench->depth / n_kept);
+    for (int64_t r = 0; r < n_rows; r++)
+        n_keys_here[r] = (int32_t)n_kept;
+    c->attention.positions = positions;
+    c->attention.positions_stride = n_kept;
+    (void)snprintf(shape, sizeof(shape), "%lld heads, %lld of %lld keys", (long long)a->n_heads,
+                   (long long)n_kept, (long long)bench->depth);
+    const double share = (double)n_kept / (double)bench->depth;
+    const double ops = 2.0 * (double)(n_rows * a->n_heads * (c->cache.width + a->d_latent) * n_kept);
+    phx_bench_case(bench,
+                   &(phx_kernel_case){"attention", shape, n_rows, share * phx_bench_matrix_bytes(&c->entries),
+                                      ops, run_attention, c});
 }
 
 static void attention_case(phx_kernels_bench *bench, int64_t n_rows)
@@ -78,11 +106,13 @@ static void attention_case(phx_kernels_bench *bench, int64_t n_rows)
                                        .scale = 1e-3f,
                                        .out = {phx_bench_rows(bench, n_rows, n_heads * d->kv_lora, PHX_BF16),
                                                n_heads * d->kv_lora, PHX_BF16}};
-    (void)snprintf(shape, sizeof(shape), "%lld heads, %d keys of %lld", (long long)n_heads, DEPTH,
-                   (long long)width);
-    const double ops = 2.0 * (double)(n_rows * n_heads * (width + d->kv_lora)) * DEPTH;
+    (void)snprintf(shape, sizeof(shape), "%lld heads, %lld keys of %lld", (long long)n_heads,
+                   (long long)bench->depth, (long long)width);
+    const double ops = 2.0 * (double)(n_rows * n_heads * (width + d->kv_lora)) * (double)bench->depth;
     phx_bench_case(bench, &(phx_kernel_case){"attention", shape, n_rows, phx_bench_matrix_bytes(&c.entries),
                                              ops, run_attention, &c});
+    if (d->index_n_heads)
+        choose_keys(bench, &c, n_rows);
     bench->memory_used = mark;
 }
 
@@ -93,7 +123,7 @@ static void indexer_case(phx_kernels_bench *bench, int64_t n_rows)
     char shape[PHX_BENCH_SHAPE_BYTES];
     cache_case c;
     make_cache(bench, &c, d->index_d, n_rows);
-    float *scores = phx_bench_rows(bench, n_rows, DEPTH, PHX_F32);
+    float *scores = phx_bench_rows(bench, n_rows, bench->depth, PHX_F32);
     c.scores =
         (phx_index_scores_args){.q = phx_bench_rows(bench, n_rows, d->index_n_heads * d->index_d, PHX_F32),
                                 .w = phx_bench_rows(bench, n_rows, d->index_n_heads, PHX_F32),
@@ -103,22 +133,22 @@ static void indexer_case(phx_kernels_bench *bench, int64_t n_rows)
                                 .n_rows = n_rows,
                                 .n_heads = d->index_n_heads,
                                 .scores = scores,
-                                .scores_stride = DEPTH};
-    (void)snprintf(shape, sizeof(shape), "%lld heads, %d keys of %lld", (long long)d->index_n_heads, DEPTH,
-                   (long long)d->index_d);
-    const double ops = 2.0 * (double)(n_rows * d->index_n_heads * d->index_d) * DEPTH;
+                                .scores_stride = bench->depth};
+    (void)snprintf(shape, sizeof(shape), "%lld heads, %lld keys of %lld", (long long)d->index_n_heads,
+                   (long long)bench->depth, (long long)d->index_d);
+    const double ops = 2.0 * (double)(n_rows * d->index_n_heads * d->index_d) * (double)bench->depth;
     phx_bench_case(bench, &(phx_kernel_case){"index_scores", shape, n_rows,
                                              phx_bench_matrix_bytes(&c.entries), ops, run_scores, &c});
     c.top = (phx_top_positions_args){.scores = scores,
-                                     .scores_stride = DEPTH,
+                                     .scores_stride = bench->depth,
                                      .n_keys = c.n_keys,
                                      .n_rows = n_rows,
                                      .n_keep = d->index_topk,
                                      .positions = phx_bench_rows(bench, n_rows, d->index_topk, PHX_I32),
                                      .n_positions = phx_bench_rows(bench, n_rows, 1, PHX_I32)};
-    (void)snprintf(shape, sizeof(shape), "%lld of %d", (long long)d->index_topk, DEPTH);
-    phx_bench_case(bench, &(phx_kernel_case){"top_positions", shape, n_rows, (double)n_rows * DEPTH * 4.0,
-                                             0.0, run_top, &c});
+    (void)snprintf(shape, sizeof(shape), "%lld of %lld", (long long)d->index_topk, (long long)bench->depth);
+    phx_bench_case(bench, &(phx_kernel_case){"top_positions", shape, n_rows,
+                                             (double)(n_rows * bench->depth) * 4.0, 0.0, run_top, &c});
     bench->memory_used = mark;
 }
 
@@ -138,10 +168,10 @@ typedef struct row_case {
     phx_vocab_top_args vocab_top;
 } row_case;
 
-#define RUN(op)                                                    \
-    static void run_##op(phx_kernels_bench *bench, void *user)     \
-    {                                                              \
-        bench->ops.op(bench->pool, &((const row_case *)user)->op); \
+#define RUN(op)                                                     \
+    static void run_##op(phx_kernels_bench *bench, void *user)      \
+    {                                                               \
+        bench->ops.op(bench->queue, &((const row_case *)user)->op); \
     }
 RUN(rms_norm)
 RUN(round)
@@ -169,7 +199,7 @@ static void wide_cases(phx_kernels_bench *bench, row_case *c, int64_t n_rows)
     c->round = (phx_round_args){.x = x, .x_stride = width, .n_rows = n_rows, .n_cols = width, .out = out};
     phx_bench_case(bench, &(phx_kernel_case){"round", shape, n_rows, n * 6.0, 0.0, run_round, c});
     float *y = phx_bench_rows(bench, n_rows, width, PHX_F32);
-    memset(y, 0, (size_t)(n_rows * width) * sizeof(*y));
+    memset(phx_bench_host(bench, y), 0, (size_t)(n_rows * width) * sizeof(*y));
     c->add = (phx_add_args){.y = y, .x = x, .n = n_rows * width};
     phx_bench_case(bench, &(phx_kernel_case){"add", shape, n_rows, n * 12.0, 0.0, run_add, c});
 }
@@ -198,10 +228,14 @@ void phx_bench_row_ops(phx_kernels_bench *bench, int64_t n_rows)
                                              0.0, run_route, &c});
     if (n_rows <= SEQUENCES_MAX) { /* only rows that sample */
         const int64_t n_vocab = d->n_vocab / bench->tp;
-        const int64_t bounds[2] = {0, n_vocab};
         float *inv = phx_bench_rows(bench, n_rows, 1, PHX_F32);
+        float *inv_here = phx_bench_host(bench, inv);
+        int64_t *bounds = phx_bench_memory(bench, 2, sizeof(*bounds));
+        int64_t *bounds_here = phx_bench_host(bench, bounds);
+        bounds_here[0] = 0;
+        bounds_here[1] = n_vocab;
         for (int64_t r = 0; r < n_rows; r++)
-            inv[r] = 1.0f;
+            inv_here[r] = 1.0f;
         c.vocab_top = (phx_vocab_top_args){.logits = phx_bench_rows(bench, n_rows, n_vocab, PHX_F32),
                                            .stride = n_vocab,
                                            .n_rows = n_rows,

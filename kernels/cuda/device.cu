@@ -32,8 +32,10 @@ typedef struct device {
     phx_backend base; /* first: the queue that ops get is this device */
     phx_memory memory;
     phx_memory pinned;
+    phx_device_peaks peaks;
     cudaStream_t stream;
     int ordinal;
+    int n_multiprocessors;
     cudaError_t failure; /* of the first op that could not be queued */
     const char *failed_op;
 } device;
@@ -73,6 +75,18 @@ static void fill_ops(phx_ops *ops)
     ops->op##_level = LEVEL;
     PHX_OPS(X)
 #undef X
+}
+
+static void queue_read(phx_pool *queue, const void *data, size_t n_bytes, uint32_t *sink)
+{
+    device *d = (device *)(void *)queue;
+    note(d, "read", phx_peak_read_cuda(d->stream, d->n_multiprocessors, data, n_bytes, sink));
+}
+
+static void queue_multiply(phx_pool *queue, int64_t n_rounds, float *sink)
+{
+    device *d = (device *)(void *)queue;
+    note(d, "multiply", phx_peak_multiply_cuda(d->stream, d->n_multiprocessors, n_rounds, sink));
 }
 
 /* ---- memory and copies ---- */
@@ -194,6 +208,22 @@ static phx_code choose_device(const phx_device_request *request, int *ret_ordina
     return PHX_OK;
 }
 
+/* Twice a clock, a word of that many bits; 0 where the driver does not say. */
+static double stated_bandwidth(int ordinal)
+{
+#if defined(PHX_EMU)
+    (void)ordinal;
+    return 0.0;
+#else
+    int khz = 0;
+    int bits = 0;
+    if (cudaDeviceGetAttribute(&khz, cudaDevAttrMemoryClockRate, ordinal) != cudaSuccess ||
+        cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, ordinal) != cudaSuccess)
+        return 0.0;
+    return 2.0 * 1e3 * (double)khz * (double)bits / 8.0;
+#endif
+}
+
 static phx_code describe(device *d, const phx_device_request *request, phx_error *err)
 {
     cudaDeviceProp properties;
@@ -224,6 +254,12 @@ static phx_code describe(device *d, const phx_device_request *request, phx_error
     (void)snprintf(d->base.description, sizeof(d->base.description), "%.48s, %s, CUDA %d.%d", properties.name,
                    d->base.level, driver / 1000, driver % 1000 / 10);
     d->base.free_bytes = free_bytes > RESERVE_BYTES ? free_bytes - RESERVE_BYTES : 0;
+    d->n_multiprocessors = properties.multiProcessorCount;
+    d->peaks.read = queue_read;
+    d->peaks.multiply = queue_multiply;
+    d->peaks.ops_per_round = phx_peak_ops_per_round(d->n_multiprocessors);
+    d->peaks.stated_bytes_per_s = stated_bandwidth(d->ordinal);
+    d->peaks.cache_bytes = (uint64_t)properties.l2CacheSize;
     return PHX_OK;
 }
 
@@ -257,6 +293,7 @@ static phx_code open_device(const phx_device_request *request, phx_backend **ret
     d->base.pinned = &d->pinned;
     d->base.stream = d->stream;
     d->base.order = phx_device_cuda();
+    d->base.peaks = &d->peaks;
     fill_ops(&d->base.ops);
     *ret_backend = &d->base;
     d = NULL;

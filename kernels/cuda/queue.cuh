@@ -1,4 +1,4 @@
-/* kernels/cuda/queue.cuh - what queue.cu gives to device.cu. */
+/* kernels/cuda/queue.cuh - what queue.cu and peak.cu give to device.cu. */
 #ifndef PHX_KERNELS_CUDA_QUEUE_CUH
 #define PHX_KERNELS_CUDA_QUEUE_CUH
 
@@ -9,6 +9,13 @@ extern "C" {
 
 /* Works on the device that is current in the calling thread. */
 const phx_device *phx_device_cuda(void);
+
+/* peak.cu: reads n_bytes once; n_rounds rounds of phx_peak_ops_per_round operations each. sink is device
+ * memory of a word, not written in practice. */
+cudaError_t phx_peak_read_cuda(cudaStream_t stream, int n_multiprocessors, const void *data, size_t n_bytes,
+                               uint32_t *sink);
+cudaError_t phx_peak_multiply_cuda(cudaStream_t stream, int n_multiprocessors, int64_t n_rounds, float *sink);
+double phx_peak_ops_per_round(int n_multiprocessors);
 }
 
 #endif

@@ -165,6 +165,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int)
     snprintf(properties->name, sizeof(properties->name), "CUDA emulator");
     properties->major = 0;
     properties->minor = 0;
+    properties->multiProcessorCount = 1;
+    properties->l2CacheSize = 0;
     return cudaSuccess;
 }
 

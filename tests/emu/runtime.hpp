@@ -24,6 +24,8 @@ struct cudaDeviceProp {
     char name[256];
     int major;
     int minor;
+    int multiProcessorCount;
+    int l2CacheSize;
 };
 
 extern "C" {
