@@ -93,6 +93,7 @@ static void fill_rows(const phx_step_plan *plan, plan_message *m)
         m->rows[i].flags = from->flags;
         m->rows[i].token_first = from->token_first;
         m->rows[i].n_tokens = from->n_tokens;
+        m->rows[i].n_drafts = from->n_drafts;
         m->rows[i].block_first = from->block_first;
         m->rows[i].n_blocks = from->n_blocks;
         m->row_ptrs[i] = &m->rows[i];
@@ -233,6 +234,7 @@ static void take_rows(const Phalanx__StepPlan *message, phx_step_storage *storag
             .flags = from->flags,
             .token_first = from->token_first,
             .n_tokens = from->n_tokens,
+            .n_drafts = from->n_drafts,
             .block_first = from->block_first,
             .n_blocks = from->n_blocks,
         };

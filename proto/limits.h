@@ -82,7 +82,7 @@
     X(step_plan, tokens, PHX_STEP_IDS_MAX, 0)                           \
     X(step_plan, blocks, PHX_STEP_BLOCKS_MAX, 0)                        \
     X(row_result, top, PHX_TOP_LOGPROBS_MAX, 0)                         \
-    X(step_result, rows, PHX_SLOTS_MAX, 0)                              \
+    X(step_result, rows, PHX_SLOTS_MAX *(1 + PHX_DRAFTS_MAX), 0)        \
     X(bench_reply, json, 1, 1 << 20)
 
 #endif

@@ -58,6 +58,9 @@ static phx_code check_sizes(const phx_step_plan *plan, const phx_step_limits *li
     if (limits->n_slots > PHX_SLOTS_MAX)
         return PHX_FAIL(err, PHX_ERR_INVALID, "%u slots, at most %u can run together", limits->n_slots,
                         PHX_SLOTS_MAX);
+    if (limits->n_drafts > PHX_DRAFTS_MAX)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "%u drafts, at most %u can run ahead", limits->n_drafts,
+                        PHX_DRAFTS_MAX);
     if (plan->step == 0)
         return PHX_FAIL(err, PHX_ERR_INVALID, "step 0: steps count from 1");
     if ((plan->capture & ~(uint32_t)PHX_CAPTURE_ALL) != 0)
@@ -121,9 +124,12 @@ static phx_code check_row(const phx_step_plan *plan, const phx_step_row *row, co
     if (row->n_tokens == 0 || row->n_tokens > limits->n_context)
         return PHX_FAIL(err, PHX_ERR_INVALID, "row of slot %u has %u tokens, it needs 1 to %u", row->slot,
                         row->n_tokens, limits->n_context);
-    if ((row->flags & PHX_ROW_FROM_SLOT) && row->n_tokens != 1)
-        return PHX_FAIL(err, PHX_ERR_INVALID, "row of slot %u takes %u tokens from its slot, not one",
-                        row->slot, row->n_tokens);
+    if ((row->flags & PHX_ROW_FROM_SLOT) && row->n_tokens > 1 + limits->n_drafts)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "row of slot %u takes %u tokens from its slot, not one to %u",
+                        row->slot, row->n_tokens, 1 + limits->n_drafts);
+    if (row->n_drafts > (row->flags & PHX_ROW_SAMPLE ? limits->n_drafts : 0))
+        return PHX_FAIL(err, PHX_ERR_INVALID, "row of slot %u asks for %u drafts, the limit is %u", row->slot,
+                        row->n_drafts, row->flags & PHX_ROW_SAMPLE ? limits->n_drafts : 0);
     if (!(row->flags & PHX_ROW_FROM_SLOT) &&
         (row->n_tokens > plan->n_tokens || row->token_first > plan->n_tokens - row->n_tokens))
         return PHX_FAIL(err, PHX_ERR_INVALID, "row of slot %u: tokens %u + %u of %u", row->slot,

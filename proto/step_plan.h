@@ -5,7 +5,13 @@
  * Ranks keep a table of slots. A slot holds one running sequence: its block table, its length (tokens whose
  * KV entries exist), its sampling parameters, its output-token counts. A step lists rows; a row names a slot
  * and brings its new tokens. The position of a row's first token is the slot's length on the rank. Plans
- * carry changes of block tables, never whole tables (DESIGN 3). */
+ * carry changes of block tables, never whole tables (DESIGN 3).
+ *
+ * Drafts (multi-token prediction). A row may ask the ranks to keep drafts with its slot: guesses of the
+ * tokens after the sampled one. A later row of that slot feeds them behind the slot's last result and samples
+ * after each; the guesses that equal what was sampled before them hold, the others and all behind them are as
+ * if they had never run. So such a row brings one result per token that holds, and the slot's length grows by
+ * as many. */
 #ifndef PHX_PROTO_STEP_PLAN_H
 #define PHX_PROTO_STEP_PLAN_H
 
@@ -17,6 +23,7 @@
 
 #define PHX_STEP_TOKENS_MAX 16384u /* rows of one forward pass */
 #define PHX_STEP_BLOCKS_MAX 65536u
+#define PHX_DRAFTS_MAX      7u /* tokens drafted ahead of one sequence */
 
 /* How the next token of a slot is chosen. temperature 0 is greedy. */
 typedef struct phx_sampling {
@@ -48,8 +55,8 @@ typedef struct phx_slot_open {
 } phx_slot_open;
 
 enum {                        /* bits of phx_step_row.flags */
-       PHX_ROW_FROM_SLOT = 1, /* its one token is the result of the slot's last sampling step */
-       PHX_ROW_SAMPLE = 2,    /* sample after the last token; the result stays with the slot too */
+       PHX_ROW_FROM_SLOT = 1, /* its tokens: the result of the slot's last sampling step, then drafts */
+       PHX_ROW_SAMPLE = 2,    /* sample after the last token, and after each one from the slot */
        PHX_ROW_CAPTURE = 4,   /* return the tensors of the plan's capture mask for all its tokens */
        PHX_ROW_CLOSE = 8      /* drop the slot after this row */
 };
@@ -58,7 +65,8 @@ typedef struct phx_step_row {
     uint32_t slot;
     uint32_t flags;
     uint32_t token_first; /* into plan tokens; unused with PHX_ROW_FROM_SLOT */
-    uint32_t n_tokens;
+    uint32_t n_tokens;    /* with PHX_ROW_FROM_SLOT 1 + drafts, no more than the slot keeps */
+    uint32_t n_drafts;    /* with PHX_ROW_SAMPLE: how many the slot keeps afterwards */
     uint32_t block_first; /* into plan blocks: appended to the slot's table before the row runs */
     uint32_t n_blocks;
 } phx_step_row;
@@ -94,6 +102,7 @@ typedef struct phx_step_limits {
     uint32_t n_blocks; /* pool */
     uint32_t n_context;
     uint32_t n_vocab;
+    uint32_t n_drafts; /* of one sequence; 0 without multi-token prediction */
 } phx_step_limits;
 
 /* Numbers finite and in range: temperature 0..100, top_p (0, 1], min_p 0..1, penalties -100..100, repetition
@@ -120,8 +129,9 @@ typedef struct phx_row_result {
     phx_token_logprob top[PHX_TOP_LOGPROBS_MAX];
 } phx_row_result;
 
-/* Sent by tp rank 0 of the last stage: one result per row with PHX_ROW_SAMPLE, in row order. After a step
- * that captures the other ranks send one without rows: their captured parts are out. */
+/* Sent by tp rank 0 of the last stage: the results of each row with PHX_ROW_SAMPLE, in row order: one, or
+ * with drafts one per token that holds, one after the other. After a step that captures the other ranks send
+ * one without rows: their captured parts are out. */
 typedef struct phx_step_result {
     uint64_t epoch;
     uint64_t step;

@@ -49,9 +49,9 @@ static phx_code check_queue(const phx_sched *sched, phx_error *err)
     if (n_living != sched->n_living || n_living != sched->n_queued + sched->n_running)
         return PHX_FAIL(err, PHX_ERR_INTERNAL, "%u living requests, %u counted, %u queued, %u running",
                         n_living, sched->n_living, sched->n_queued, sched->n_running);
-    if ((uint64_t)sched->n_living + sched->n_samples_flight + sched->n_events > sched->n_events_max)
-        return PHX_FAIL(err, PHX_ERR_INTERNAL, "no room for the events of %u requests and %u samples",
-                        sched->n_living, sched->n_samples_flight);
+    if ((uint64_t)sched->n_living + sched->n_results_flight + sched->n_events > sched->n_events_max)
+        return PHX_FAIL(err, PHX_ERR_INTERNAL, "no room for the events of %u requests and %u tokens",
+                        sched->n_living, sched->n_results_flight);
     return PHX_OK;
 }
 
@@ -82,14 +82,15 @@ static phx_code check_positions(const phx_sched *sched, uint32_t slot_idx, phx_e
 {
     const phx_sched_slot *slot = &sched->slots[slot_idx];
     const phx_sched_req *req = &sched->requests[slot->request];
-    uint32_t n_tokens = 0, n_steps = 0, n_samples = 0;
+    uint32_t n_tokens = 0, n_fed = 0, n_steps = 0, n_samples = 0;
     for (uint32_t i = 0; i < sched->n_flight; i++) {
         const phx_sched_step *step =
             &sched->flight[(sched->flight_first + i) % sched->config.n_in_flight_max];
         for (uint32_t k = 0; k < step->n_rows; k++) {
             if (step->rows[k].slot != slot_idx)
                 continue;
-            n_tokens += step->rows[k].n_tokens;
+            n_tokens += step->rows[k].n_tokens - step->rows[k].n_fed;
+            n_fed += step->rows[k].n_fed;
             n_samples += step->rows[k].samples;
             n_steps++;
         }
@@ -98,9 +99,13 @@ static phx_code check_positions(const phx_sched *sched, uint32_t slot_idx, phx_e
         slot->n_issued - slot->n_applied != n_tokens || slot->n_applied < slot->n_reused)
         return PHX_FAIL(err, PHX_ERR_INTERNAL, "slot %u: issued %u, applied %u, but %u tokens in flight",
                         slot_idx, slot->n_issued, slot->n_applied, n_tokens);
-    if (slot->n_issued > slot->n_blocks * PHX_BLOCK_TOKENS || slot->n_blocks > sched->n_table ||
-        slot->n_blocks_sent > slot->n_blocks || slot->n_issued > sched->n_fit)
-        return PHX_FAIL(err, PHX_ERR_INTERNAL, "slot %u: %u tokens in %u blocks", slot_idx, slot->n_issued,
+    if (n_fed != slot->n_maybe)
+        return PHX_FAIL(err, PHX_ERR_INTERNAL, "slot %u: %u drafts counted, %u in flight", slot_idx,
+                        slot->n_maybe, n_fed);
+    const uint32_t n_may_be = slot->n_issued + slot->n_maybe;
+    if (n_may_be > slot->n_blocks * PHX_BLOCK_TOKENS || slot->n_blocks > sched->n_table ||
+        slot->n_blocks_sent > slot->n_blocks || n_may_be > sched->n_fit)
+        return PHX_FAIL(err, PHX_ERR_INTERNAL, "slot %u: %u tokens in %u blocks", slot_idx, n_may_be,
                         slot->n_blocks);
     const bool prefill_only = phx_sched_is_prefill_only(sched, slot);
     if (slot->n_issued >= slot->n_target && !prefill_only &&
@@ -140,18 +145,18 @@ static phx_code check_running(const phx_sched *sched, phx_error *err)
 
 static phx_code check_flight(const phx_sched *sched, phx_error *err)
 {
-    uint32_t n_samples = 0;
+    uint32_t n_results = 0;
     for (uint32_t i = 0; i < sched->n_flight; i++) {
         const phx_sched_step *step =
             &sched->flight[(sched->flight_first + i) % sched->config.n_in_flight_max];
         if (step->step != sched->step - sched->n_flight + i + 1)
             return PHX_FAIL(err, PHX_ERR_INTERNAL, "step %llu in flight out of order",
                             (unsigned long long)step->step);
-        n_samples += step->n_samples;
+        n_results += step->n_results_max;
     }
-    if (n_samples != sched->n_samples_flight)
-        return PHX_FAIL(err, PHX_ERR_INTERNAL, "%u samples in flight, %u counted", n_samples,
-                        sched->n_samples_flight);
+    if (n_results != sched->n_results_flight)
+        return PHX_FAIL(err, PHX_ERR_INTERNAL, "%u tokens in flight, %u counted", n_results,
+                        sched->n_results_flight);
     return PHX_OK;
 }
 

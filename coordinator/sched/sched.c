@@ -34,6 +34,7 @@ phx_code phx_sched_create(const phx_sched_config *config, phx_sched **ret_sched,
         limits->n_blocks < sched->n_table ? limits->n_blocks * PHX_BLOCK_TOKENS : limits->n_context;
     sched->n_requests = config->n_queue_max + limits->n_slots;
     sched->queue_first = sched->queue_last = PHX_SCHED_NONE;
+    phx_drafter_init(&sched->drafter, limits->n_drafts, !config->drafts_fixed);
     rc = allocate(sched, err);
     if (rc != PHX_OK)
         goto out;
@@ -94,6 +95,7 @@ static phx_code check_config(const phx_sched_config *config, phx_error *err)
         {"n_chunk_tokens", config->n_chunk_tokens, 1, PHX_STEP_TOKENS_MAX},
         {"n_queue_max", config->n_queue_max, 1, 1u << 20},
         {"n_eos", config->n_eos, 0, PHX_STOP_IDS_MAX},
+        {"n_drafts", limits->n_drafts, 0, PHX_DRAFTS_MAX},
     };
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         if (numbers[i].value < numbers[i].min || numbers[i].value > numbers[i].max)
@@ -111,7 +113,7 @@ static phx_code allocate(phx_sched *sched, phx_error *err)
     const size_t n_blocks = n_slots * sched->n_table;
     sched->n_plan_tokens_max = n_ids < PHX_STEP_IDS_MAX ? (uint32_t)n_ids : PHX_STEP_IDS_MAX;
     sched->n_plan_blocks_max = n_blocks < PHX_STEP_BLOCKS_MAX ? (uint32_t)n_blocks : PHX_STEP_BLOCKS_MAX;
-    sched->n_events_max = (uint32_t)(sched->n_requests + n_slots * (n_flight + 1));
+    sched->n_events_max = (uint32_t)(sched->n_requests + n_slots * (n_flight + 1) * (1 + limits->n_drafts));
     sched->requests = phx_alloc(sched->n_requests, sizeof(*sched->requests));
     sched->slots = phx_alloc(n_slots, sizeof(*sched->slots));
     sched->tables = phx_alloc(n_slots * sched->n_table, sizeof(*sched->tables));
@@ -211,7 +213,7 @@ static phx_code check_room(const phx_sched *sched, const phx_sched_request *requ
         return PHX_FAIL(err, PHX_ERR_BUSY, "%llu prompt tokens are waiting; try again later",
                         (unsigned long long)sched->n_queued_tokens);
     /* Only a caller that does not fetch its events gets here. */
-    if (sched->n_living + sched->n_samples_flight + sched->n_events >= sched->n_events_max)
+    if (sched->n_living + sched->n_results_flight + sched->n_events >= sched->n_events_max)
         return PHX_FAIL(err, PHX_ERR_BUSY, "%u events are waiting to be fetched", sched->n_events);
     return PHX_OK;
 }
@@ -308,11 +310,11 @@ void phx_sched_group_lost(phx_sched *sched, bool keep)
 {
     /* Without steps in flight every leave returns its blocks at once. */
     for (uint32_t i = 0; i < sched->config.limits.n_slots; i++)
-        sched->slots[i].n_in_flight = sched->slots[i].n_pending = 0;
+        sched->slots[i].n_in_flight = sched->slots[i].n_pending = sched->slots[i].n_maybe = 0;
     for (uint32_t i = 0; i < sched->config.n_lanes; i++)
         sched->lanes[i].n_in_flight = 0;
     sched->n_flight = 0;
-    sched->n_samples_flight = 0;
+    sched->n_results_flight = 0;
     sched->step = 0;
     while (keep && sched->n_running != 0) /* newest first, so that the oldest ends at the head */
         phx_sched_slot_requeue(sched, sched->running[sched->n_running - 1]);
@@ -342,4 +344,14 @@ phx_sched_stats phx_sched_count(const phx_sched *sched)
     stats.n_blocks_used = phx_kv_blocks_n_used(sched->kv);
     stats.n_blocks_cached = phx_kv_blocks_n_cached(sched->kv);
     return stats;
+}
+
+double phx_sched_draft_tokens(const phx_sched *sched, uint32_t n_drafts)
+{
+    return phx_drafter_tokens(&sched->drafter, n_drafts);
+}
+
+double phx_sched_draft_cost_us(const phx_sched *sched, uint32_t n_rows, uint32_t n_drafts)
+{
+    return phx_drafter_cost_us(&sched->drafter, n_rows, n_drafts);
 }

@@ -21,6 +21,7 @@ typedef struct phx_sched_config {
     uint64_t n_queue_tokens_max; /* their prompt tokens */
     uint32_t n_eos;
     uint32_t eos_ids[PHX_STOP_IDS_MAX];
+    bool drafts_fixed; /* always limits.n_drafts of them, whether they pay or not */
 } phx_sched_config;
 
 typedef struct phx_sched_request {
@@ -61,6 +62,11 @@ typedef enum phx_end_reason {
     PHX_END_ERROR     /* the group failed */
 } phx_end_reason;
 bool phx_sched_cancel(phx_sched *sched, uint64_t id, phx_end_reason reason);
+
+/* What the choice of draft lengths rests on: tokens per sequence and step, and microseconds of a step of
+ * n_rows sequences, with n_drafts each; measured, or expected where not yet measured. */
+double phx_sched_draft_tokens(const phx_sched *sched, uint32_t n_drafts);
+double phx_sched_draft_cost_us(const phx_sched *sched, uint32_t n_rows, uint32_t n_drafts);
 
 /* The next step, or NULL when nothing can run now (nothing to do, or enough steps in flight). The plan is
  * valid until the next call of any function of this scheduler; epoch is left 0 for the caller. */
@@ -113,6 +119,10 @@ typedef struct phx_sched_stats {
     uint64_t n_steps;
     uint64_t n_preempted;
     uint64_t n_refused;
+    uint64_t n_drafts_fed; /* totals: drafts that ran, and those of them that held */
+    uint64_t n_drafts_held;
+    uint64_t n_decoded; /* sequences times steps that continued one */
+    uint32_t n_drafts;  /* per sequence, as chosen last */
 } phx_sched_stats;
 phx_sched_stats phx_sched_count(const phx_sched *sched);
 

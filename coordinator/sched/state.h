@@ -3,6 +3,7 @@
 #ifndef PHX_COORDINATOR_SCHED_STATE_H
 #define PHX_COORDINATOR_SCHED_STATE_H
 
+#include "coordinator/sched/drafter.h"
 #include "coordinator/sched/kv_blocks.h"
 #include "coordinator/sched/sched.h"
 #include "model/plan.h" /* PHX_BLOCK_TOKENS */
@@ -47,7 +48,7 @@ typedef enum phx_sched_use {
 /* A slot of the ranks. Positions count tokens from the start of the sequence:
  * n_reused <= n_applied <= n_issued; the first n_issued tokens have their entries once the steps in flight
  * have ended. In prefill n_issued < n_target; then every step feeds the token sampled by the one before, and
- * n_known + n_pending == n_issued + 1. */
+ * n_known + n_pending == n_issued + 1. Drafts in flight count in n_maybe until it is known which held. */
 typedef struct phx_sched_slot {
     phx_sched_use use;
     bool needs_close;   /* the ranks hold a sequence that is over */
@@ -63,7 +64,9 @@ typedef struct phx_sched_slot {
     uint32_t n_target; /* tokens known at admission: where prefill ends */
     uint32_t n_issued;
     uint32_t n_applied;
-    uint32_t n_pending; /* samples in flight */
+    uint32_t n_pending; /* rows in flight that sample */
+    uint32_t n_maybe;   /* drafts in flight: as many more tokens at most */
+    uint32_t n_drafts;  /* that the ranks keep with the slot after the last row issued */
     uint32_t n_blocks;
     uint32_t n_blocks_sent; /* of them, in the ranks' table */
     uint32_t *blocks;       /* [blocks of a context] */
@@ -72,15 +75,21 @@ typedef struct phx_sched_slot {
 typedef struct phx_sched_row {
     uint32_t slot;
     uint32_t n_tokens;
+    uint32_t n_fed; /* of them, drafts */
     uint64_t request_id;
     bool samples;
+    bool is_decode; /* continues from the slot's last result */
 } phx_sched_row;
 
 typedef struct phx_sched_step {
     uint64_t step;
     uint32_t lane;
     uint32_t n_rows;
-    uint32_t n_samples;
+    uint32_t n_samples;     /* rows that sample */
+    uint32_t n_results_max; /* tokens that they may bring */
+    bool is_steady;         /* nothing but decoding, every row fed and asked for n_drafts */
+    uint32_t n_drafts;
+    uint64_t issued_us;
     phx_sched_row *rows; /* [n_slots] */
 } phx_sched_step;
 
@@ -116,7 +125,9 @@ struct phx_sched {
     phx_sched_event *events; /* [n_events_max] ring */
     uint32_t n_events_max;   /* room for what every living request and sample in flight can still say */
     uint32_t event_first, n_events;
-    uint32_t n_samples_flight; /* events that steps in flight will bring */
+    uint32_t n_results_flight; /* tokens that steps in flight may bring */
+    phx_drafter drafter;
+    uint64_t applied_us; /* when the last result came */
     /* The plan that tick returns, and room for its arrays. */
     phx_step_plan plan;
     phx_slot_open *opens;

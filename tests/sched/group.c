@@ -23,12 +23,13 @@ typedef struct slot {
     bool is_warming;
     bool has_result;
     uint32_t last_token;
+    uint32_t drafts[PHX_DRAFTS_MAX], n_drafts;
     uint32_t *blocks; /* [n_table] */
 } slot;
 
 typedef struct answer {
     phx_step_result result;
-    phx_row_result *rows; /* [n_slots] */
+    phx_row_result *rows; /* [n_slots][1 + drafts] */
 } answer;
 
 struct group {
@@ -53,6 +54,8 @@ static phx_code take_blocks(group *g, const phx_step_plan *plan, const phx_step_
 static phx_code check_flags(const phx_step_plan *plan, const phx_step_row *row, const slot *s,
                             const known_request *known, phx_error *err);
 static phx_code fill_entries(group *g, const phx_step_plan *plan, const phx_step_row *row, phx_error *err);
+static void sample(group *g, const phx_step_row *row, answer *to);
+static void make_drafts(const group *g, slot *s, const known_request *known, uint32_t n);
 static phx_code check_entries(const group *g, const slot *s, const known_request *known, phx_error *err);
 
 group *group_create(const phx_sched_config *config, const known_requests *requests)
@@ -68,13 +71,14 @@ group *group_create(const phx_sched_config *config, const known_requests *reques
     g->slots = phx_alloc(limits->n_slots, sizeof(*g->slots));
     g->tables = phx_alloc((size_t)limits->n_slots * g->n_table, sizeof(*g->tables));
     g->answers = phx_alloc(config->n_in_flight_max, sizeof(*g->answers));
-    g->answer_rows = phx_alloc((size_t)config->n_in_flight_max * limits->n_slots, sizeof(*g->answer_rows));
+    const size_t n_results = (size_t)limits->n_slots * (1 + limits->n_drafts);
+    g->answer_rows = phx_alloc(config->n_in_flight_max * n_results, sizeof(*g->answer_rows));
     g->ids = phx_alloc(limits->n_context, sizeof(*g->ids));
     assert(g->entries && g->named_last && g->slots && g->tables && g->answers && g->answer_rows && g->ids);
     for (uint32_t i = 0; i < limits->n_slots; i++)
         g->slots[i].blocks = g->tables + (size_t)i * g->n_table;
     for (uint32_t i = 0; i < config->n_in_flight_max; i++)
-        g->answers[i].rows = g->answer_rows + (size_t)i * limits->n_slots;
+        g->answers[i].rows = g->answer_rows + i * n_results;
     return g;
 }
 
@@ -215,25 +219,52 @@ static phx_code take_row(group *g, const phx_step_plan *plan, const phx_step_row
         rc = check_flags(plan, row, s, known, err);
     if (rc == PHX_OK)
         rc = fill_entries(g, plan, row, err);
-    if (rc == PHX_OK)
-        rc = check_entries(g, s, known, err);
+    if (rc != PHX_OK)
+        return rc;
+    if (row->flags & PHX_ROW_SAMPLE)
+        sample(g, row, to);
+    rc = check_entries(g, s, known, err);
     if (rc != PHX_OK)
         return rc;
     if ((row->flags & PHX_ROW_CAPTURE) && s->n_tokens - row->n_tokens <= known->n_captured_to)
         known->n_captured_to = s->n_tokens > known->n_captured_to ? s->n_tokens : known->n_captured_to;
-    if (row->flags & PHX_ROW_SAMPLE) {
-        for (uint32_t i = 0; i < s->n_tokens; i++)
-            g->ids[i] =
-                g->entries[(size_t)s->blocks[i / PHX_BLOCK_TOKENS] * PHX_BLOCK_TOKENS + i % PHX_BLOCK_TOKENS]
-                    .token;
-        s->last_token = model_next(g->ids, s->n_tokens, g->config.limits.n_vocab);
-        s->has_result = true;
-        to->rows[to->result.n_rows++] = (phx_row_result){
-            .slot = row->slot, .request_id = s->id, .token = s->last_token, .logprob = -(float)s->n_tokens};
-    }
+    make_drafts(g, s, known, row->n_drafts);
     if (row->flags & PHX_ROW_CLOSE)
         s->is_open = false;
     return PHX_OK;
+}
+
+/* After the last token, or after each that comes from the slot until a draft does not hold; the length falls
+ * back to what holds. */
+static void sample(group *g, const phx_step_row *row, answer *to)
+{
+    slot *s = &g->slots[row->slot];
+    const uint32_t n_end = s->n_tokens;
+    const uint32_t n_fed = row->flags & PHX_ROW_FROM_SLOT ? row->n_tokens - 1 : 0;
+    for (uint32_t i = 0; i < n_end; i++)
+        g->ids[i] =
+            g->entries[(size_t)s->blocks[i / PHX_BLOCK_TOKENS] * PHX_BLOCK_TOKENS + i % PHX_BLOCK_TOKENS]
+                .token;
+    for (s->n_tokens = n_end - n_fed;; s->n_tokens++) {
+        s->last_token = model_next(g->ids, s->n_tokens, g->config.limits.n_vocab);
+        to->rows[to->result.n_rows++] = (phx_row_result){
+            .slot = row->slot, .request_id = s->id, .token = s->last_token, .logprob = -(float)s->n_tokens};
+        if (s->n_tokens == n_end || g->ids[s->n_tokens] != s->last_token)
+            break;
+    }
+    s->has_result = true;
+}
+
+/* Mostly what the model will say; from the first wrong guess on it does not matter what. */
+static void make_drafts(const group *g, slot *s, const known_request *known, uint32_t n)
+{
+    s->n_drafts = n;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t at = s->n_tokens + 1 + i;
+        const uint32_t truth = at < known->n_tokens ? known->tokens[at] : 0;
+        const bool guessed = phx_rng_key(s->id, at, s->n_tokens, 7) % 4 != 0;
+        s->drafts[i] = guessed ? truth : (truth + 1) % g->config.limits.n_vocab;
+    }
 }
 
 /* Appends to the table. Blocks under reused tokens were filled before, by steps that have ended; no step in
@@ -286,7 +317,7 @@ static phx_code check_flags(const phx_step_plan *plan, const phx_step_row *row, 
         return WRONG(err, "slot %u: %u tokens of %u", row->slot, n_end, s->n_target);
     if (n_end > request->n_prompt && n_end - request->n_prompt >= known->n_output_max)
         return WRONG(err, "slot %u runs ahead of its last output", row->slot);
-    if (request->n_chunk != 0 && row->n_tokens > request->n_chunk)
+    if (request->n_chunk != 0 && row->n_tokens > request->n_chunk && !(row->flags & PHX_ROW_FROM_SLOT))
         return WRONG(err, "slot %u: chunk of %u, the request allows %u", row->slot, row->n_tokens,
                      request->n_chunk);
     return PHX_OK;
@@ -298,10 +329,15 @@ static phx_code fill_entries(group *g, const phx_step_plan *plan, const phx_step
     const known_request *known = find(g, s->id);
     if ((row->flags & PHX_ROW_FROM_SLOT) && !s->has_result)
         return WRONG(err, "slot %u has no result to continue from", row->slot);
+    if ((row->flags & PHX_ROW_FROM_SLOT) && row->n_tokens > 1 + s->n_drafts)
+        return WRONG(err, "slot %u keeps %u drafts, not %u", row->slot, s->n_drafts, row->n_tokens - 1);
+    if (row->n_drafts != 0 && known->request.capture != 0)
+        return WRONG(err, "slot %u captures and drafts", row->slot);
     for (uint32_t i = 0; i < row->n_tokens; i++) {
         const uint32_t at = s->n_tokens;
-        const uint32_t token =
-            row->flags & PHX_ROW_FROM_SLOT ? s->last_token : plan->tokens[row->token_first + i];
+        const uint32_t token = !(row->flags & PHX_ROW_FROM_SLOT) ? plan->tokens[row->token_first + i]
+                               : i == 0                          ? s->last_token
+                                                                 : s->drafts[i - 1];
         const uint32_t block = s->blocks[at / PHX_BLOCK_TOKENS];
         const entry *before =
             at == 0 ? NULL

@@ -115,6 +115,8 @@ static void set_up(sim *s)
     config->limits.n_context = between(s, 66, 420);
     config->limits.n_blocks = one_in(s, 3) ? between(s, 2, 7) : between(s, 6, 32);
     config->limits.n_vocab = between(s, 8, 300);
+    config->limits.n_drafts = one_in(s, 2) ? between(s, 1, PHX_DRAFTS_MAX) : 0;
+    config->drafts_fixed = one_in(s, 2);
     config->n_lanes = between(s, 1, 4);
     config->n_in_flight_max = one_in(s, 5) ? between(s, 1, 6) : config->n_lanes + 1;
     config->n_chunk_tokens = one_in(s, 3) ? between(s, 1, 8) : between(s, 16, 128);
@@ -269,8 +271,12 @@ static phx_code finish_step(sim *s, phx_error *err)
     const phx_step_result *result = s->flight[s->flight_first].result;
     if (one_in(s, 100)) {
         phx_step_result wrong = *result;
+        const phx_row_result stray = {.slot = s->config.limits.n_slots, .request_id = 1};
         wrong.step += one_in(s, 2);
-        wrong.n_rows += wrong.step == result->step;
+        if (wrong.step == result->step) {
+            wrong.rows = &stray;
+            wrong.n_rows = 1;
+        }
         phx_error mismatch = {0};
         if (phx_sched_apply(s->sched, &wrong, s->now_us, &mismatch) != PHX_ERR_MISMATCH)
             return FAILED(err, "a wrong result was taken");
@@ -459,6 +465,8 @@ static phx_code check_quiet(sim *s, phx_error *err)
                       (unsigned long long)n_delivered);
     s->report->n_steps += s->n_steps;
     s->report->n_preempted += stats.n_preempted;
+    s->report->n_drafts_held += stats.n_drafts_held;
+    s->report->n_drafts_lost += stats.n_drafts_fed - stats.n_drafts_held;
     s->report->n_cached += stats.n_cached_tokens;
     return PHX_OK;
 }

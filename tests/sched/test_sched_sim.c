@@ -31,7 +31,7 @@ static void test_seeds(void **state)
     }
     printf("seeds %llu..%llu: %llu requests, %llu steps, %llu tokens; preempted %llu, cached %llu, warmed "
            "%llu, captured %llu, refused %llu, cancelled %llu, expired %llu, lost %llu + %llu, mismatches "
-           "%llu, discarded %llu, full pools %llu\n",
+           "%llu, discarded %llu, full pools %llu, drafts held %llu of %llu\n",
            (unsigned long long)chosen->seed_first,
            (unsigned long long)(chosen->seed_first + chosen->n_seeds - 1), (unsigned long long)sum.n_requests,
            (unsigned long long)sum.n_steps, (unsigned long long)sum.n_tokens,
@@ -40,12 +40,15 @@ static void test_seeds(void **state)
            (unsigned long long)sum.n_refused, (unsigned long long)sum.n_cancelled,
            (unsigned long long)sum.n_expired, (unsigned long long)sum.n_lost_kept,
            (unsigned long long)sum.n_lost_ended, (unsigned long long)sum.n_mismatches,
-           (unsigned long long)sum.n_discarded, (unsigned long long)sum.n_full_pools);
+           (unsigned long long)sum.n_discarded, (unsigned long long)sum.n_full_pools,
+           (unsigned long long)sum.n_drafts_held,
+           (unsigned long long)(sum.n_drafts_held + sum.n_drafts_lost));
     if (chosen->n_seeds < N_SEEDS_DEFAULT)
         return;
     assert_true(sum.n_preempted > 0 && sum.n_cached > 0 && sum.n_warmed > 0 && sum.n_captured > 0);
     assert_true(sum.n_refused > 0 && sum.n_cancelled > 0 && sum.n_expired > 0 && sum.n_lost_kept > 0);
     assert_true(sum.n_lost_ended > 0 && sum.n_mismatches > 0 && sum.n_discarded > 0 && sum.n_full_pools > 0);
+    assert_true(sum.n_drafts_held > 0 && sum.n_drafts_lost > 0);
 }
 
 static bool token_wrong(phx_step_plan *plan, phx_step_row *rows, uint32_t *tokens, uint32_t *blocks,
@@ -69,9 +72,39 @@ static bool row_shorter(phx_step_plan *plan, phx_step_row *rows, uint32_t *token
     (void)blocks;
     (void)opens;
     for (uint32_t i = 0; i < plan->n_rows; i++) {
-        if (rows[i].n_tokens < 2 || !(rows[i].flags & PHX_ROW_SAMPLE))
+        if (rows[i].n_tokens < 2 || !(rows[i].flags & PHX_ROW_SAMPLE) || (rows[i].flags & PHX_ROW_FROM_SLOT))
             continue;
         rows[i].n_tokens--;
+        return true;
+    }
+    return false;
+}
+
+static bool draft_too_many(phx_step_plan *plan, phx_step_row *rows, uint32_t *tokens, uint32_t *blocks,
+                           phx_slot_open *opens)
+{
+    (void)tokens;
+    (void)blocks;
+    (void)opens;
+    for (uint32_t i = 0; i < plan->n_rows; i++) {
+        if (!(rows[i].flags & PHX_ROW_FROM_SLOT))
+            continue;
+        rows[i].n_drafts = PHX_DRAFTS_MAX + 1;
+        return true;
+    }
+    return false;
+}
+
+static bool drafts_forgotten(phx_step_plan *plan, phx_step_row *rows, uint32_t *tokens, uint32_t *blocks,
+                             phx_slot_open *opens)
+{
+    (void)tokens;
+    (void)blocks;
+    (void)opens;
+    for (uint32_t i = 0; i < plan->n_rows; i++) {
+        if (rows[i].n_drafts == 0)
+            continue;
+        rows[i].n_drafts = 0;
         return true;
     }
     return false;
@@ -267,14 +300,15 @@ static void test_planted_bugs(void **state)
         const char *name;
         sim_mutate_fn *mutate;
     } bugs[] = {
-        {"token_wrong", token_wrong},         {"row_shorter", row_shorter},
-        {"sample_missing", sample_missing},   {"from_slot_too_early", from_slot_too_early},
-        {"token_repeated", token_repeated},   {"blocks_swapped", blocks_swapped},
-        {"block_missing", block_missing},     {"block_of_another", block_of_another},
-        {"reuse_too_long", reuse_too_long},   {"reused_ids_missing", reused_ids_missing},
-        {"prompt_too_long", prompt_too_long}, {"open_missing", open_missing},
-        {"close_missing", close_missing},     {"capture_missing", capture_missing},
-        {"step_skipped", step_skipped},
+        {"token_wrong", token_wrong},           {"row_shorter", row_shorter},
+        {"sample_missing", sample_missing},     {"from_slot_too_early", from_slot_too_early},
+        {"token_repeated", token_repeated},     {"blocks_swapped", blocks_swapped},
+        {"block_missing", block_missing},       {"block_of_another", block_of_another},
+        {"reuse_too_long", reuse_too_long},     {"reused_ids_missing", reused_ids_missing},
+        {"prompt_too_long", prompt_too_long},   {"open_missing", open_missing},
+        {"close_missing", close_missing},       {"capture_missing", capture_missing},
+        {"step_skipped", step_skipped},         {"draft_too_many", draft_too_many},
+        {"drafts_forgotten", drafts_forgotten},
     };
     for (size_t i = 0; i < sizeof(bugs) / sizeof(bugs[0]); i++) {
         uint32_t n_caught = 0, n_missed = 0;
@@ -285,8 +319,8 @@ static void test_planted_bugs(void **state)
             n_caught += rc == PHX_ERR_INVALID;
             n_missed += rc != PHX_ERR_INVALID && rc != PHX_ERR_NOT_FOUND;
         }
-        /* An id that happens to be the sampled one is no bug, hence token_repeated may slip through. */
-        const bool may_miss = bugs[i].mutate == token_repeated;
+        /* An id that happens to be the sampled one is no bug, nor are drafts missing that nobody feeds. */
+        const bool may_miss = bugs[i].mutate == token_repeated || bugs[i].mutate == drafts_forgotten;
         if (n_caught < 3 || (n_missed != 0 && !may_miss))
             fail_msg("%s: caught in %u runs, missed in %u of 20", bugs[i].name, n_caught, n_missed);
     }

@@ -1,0 +1,163 @@
+/* tests/sched/test_drafter.c - the choice of draft lengths against machines whose costs and acceptance are
+ * known. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "coordinator/sched/drafter.h"
+
+enum { N_STEPS = 20000, N_LATE = 2000 };
+
+typedef struct machine {
+    double us[PHX_DRAFTS_MAX + 1]; /* of a step with that many drafts */
+    double holds;                  /* chance of each draft */
+    double noise;                  /* of the step times, either way */
+} machine;
+
+typedef struct outcome {
+    double us;
+    double tokens;
+    uint32_t n_chosen[PHX_DRAFTS_MAX + 1]; /* in the last N_LATE steps */
+} outcome;
+
+static outcome run(phx_drafter *drafter, const machine *m, uint32_t n_rows, uint32_t n_steps, phx_rng *rng)
+{
+    outcome sum = {0};
+    for (uint32_t i = 0; i < n_steps; i++) {
+        const uint32_t n = phx_drafter_choose(drafter, n_rows);
+        const double us = m->us[n] * (1 + m->noise * (2 * (double)phx_rng_unit(phx_rng_u64(rng)) - 1));
+        phx_drafter_note_step(drafter, n_rows, n, us);
+        sum.us += us;
+        for (uint32_t r = 0; r < n_rows; r++) {
+            uint32_t held = 0;
+            while (held < n && (double)phx_rng_unit(phx_rng_u64(rng)) < m->holds)
+                held++;
+            if (n)
+                phx_drafter_note_row(drafter, n, held);
+            sum.tokens += 1 + held;
+        }
+        if (i + N_LATE >= n_steps)
+            sum.n_chosen[n]++;
+    }
+    return sum;
+}
+
+static uint32_t most_chosen(const outcome *o)
+{
+    uint32_t best = 0;
+    for (uint32_t n = 1; n <= PHX_DRAFTS_MAX; n++)
+        best = o->n_chosen[n] > o->n_chosen[best] ? n : best;
+    return best;
+}
+
+/* Drafts that seldom hold and cost much: almost all steps go without, and the loss stays below 3 %. */
+static void test_never_pays(void **state)
+{
+    (void)state;
+    phx_drafter drafter;
+    phx_rng rng = {.seed = 17};
+    const machine m = {.us = {1000, 1600, 2200, 2800}, .holds = 0.2, .noise = 0.1};
+    phx_drafter_init(&drafter, 3, true);
+    const outcome o = run(&drafter, &m, 1, N_STEPS, &rng);
+    assert_int_equal(most_chosen(&o), 0);
+    assert_true(o.us / o.tokens < 1.03 * 1000);
+}
+
+/* The length with the most tokens per time is found, whichever it is. */
+static void test_finds_best(void **state)
+{
+    (void)state;
+    static const struct {
+        machine m;
+        uint32_t best;
+    } cases[] = {
+        {{.us = {1000, 1100, 1200, 1300, 1400, 1500}, .holds = 0.9, .noise = 0.1}, 5},
+        {{.us = {1000, 1050, 1600, 2200, 2800, 3400}, .holds = 0.8, .noise = 0.1}, 1},
+        {{.us = {1000, 1150, 1300, 2000, 2700, 3400}, .holds = 0.85, .noise = 0.1}, 2},
+        {{.us = {1000, 2000, 3000, 4000, 5000, 6000}, .holds = 0.95, .noise = 0.1}, 0},
+    };
+    for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        phx_drafter drafter;
+        phx_rng rng = {.seed = 17};
+        phx_drafter_init(&drafter, 5, true);
+        const outcome o = run(&drafter, &cases[c].m, 1, N_STEPS, &rng);
+        if (most_chosen(&o) != cases[c].best)
+            fail_msg("case %zu: %u drafts, best are %u", c, most_chosen(&o), cases[c].best);
+    }
+}
+
+/* Each batch size has its own choice. */
+static void test_batch_sizes(void **state)
+{
+    (void)state;
+    phx_drafter drafter;
+    phx_rng rng = {.seed = 17};
+    const machine one = {.us = {1000, 1100, 1200, 1300}, .holds = 0.8, .noise = 0.05};
+    const machine many = {.us = {8000, 15000, 22000, 29000}, .holds = 0.8, .noise = 0.05};
+    phx_drafter_init(&drafter, 3, true);
+    outcome o_one = {0}, o_many = {0};
+    for (uint32_t i = 0; i < 4; i++) {
+        o_one = run(&drafter, &one, 1, N_STEPS / 4, &rng);
+        o_many = run(&drafter, &many, 16, N_STEPS / 4, &rng);
+    }
+    assert_int_equal(most_chosen(&o_one), 3);
+    assert_int_equal(most_chosen(&o_many), 0);
+}
+
+/* What changes is followed: text that is easy to guess after text that is not, and back. */
+static void test_follows(void **state)
+{
+    (void)state;
+    phx_drafter drafter;
+    phx_rng rng = {.seed = 17};
+    machine m = {.us = {1000, 1300, 1600, 1900}, .holds = 0.05, .noise = 0.05};
+    phx_drafter_init(&drafter, 3, true);
+    outcome o = run(&drafter, &m, 1, N_STEPS, &rng);
+    assert_int_equal(most_chosen(&o), 0);
+    m.holds = 0.95;
+    o = run(&drafter, &m, 1, N_STEPS, &rng);
+    assert_int_equal(most_chosen(&o), 3);
+    m.holds = 0.05;
+    o = run(&drafter, &m, 1, N_STEPS, &rng);
+    assert_int_equal(most_chosen(&o), 0);
+}
+
+/* A pause of the machine is not a cost. */
+static void test_outlier(void **state)
+{
+    (void)state;
+    phx_drafter drafter;
+    phx_rng rng = {.seed = 17};
+    const machine m = {.us = {1000, 1100}, .holds = 0.8, .noise = 0.05};
+    phx_drafter_init(&drafter, 1, true);
+    (void)run(&drafter, &m, 1, 1000, &rng);
+    phx_drafter_note_step(&drafter, 1, 1, 5e6);
+    assert_true(phx_drafter_cost_us(&drafter, 1, 1) < 1300);
+}
+
+static void test_fixed(void **state)
+{
+    (void)state;
+    phx_drafter drafter;
+    phx_drafter_init(&drafter, 4, false);
+    for (uint32_t i = 0; i < 100; i++) {
+        assert_int_equal(phx_drafter_choose(&drafter, 1 + i), 4);
+        phx_drafter_note_step(&drafter, 1 + i, 4, 1e6);
+        phx_drafter_note_row(&drafter, 4, 0);
+    }
+    phx_drafter_init(&drafter, 0, true);
+    assert_int_equal(phx_drafter_choose(&drafter, 3), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_never_pays),  cmocka_unit_test(test_finds_best),
+        cmocka_unit_test(test_batch_sizes), cmocka_unit_test(test_follows),
+        cmocka_unit_test(test_outlier),     cmocka_unit_test(test_fixed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
