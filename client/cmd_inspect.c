@@ -89,6 +89,12 @@ static void print_text(const phx_checkpoint *checkpoint, const phx_model_sums *a
     phx_buf_printf(buf, "files       %llu, %llu tensors, ", (unsigned long long)totals.n_shards,
                    (unsigned long long)totals.n_tensors);
     phx_put_bytes(buf, totals.n_bytes);
+    if (totals.n_skipped) {
+        phx_buf_printf(buf, "\nskipped     %llu tensors of the parts that see, ",
+                       (unsigned long long)totals.n_skipped);
+        phx_put_bytes(buf, totals.n_skipped_bytes);
+        phx_buf_str(buf, ": text only");
+    }
     phx_buf_str(buf, "\nactive      ");
     phx_put_count(buf, all->n_active);
     phx_buf_str(buf, " parameters per token, ");
@@ -164,6 +170,8 @@ static void print_json(const phx_checkpoint *checkpoint, const phx_model_sums *a
     number(w, "n_weights", totals.n_weights);
     number(w, "n_parameters", totals.n_parameters);
     number(w, "n_bytes", totals.n_bytes);
+    number(w, "n_skipped", totals.n_skipped);
+    number(w, "n_skipped_bytes", totals.n_skipped_bytes);
     number(w, "n_active_parameters", all->n_active);
     number(w, "n_active_bytes", all->n_active_bytes);
     json_sum(w, "main", &all->main);

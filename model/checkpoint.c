@@ -33,6 +33,15 @@ struct phx_checkpoint {
 };
 
 static phx_code match_tensor(void *user, const phx_tensor_id *id, phx_error *err);
+static bool is_skipped(const phx_family *family, phx_str name)
+{
+    for (const char *const *prefix = family->skipped; prefix && *prefix; prefix++) {
+        if (phx_str_starts(name, phx_str_of(*prefix)))
+            return true;
+    }
+    return false;
+}
+
 static phx_code list_extras(phx_checkpoint *ck, phx_error *err);
 static void drop_absent_mtp(phx_checkpoint *ck);
 
@@ -191,6 +200,10 @@ phx_checkpoint_totals phx_checkpoint_count_all(const phx_checkpoint *checkpoint)
             const phx_st_tensor *tensor = phx_st_at(file, i);
             totals.n_bytes += tensor->n_bytes;
             n_elements += tensor->n_bytes / phx_dtype_bytes(tensor->dtype);
+            if (is_skipped(checkpoint->family, tensor->name)) {
+                totals.n_skipped++;
+                totals.n_skipped_bytes += tensor->n_bytes;
+            }
         }
     }
     totals.n_weights = totals.n_tensors - checkpoint->n_scales;
@@ -375,7 +388,8 @@ static phx_code list_extras(phx_checkpoint *ck, phx_error *err)
             const phx_ck_file *file = &ck->files.files[f];
             for (size_t i = 0; i < phx_st_count(file->st); i++) {
                 const phx_st_tensor *tensor = phx_st_at(file->st, i);
-                if (file->is_used[i] || is_ignored(ck->family, tensor->name))
+                if (file->is_used[i] || is_ignored(ck->family, tensor->name) ||
+                    is_skipped(ck->family, tensor->name))
                     continue;
                 if (pass == 1)
                     ck->extras[n] = tensor->name;

@@ -47,7 +47,9 @@ typedef struct phx_checkpoint_totals {
     uint64_t n_bytes;      /* of tensor data in all files */
     uint64_t n_parameters; /* elements of weights, scales not counted */
     uint64_t n_extra;      /* in the files but not in the family's table */
-    uint64_t n_missing;    /* lenient open only */
+    uint64_t n_skipped;    /* known and not loaded: vision */
+    uint64_t n_skipped_bytes;
+    uint64_t n_missing; /* lenient open only */
 } phx_checkpoint_totals;
 phx_checkpoint_totals phx_checkpoint_count_all(const phx_checkpoint *checkpoint);
 phx_str phx_checkpoint_extra(const phx_checkpoint *checkpoint, size_t idx); /* name of an unexpected tensor */

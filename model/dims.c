@@ -69,6 +69,10 @@ static phx_code parse_reals(const phx_json *config, phx_dims *dims, phx_error *e
 static phx_code bool_key(const phx_json *object, const char *key, bool otherwise, bool *ret_value,
                          phx_error *err);
 static phx_code parse_rope(const phx_json *config, phx_rope *rope, phx_error *err);
+static phx_code text_config(const phx_json *config, const phx_family *family, const phx_json **ret_text,
+                            phx_error *err);
+static bool is_null(const phx_json *node);
+static phx_code refuse_bools(const phx_json *config, phx_error *err);
 static phx_code refuse_unknown(const phx_json *config, const phx_dims *dims, phx_error *err);
 static double yarn_mscale(double factor, double m);
 static phx_code parse_quantisation(const phx_json *config, phx_dims *dims, phx_error *err);
@@ -114,9 +118,12 @@ phx_code phx_dims_parse(const phx_json *config, phx_dims *ret_dims, phx_error *e
 {
     phx_dims dims = {0};
     const phx_family *family = NULL;
+    const phx_json *whole = config;
     if (!config || phx_json_kind_of(config) != PHX_JSON_OBJECT)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "the config is not a JSON object");
-    phx_code rc = parse_types(config, &dims, &family, err);
+    phx_code rc = parse_types(whole, &dims, &family, err);
+    if (rc == PHX_OK && family->text_key)
+        rc = text_config(whole, family, &config, err);
     if (rc == PHX_OK)
         rc = parse_ints(config, int_keys, sizeof(int_keys) / sizeof(int_keys[0]), &dims, err);
     if (rc == PHX_OK && family->has_indexer)
@@ -133,9 +140,15 @@ phx_code phx_dims_parse(const phx_json *config, phx_dims *ret_dims, phx_error *e
     if (rc == PHX_OK)
         rc = refuse_unknown(config, &dims, err);
     if (rc == PHX_OK)
-        rc = parse_quantisation(config, &dims, err);
+        rc = parse_quantisation(is_null(phx_json_get(config, "quantization_config")) ? whole : config, &dims,
+                                err);
     if (rc == PHX_OK)
         rc = add_eos(config, "config.json", &dims, err);
+    if (rc == PHX_OK && whole != config) {
+        rc = refuse_bools(whole, err);
+        if (rc == PHX_OK)
+            rc = add_eos(whole, "config.json", &dims, err);
+    }
     if (rc == PHX_OK)
         rc = check_together(&dims, err);
     if (rc != PHX_OK)
@@ -379,10 +392,9 @@ static phx_code parse_types(const phx_json *config, phx_dims *dims, const phx_fa
     const phx_family *family = fits ? phx_family_find(dims->model_type) : NULL;
     if (!family) {
         char names[256] = "";
-        size_t n_families = 0;
-        const phx_family *const *families = phx_family_list(&n_families);
-        for (size_t i = 0, at = 0; i < n_families && at < sizeof(names); i++)
-            at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", i ? ", " : "", families[i]->name);
+        for (size_t i = 0, at = 0; phx_family_at(i) && at < sizeof(names); i++)
+            at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", i ? ", " : "",
+                                   phx_family_at(i)->name);
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "model_type '%.*s' is not supported; supported: %s",
                         (int)(type.n < 80 ? type.n : 80), type.ptr, names);
     }
@@ -391,6 +403,27 @@ static phx_code parse_types(const phx_json *config, phx_dims *dims, const phx_fa
                         sizeof(dims->architecture) - 1);
     *ret_family = family;
     return PHX_OK;
+}
+
+/* The text model's own object, where a config also describes other parts (vision). */
+static phx_code text_config(const phx_json *config, const phx_family *family, const phx_json **ret_text,
+                            phx_error *err)
+{
+    const phx_json *text = phx_json_get(config, family->text_key);
+    phx_str type = {"", 0};
+    if (!text || phx_json_kind_of(text) != PHX_JSON_OBJECT)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is missing or no object", family->text_key);
+    if (!phx_json_as_str(phx_json_get(text, "model_type"), &type))
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "key 'model_type' of %s is missing or no string",
+                        family->text_key);
+    for (const char *const *known = family->text_types; *known; known++) {
+        if (phx_str_is(type, *known)) {
+            *ret_text = text;
+            return PHX_OK;
+        }
+    }
+    return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "model_type '%.*s' of %s is not supported with %s",
+                    (int)(type.n < 80 ? type.n : 80), type.ptr, family->text_key, family->name);
 }
 
 /* Keys whose other values would change the arithmetic: only the value that the code computes is let through,

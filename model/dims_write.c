@@ -1,5 +1,6 @@
 /* model/dims_write.c - the config.json that model/dims.c reads back equal (synth). */
 #include "model/dims.h"
+#include "model/family.h"
 
 static void write_rope(phx_json_writer *w, const phx_rope *rope)
 {
@@ -119,6 +120,8 @@ static void write_quantisation(phx_json_writer *w, const phx_dims *d)
 
 void phx_dims_write_json(const phx_dims *dims, phx_format format, phx_buf *buf)
 {
+    const phx_family *family = phx_family_find(dims->model_type);
+    const bool nested = family && family->text_key;
     phx_json_writer writer;
     phx_json_writer *w = &writer;
     phx_json_writer_init(w, buf);
@@ -130,6 +133,12 @@ void phx_dims_write_json(const phx_dims *dims, phx_format format, phx_buf *buf)
     phx_json_end_array(w);
     phx_json_key(w, "model_type");
     phx_json_text(w, dims->model_type);
+    if (nested) {
+        phx_json_key(w, family->text_key);
+        phx_json_begin_object(w);
+        phx_json_key(w, "model_type");
+        phx_json_text(w, family->text_types[0]);
+    }
     write_ints(w, dims);
     phx_json_key(w, "hidden_act");
     phx_json_text(w, "silu");
@@ -155,5 +164,7 @@ void phx_dims_write_json(const phx_dims *dims, phx_format format, phx_buf *buf)
                                                 : "bfloat16");
     if (format == PHX_FORMAT_FP8_BLOCK)
         write_quantisation(w, dims);
+    if (nested)
+        phx_json_end_object(w);
     phx_json_end_object(w);
 }

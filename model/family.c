@@ -4,9 +4,7 @@
 #include <assert.h>
 #include <stdio.h>
 
-#include "model/families/deepseek.h"
-
-static const phx_family *const families[] = {&phx_family_deepseek_v3, &phx_family_deepseek_v32};
+#include "model/families/mla.h"
 
 const char *phx_role_name(phx_role role)
 {
@@ -19,18 +17,18 @@ const char *phx_role_name(phx_role role)
     return names[role];
 }
 
-const phx_family *const *phx_family_list(size_t *ret_n)
+const phx_family *phx_family_at(size_t idx)
 {
-    *ret_n = sizeof(families) / sizeof(families[0]);
-    return families;
+    return idx < phx_n_families_mla ? &phx_families_mla[idx] : NULL;
 }
 
 const phx_family *phx_family_find(const char *model_type)
 {
-    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
-        for (const char *const *type = families[i]->model_types; *type; type++) {
+    const phx_family *family;
+    for (size_t i = 0; (family = phx_family_at(i)); i++) {
+        for (const char *const *type = family->model_types; *type; type++) {
             if (strcmp(*type, model_type) == 0)
-                return families[i];
+                return family;
         }
     }
     return NULL;
@@ -73,7 +71,7 @@ phx_code phx_family_each(const phx_family *family, const phx_dims *dims, phx_ten
             if (!rule_holds(rule, dims, layer))
                 continue;
             const bool per_expert = rule->where == PHX_WHERE_EXPERT;
-            phx_tensor_id id = {rule, in_layers ? (int32_t)layer : -1, -1};
+            phx_tensor_id id = {family, rule, in_layers ? (int32_t)layer : -1, -1};
             for (int64_t e = 0; e < (per_expert ? dims->n_experts : 1); e++) {
                 id.expert = per_expert ? (int32_t)e : -1;
                 const phx_code rc = visit(user, &id, err);
@@ -87,7 +85,11 @@ phx_code phx_family_each(const phx_family *family, const phx_dims *dims, phx_ten
 
 bool phx_tensor_name(const phx_tensor_id *id, char *ret_name, size_t n_bytes)
 {
-    size_t at = 0;
+    const char *prefix = id->family->prefix ? id->family->prefix : "";
+    size_t at = strlen(prefix);
+    if (at >= n_bytes)
+        return false;
+    memcpy(ret_name, prefix, at);
     for (const char *p = id->rule->name; *p; p++) {
         const bool is_layer = strncmp(p, "{l}", 3) == 0;
         const bool is_expert = strncmp(p, "{e}", 3) == 0;

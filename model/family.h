@@ -92,6 +92,11 @@ typedef struct phx_tensor_rule {
 typedef struct phx_family {
     const char *name;               /* "deepseek_v32" */
     const char *const *model_types; /* NULL-terminated: values of model_type that mean this family */
+    const char *text_key; /* the object of config.json with the text model's keys; NULL: config.json */
+    const char *const *text_types; /* NULL-terminated: its model_type; the first is what synth writes */
+    const char *prefix;            /* before every tensor name; NULL: none */
+    const char *const *skipped; /* NULL-terminated prefixes of tensors that are known and not loaded (vision
+                                   towers), or NULL */
     bool has_indexer;
     bool index_rope_interleaved; /* default when config.json has no key */
     const phx_tensor_rule *rules;
@@ -101,10 +106,12 @@ typedef struct phx_family {
 
 /* By model_type; NULL when unknown. */
 const phx_family *phx_family_find(const char *model_type);
-const phx_family *const *phx_family_list(size_t *ret_n);
+/* All of them in a fixed order: NULL past the last. */
+const phx_family *phx_family_at(size_t idx);
 
 /* One expected tensor of a model: a rule at a layer and an expert. */
 typedef struct phx_tensor_id {
+    const phx_family *family;
     const phx_tensor_rule *rule;
     int32_t layer;  /* -1 when the tensor belongs to no layer; n_layers.. for MTP layers */
     int32_t expert; /* -1 when not a routed expert */

@@ -28,6 +28,10 @@ void phx_plan_print(const phx_plan *plan, phx_buf *buf)
     phx_hash_hex(&plan->hash, sizeof(hash) - 1, hash);
     phx_buf_printf(buf, "model    %s, %lld layers%s\n", phx_checkpoint_family(plan->checkpoint)->name,
                    (long long)dims->n_layers, request->mtp ? " + MTP" : "");
+    const phx_checkpoint_totals totals = phx_checkpoint_count_all(plan->checkpoint);
+    if (totals.n_skipped)
+        phx_buf_printf(buf, "skipped  %llu tensors of the parts that see: text only\n",
+                       (unsigned long long)totals.n_skipped);
     phx_buf_printf(buf, "layout   tp %u, pp %u, experts %s: %u ranks of %u threads\n", request->layout.tp,
                    request->layout.pp, request->layout.experts == PHX_EXPERTS_EP ? "ep" : "tp", plan->n_ranks,
                    request->n_threads);

@@ -68,16 +68,21 @@ static phx_dims tiny_dims(int64_t n_mtp)
     return dims;
 }
 
-static void folder_synth(folder *f, uint32_t n_shards, int64_t n_mtp)
+static void folder_synth_dims(folder *f, uint32_t n_shards, const phx_dims *dims)
 {
     phx_error err = {0};
-    const phx_dims dims = tiny_dims(n_mtp);
     folder_make(f);
     must(phx_synth_write(
              &(phx_synth_request){
-                 .dims = &dims, .format = PHX_SYNTH_FP8, .seed = 3, .n_shards = n_shards, .out_dir = f->dir},
+                 .dims = dims, .format = PHX_SYNTH_FP8, .seed = 3, .n_shards = n_shards, .out_dir = f->dir},
              &err),
          &err);
+}
+
+static void folder_synth(folder *f, uint32_t n_shards, int64_t n_mtp)
+{
+    const phx_dims dims = tiny_dims(n_mtp);
+    folder_synth_dims(f, n_shards, &dims);
 }
 
 /* ---- flipped bits and cut files ---- */
@@ -332,6 +337,45 @@ static void test_extras_and_options(void **state)
     folder_drop(&f);
 }
 
+/* Text models inside others: every name has a prefix; the parts that see are counted, not unexpected, and
+ * not looked for under other families. */
+static void test_nested_model(void **state)
+{
+    (void)state;
+    folder f;
+    phx_error err = {0};
+    phx_checkpoint *ck = NULL;
+    phx_dims dims = tiny_dims(0);
+    memset(dims.model_type, 0, sizeof(dims.model_type));
+    memcpy(dims.model_type, "kimi_k25", 8);
+    dims.index_n_heads = dims.index_d = dims.index_topk = 0;
+    folder_synth_dims(&f, 1, &dims);
+    apply(&f, &(edit){.extra = "vision_tower.patch_embed.proj.weight"});
+    apply(&f, &(edit){.extra = "mm_projector.proj.0.weight"});
+    apply(&f, &(edit){.extra = "model.layers.0.input_layernorm.weight"}); /* the prefix is no option */
+    must(phx_checkpoint_open(f.dir, &ck, &err), &err);
+    const phx_checkpoint_totals totals = phx_checkpoint_count_all(ck);
+    assert_memory_equal(phx_checkpoint_dims(ck), &dims, sizeof(dims));
+    assert_int_equal(totals.n_skipped, 2);
+    assert_int_equal(totals.n_skipped_bytes, 2);
+    assert_int_equal(totals.n_extra, 1);
+    assert_true(phx_str_is(phx_checkpoint_find(ck, PHX_ROLE_EXPERT_UP, 1, 1)->data->name,
+                           "language_model.model.layers.1.mlp.experts.1.up_proj.weight"));
+    assert_true(phx_str_is(phx_checkpoint_find(ck, PHX_ROLE_HEAD, -1, -1)->data->name,
+                           "language_model.lm_head.weight"));
+    phx_checkpoint_close(ck);
+    apply(&f, &(edit){.drop = "language_model.lm_head.weight"});
+    assert_int_equal(phx_checkpoint_open(f.dir, &ck, &err), PHX_ERR_CORRUPT);
+    assert_non_null(strstr(err.text, "language_model.lm_head.weight"));
+    folder_drop(&f);
+
+    ck = open_edited(&f, &(edit){.extra = "vision_tower.patch_embed.proj.weight"});
+    assert_int_equal(phx_checkpoint_count_all(ck).n_skipped, 0);
+    assert_int_equal(phx_checkpoint_count_all(ck).n_extra, 1);
+    phx_checkpoint_close(ck);
+    folder_drop(&f);
+}
+
 /* The config promises an MTP layer that the files lack altogether. */
 static void test_absent_mtp(void **state)
 {
@@ -416,8 +460,8 @@ int main(void)
         cmocka_unit_test(test_flips),           cmocka_unit_test(test_index_flips),
         cmocka_unit_test(test_truncation),      cmocka_unit_test(test_cut_while_open),
         cmocka_unit_test(test_strange_tensors), cmocka_unit_test(test_extras_and_options),
-        cmocka_unit_test(test_absent_mtp),      cmocka_unit_test(test_lenient),
-        cmocka_unit_test(test_strange_index),
+        cmocka_unit_test(test_nested_model),    cmocka_unit_test(test_absent_mtp),
+        cmocka_unit_test(test_lenient),         cmocka_unit_test(test_strange_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -173,7 +173,8 @@ static void test_spellings(void **state)
 static void test_refusals(void **state)
 {
     (void)state;
-    refused("model_type", "\"model_type\": \"llama\"", PHX_ERR_UNSUPPORTED, "deepseek_v3, deepseek_v32");
+    refused("model_type", "\"model_type\": \"llama\"", PHX_ERR_UNSUPPORTED,
+            "deepseek_v3, deepseek_v32, kimi_k2");
     refused("model_type", "", PHX_ERR_CORRUPT, "model_type");
     refused("hidden_size", "", PHX_ERR_CORRUPT, "hidden_size");
     refused("hidden_size", "\"hidden_size\": 7168.5", PHX_ERR_CORRUPT, "hidden_size");

@@ -197,8 +197,10 @@ static const struct {
     const char *name;
     uint32_t tp_max, pp_max;
 } cases[] = {
-    {"deepseek-v32-fp8", 4, 2}, {"deepseek-v3-qdirect", 4, 2}, {"deepseek-v3-bf16", 8, 3},
-    {"deepseek-v3-fp8", 8, 2},  {"deepseek-v32-bf16", 8, 3},   {"deepseek-v32-long", 4, 3},
+    {"deepseek-v32-fp8", 4, 2},   {"deepseek-v3-qdirect", 4, 2}, {"deepseek-v3-bf16", 8, 3},
+    {"deepseek-v3-fp8", 8, 2},    {"deepseek-v32-bf16", 8, 3},   {"deepseek-v32-long", 4, 3},
+    {"kimi-k2-fp8", 8, 2},        {"glm5-bf16", 4, 3},           {"glm5-fp8", 4, 2},
+    {"glm4-moe-lite-bf16", 8, 3},
 };
 
 static void test_oracle(void **state)

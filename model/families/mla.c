@@ -1,6 +1,7 @@
-/* model/families/deepseek.c - DeepSeek V3 (R1, V3.1) and V3.2 as data (models.md 3.2).
- * One table serves both: rules of the indexer are present where the dims have one. */
-#include "model/families/deepseek.h"
+/* model/families/mla.c - the models with latent attention as data (models.md 3.2): DeepSeek V3 and V3.2, Kimi
+ * K2 and K2.5, GLM-5, GLM-4.7-Flash. One table of tensors serves all: rules of the indexer are present where
+ * the dims have one. What differs is a row of phx_families_mla. */
+#include "model/families/mla.h"
 
 #define DIM(name, expression)                 \
     static int64_t name(const phx_dims *dims) \
@@ -117,23 +118,26 @@ static const phx_tensor_rule rules[] = {
 };
 
 static const char *const ignored[] = {"rotary_emb.inv_freq", "._extra_state", ".k_scale", ".v_scale", NULL};
-static const char *const v3_types[] = {"deepseek_v3", NULL};
-static const char *const v32_types[] = {"deepseek_v32", NULL};
 
-const phx_family phx_family_deepseek_v3 = {
-    .name = "deepseek_v3",
-    .model_types = v3_types,
-    .rules = rules,
-    .n_rules = sizeof(rules) / sizeof(rules[0]),
-    .ignored = ignored,
-};
+/* Beside the text model, in files of models that also see: named, and not loaded. */
+static const char *const vision[] = {"vision_tower.", "mm_projector.", NULL};
 
-const phx_family phx_family_deepseek_v32 = {
-    .name = "deepseek_v32",
-    .model_types = v32_types,
-    .has_indexer = true,
-    .index_rope_interleaved = false,
-    .rules = rules,
-    .n_rules = sizeof(rules) / sizeof(rules[0]),
-    .ignored = ignored,
+#define TYPES(...)        \
+    (const char *const[]) \
+    {                     \
+        __VA_ARGS__, NULL \
+    }
+#define COMMON .rules = rules, .n_rules = sizeof(rules) / sizeof(rules[0]), .ignored = ignored
+
+/* A model of this kind is one row. */
+const phx_family phx_families_mla[] = {
+    {COMMON, .name = "deepseek_v3", .model_types = TYPES("deepseek_v3")},
+    {COMMON, .name = "deepseek_v32", .model_types = TYPES("deepseek_v32"), .has_indexer = true},
+    {COMMON, .name = "kimi_k2", .model_types = TYPES("kimi_k2")},
+    {COMMON, .name = "kimi_k25", .model_types = TYPES("kimi_k25"), .text_key = "text_config",
+     .text_types = TYPES("kimi_k2", "deepseek_v3"), .prefix = "language_model.", .skipped = vision},
+    {COMMON, .name = "glm_moe_dsa", .model_types = TYPES("glm_moe_dsa"), .has_indexer = true,
+     .index_rope_interleaved = true},
+    {COMMON, .name = "glm4_moe_lite", .model_types = TYPES("glm4_moe_lite")},
 };
+const size_t phx_n_families_mla = sizeof(phx_families_mla) / sizeof(phx_families_mla[0]);

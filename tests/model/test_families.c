@@ -1,0 +1,139 @@
+/* tests/model/test_families.c - one row of the family table makes a model: its spelling of config.json. */
+#include "tests/model/testing.h"
+
+#include <string.h>
+
+#include "model/dims.h"
+#include "model/family.h"
+
+#define TEXT                                                                                             \
+    "\"vocab_size\": 512, \"hidden_size\": 64, \"num_hidden_layers\": 4, \"first_k_dense_replace\": 1, " \
+    "\"intermediate_size\": 128, \"moe_intermediate_size\": 32, \"num_attention_heads\": 4, "            \
+    "\"kv_lora_rank\": 32, \"q_lora_rank\": 32, \"qk_nope_head_dim\": 16, \"qk_rope_head_dim\": 16, "    \
+    "\"v_head_dim\": 16, \"n_routed_experts\": 8, \"num_experts_per_tok\": 2, \"rope_theta\": 50000, "   \
+    "\"max_position_embeddings\": 2048, \"n_shared_experts\": 1"
+#define INDEX "\"index_n_heads\": 4, \"index_head_dim\": 32, \"index_topk\": 16"
+
+static phx_code parse(const char *text, phx_dims *ret_dims, phx_error *err)
+{
+    phx_json *root = NULL;
+    phx_code rc =
+        phx_json_parse((phx_bytes){(const uint8_t *)text, strlen(text)}, PHX_JSON_LIMITS_REQUEST, &root, err);
+    if (rc == PHX_OK)
+        rc = phx_dims_parse(root, ret_dims, err);
+    phx_json_destroy(root);
+    return rc;
+}
+
+static phx_dims parse_ok(const char *text)
+{
+    phx_error err = {0};
+    phx_dims dims;
+    must(parse(text, &dims, &err), &err);
+    return dims;
+}
+
+static void refused(const char *text, phx_code code, const char *named)
+{
+    phx_error err = {0};
+    phx_dims dims;
+    const phx_code rc = parse(text, &dims, &err);
+    if (rc != code || !strstr(err.text, named))
+        fail_msg("%s: %s '%s'", text, phx_code_name(rc), err.text);
+}
+
+/* What is written reads back equal, whatever the nesting. */
+static void round_trip(const phx_dims *dims)
+{
+    phx_buf buf;
+    phx_buf_init(&buf, 1 << 16);
+    phx_dims_write_json(dims, PHX_FORMAT_BF16, &buf);
+    assert_int_equal(buf.code, PHX_OK);
+    const phx_dims got = parse_ok(buf.ptr);
+    assert_memory_equal(&got, dims, sizeof(got));
+    phx_buf_done(&buf);
+}
+
+#define NESTED(outer, inner) "{\"model_type\": \"kimi_k25\"" outer ", \"text_config\": {" inner "}}"
+
+static void test_nested_config(void **state)
+{
+    (void)state;
+    const phx_dims d = parse_ok(NESTED(", \"eos_token_id\": 7, \"hidden_size\": 9, \"vision_config\": {}",
+                                       "\"model_type\": \"kimi_k2\", \"eos_token_id\": 5, " TEXT));
+    assert_string_equal(d.model_type, "kimi_k25");
+    assert_int_equal(d.d_hidden, 64); /* the outer keys are not the text model's */
+    assert_int_equal(d.n_eos, 2);
+    assert_int_equal(d.eos_ids[0], 5);
+    assert_int_equal(d.eos_ids[1], 7);
+    assert_int_equal(d.index_n_heads, 0);
+    round_trip(&d);
+    phx_dims same = parse_ok(NESTED("", "\"model_type\": \"deepseek_v3\", \"eos_token_id\": [5, 7], " TEXT));
+    assert_memory_equal(&same, &d, sizeof(d));
+    for (int outside = 0; outside < 2; outside++) { /* wherever it stands */
+#define FP8 ", \"quantization_config\": {\"quant_method\": \"fp8\", \"scale_fmt\": \"ue8m0\"}"
+        const phx_dims q = parse_ok(outside ? NESTED(FP8, "\"model_type\": \"kimi_k2\", " TEXT)
+                                            : NESTED("", "\"model_type\": \"kimi_k2\", " TEXT FP8));
+        assert_true(q.fp8_scale_ue8m0);
+    }
+    refused("{\"model_type\": \"kimi_k25\", " TEXT "}", PHX_ERR_CORRUPT, "text_config");
+    refused("{\"model_type\": \"kimi_k25\", \"text_config\": [], " TEXT "}", PHX_ERR_CORRUPT, "text_config");
+    refused(NESTED("", TEXT), PHX_ERR_CORRUPT, "model_type");
+    refused(NESTED("", "\"model_type\": \"llama\", " TEXT), PHX_ERR_UNSUPPORTED, "'llama' of text_config");
+    refused(NESTED(", \"tie_word_embeddings\": true", "\"model_type\": \"kimi_k2\", " TEXT),
+            PHX_ERR_UNSUPPORTED, "tie_word_embeddings");
+    refused(NESTED(", \"eos_token_id\": 512", "\"model_type\": \"kimi_k2\", " TEXT), PHX_ERR_CORRUPT,
+            "eos_token_id");
+    refused(NESTED(", \"quantization_config\": {\"quant_method\": \"awq\"}",
+                   "\"model_type\": \"kimi_k2\", " TEXT),
+            PHX_ERR_UNSUPPORTED, "awq");
+}
+
+/* What a family assumes when config.json is silent; the key decides when it is there. */
+static void test_defaults(void **state)
+{
+    (void)state;
+    phx_dims d = parse_ok("{\"model_type\": \"glm_moe_dsa\", " INDEX ", " TEXT "}");
+    assert_true(d.index_rope_interleaved);
+    round_trip(&d);
+    d = parse_ok("{\"model_type\": \"glm_moe_dsa\", \"indexer_rope_interleave\": false, " INDEX ", " TEXT
+                 "}");
+    assert_false(d.index_rope_interleaved);
+    d = parse_ok("{\"model_type\": \"deepseek_v32\", " INDEX ", " TEXT "}");
+    assert_false(d.index_rope_interleaved);
+    d = parse_ok("{\"model_type\": \"glm4_moe_lite\", \"rope_interleave\": true, " TEXT "}");
+    assert_int_equal(d.index_n_heads, 0);
+    round_trip(&d);
+    d = parse_ok("{\"model_type\": \"kimi_k2\", " TEXT "}");
+    round_trip(&d);
+    refused("{\"model_type\": \"glm_moe_dsa\", " TEXT "}", PHX_ERR_CORRUPT, "index_n_heads");
+    refused("{\"model_type\": \"glm4_moe_lite\", \"rope_interleave\": false, " TEXT "}", PHX_ERR_UNSUPPORTED,
+            "rope_interleave");
+}
+
+/* Every row is whole: found by its types, unlike the others, with a text type to write where it nests. */
+static void test_rows(void **state)
+{
+    (void)state;
+    const phx_family *family;
+    size_t n = 0;
+    for (; (family = phx_family_at(n)); n++) {
+        assert_ptr_equal(phx_family_find(family->model_types[0]), family);
+        assert_true(family->n_rules > 0 && family->rules && family->ignored);
+        assert_int_equal(family->text_key != NULL, family->text_types != NULL);
+        for (size_t i = 0; i < n; i++)
+            assert_string_not_equal(phx_family_at(i)->name, family->name);
+    }
+    assert_true(n >= 6);
+    assert_null(phx_family_find("llama"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nested_config),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_rows),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
