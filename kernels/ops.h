@@ -24,6 +24,12 @@
 #include "kernels/pool.h"
 #include "model/dtype.h"
 
+#if defined(__CUDACC__) /* what kernels use too */
+#define PHX_OPS_PLACE __host__ __device__ static inline
+#else
+#define PHX_OPS_PLACE static inline
+#endif
+
 typedef struct phx_activation { /* a borrowed matrix of activations */
     const void *data;           /* [n_rows][stride] of dtype */
     int64_t stride;
@@ -233,13 +239,21 @@ typedef struct phx_index_round_args {
 } phx_index_round_args;
 typedef void phx_index_round_fn(phx_pool *pool, const phx_index_round_args *args);
 
-/* The KV memory of one layer: entries of `width` numbers in blocks of 64 tokens. Position p of a request lies
- * in entry blocks[p / 64] * 64 + p % 64. */
+/* The KV memory of one layer: entries of `width` numbers in blocks of 64 tokens. The first `n_before` entries
+ * of a request are nobody's: position p as ops count it, from 0, is entry p + n_before of the request. */
 typedef struct phx_cache {
     void *data; /* [n_blocks * 64][width] of dtype */
     int64_t width;
-    phx_dtype dtype; /* PHX_BF16 or PHX_F32 */
+    phx_dtype dtype;  /* PHX_BF16 or PHX_F32 */
+    int64_t n_before; /* 1 for draft layers, whose first entry belongs to token 1 */
 } phx_cache;
+
+/* Where position p of the request with that block table lies. */
+PHX_OPS_PLACE int64_t phx_cache_entry(const phx_cache *cache, const int32_t *blocks, int64_t p)
+{
+    const int64_t at = p + cache->n_before;
+    return (int64_t)blocks[at / 64] * 64 + at % 64;
+}
 
 /* cache[entries[r]] = x[r], rounded to the cache's dtype. Exact. */
 typedef struct phx_cache_write_args {

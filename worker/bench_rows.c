@@ -22,7 +22,7 @@ static void make_cache(phx_kernels_bench *bench, cache_case *c, int64_t width, i
     const int64_t n_sequences = n_rows <= SEQUENCES_MAX ? n_rows : 1;
     const int64_t n_blocks = bench->depth / BLOCK;
     c->entries = phx_bench_matrix(bench, PHX_FORMAT_BF16, n_sequences * bench->depth, width);
-    c->cache = (phx_cache){NULL, width, PHX_BF16};
+    c->cache = (phx_cache){.width = width, .dtype = PHX_BF16};
     c->blocks = phx_bench_memory(bench, n_rows, sizeof(*c->blocks));
     c->n_keys = phx_bench_memory(bench, n_rows, sizeof(*c->n_keys));
     int32_t *table = phx_bench_memory(bench, n_sequences * n_blocks, sizeof(*table));

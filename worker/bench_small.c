@@ -105,8 +105,11 @@ static void cache_cases(phx_kernels_bench *bench, small_case *c, int64_t n_rows)
     const int64_t q_width = n_heads * (d->d_nope + d->d_rope);
     const double n = (double)(n_rows * width);
     const phx_matrix entries = phx_bench_matrix(bench, PHX_FORMAT_BF16, bench->depth, width);
-    c->cache = (phx_cache){bench->weights.data + ((const uint8_t *)entries.data - bench->weights.data), width,
-                           PHX_BF16};
+    c->cache = (phx_cache){
+        .data = bench->weights.data + ((const uint8_t *)entries.data - bench->weights.data),
+        .width = width,
+        .dtype = PHX_BF16,
+    };
     int64_t *places = phx_bench_memory(bench, n_rows, sizeof(*places));
     int64_t *places_here = phx_bench_host(bench, places);
     for (int64_t r = 0; r < n_rows; r++)

@@ -39,7 +39,7 @@ static void load_entries(const absorbed_list *l, int64_t first, int64_t n, int64
     const int64_t entry_bytes = l->cache->width * phx_format_bytes(format);
     for (int64_t i = 0; i < n; i++) {
         const int64_t position = l->positions ? l->positions[first + i] : first + i;
-        const int64_t entry = (int64_t)l->blocks[position / 64] * 64 + position % 64;
+        const int64_t entry = phx_cache_entry(l->cache, l->blocks, position);
         phx_vf_widen(format, (const uint8_t *)l->cache->data + entry * entry_bytes, width, rows + i * stride);
     }
 }

@@ -63,7 +63,7 @@ static void score_item(void *user, int64_t item, void *scratch)
     for (int64_t s = first; s < end; s += PANEL_KEYS) {
         const int64_t n = phx_i64_min(PANEL_KEYS, end - s);
         for (int64_t i = 0; i < n; i++) {
-            const int64_t entry = (int64_t)a->blocks[row][(s + i) / 64] * 64 + (s + i) % 64;
+            const int64_t entry = phx_cache_entry(a->keys, a->blocks[row], s + i);
             const uint8_t *key = (const uint8_t *)a->keys->data + entry * d * phx_format_bytes(format);
             phx_vf_widen(format, key, d, keys + i * p->stride);
         }

@@ -10,7 +10,7 @@ typedef struct absorbed { /* where the i-th position of row r lies, and its elem
     __device__ int64_t find(int64_t r, int64_t i) const
     {
         const int64_t position = a.positions ? a.positions[r * a.positions_stride + i] : i;
-        return ((int64_t)a.blocks[r][position / 64] * 64 + position % 64) * cache.width;
+        return phx_cache_entry(&cache, a.blocks[r], position) * cache.width;
     }
     __device__ float key(int64_t at, int64_t, int64_t c) const
     {

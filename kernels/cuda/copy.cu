@@ -83,7 +83,7 @@ static __global__ void cache_read(const phx_cache_read_args a, const phx_cache c
     if (i >= a.n_positions * a.n_cols)
         return;
     const int64_t position = i / a.n_cols;
-    const int64_t entry = (int64_t)a.blocks[position / 64] * 64 + position % 64;
+    const int64_t entry = phx_cache_entry(&cache, a.blocks, position);
     a.out[i] = phx_load(cache.data, cache.dtype, entry * cache.width + a.first_col + i % a.n_cols);
 }
 

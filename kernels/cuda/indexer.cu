@@ -35,7 +35,7 @@ PHX_DEVICE void score_dots(const score_rows &from, int64_t head, int64_t group, 
         for (int t = 0; t < KEY_NT; t++) {
             const int64_t s = from.first + (group * KEY_NT + t) * PHX_TILE_ROW + lane_row;
             const int64_t there = s < n_keys ? s : n_keys - 1;
-            const int64_t entry = (int64_t)from.a.blocks[from.r][there / 64] * 64 + there % 64;
+            const int64_t entry = phx_cache_entry(&from.keys, from.a.blocks[from.r], there);
             rows.x[t] = (const uint8_t *)from.keys.data + (entry * width + c) * phx_inputs<DTYPE>::bytes;
         }
         float part[KEY_NT][4];

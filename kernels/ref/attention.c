@@ -87,7 +87,7 @@ static void load_absorbed(const attention_work *w, int64_t i, float *ret_entry)
     const phx_attention_args *a = w->args;
     const phx_cache *cache = a->cache;
     const int64_t position = a->positions ? a->positions[w->r * a->positions_stride + i] : i;
-    const int64_t entry = (int64_t)a->blocks[w->r][position / 64] * 64 + position % 64;
+    const int64_t entry = phx_cache_entry(cache, a->blocks[w->r], position);
     for (int64_t c = 0; c < cache->width; c++)
         ret_entry[c] = phx_ref_load(cache->data, cache->dtype, entry * cache->width + c);
 }

@@ -67,7 +67,7 @@ static void cache_read_row(void *user, int64_t p, void *scratch)
 {
     (void)scratch;
     const phx_cache_read_args *a = user;
-    const int64_t entry = (int64_t)a->blocks[p / 64] * 64 + p % 64;
+    const int64_t entry = phx_cache_entry(a->cache, a->blocks, p);
     for (int64_t c = 0; c < a->n_cols; c++)
         a->out[p * a->n_cols + c] =
             phx_ref_load(a->cache->data, a->cache->dtype, entry * a->cache->width + a->first_col + c);

@@ -8,7 +8,7 @@ static void index_scores_row(void *user, int64_t r, void *scratch)
     const phx_index_scores_args *a = user;
     const int64_t d = a->keys->width;
     for (int64_t s = 0; s < a->n_keys[r]; s++) {
-        const int64_t entry = (int64_t)a->blocks[r][s / 64] * 64 + s % 64;
+        const int64_t entry = phx_cache_entry(a->keys, a->blocks[r], s);
         double score = 0.0;
         for (int64_t h = 0; h < a->n_heads; h++) {
             const float *q = a->q + (r * a->n_heads + h) * d;

@@ -61,7 +61,8 @@ typedef struct head { /* what the formula and the limit need of one head of one 
 static int64_t entry_of(const phx_attention_args *a, int64_t r, int64_t i)
 {
     const int64_t position = a->positions ? a->positions[r * a->positions_stride + i] : i;
-    return ((int64_t)a->blocks[r][position / 64] * 64 + position % 64) * a->cache->width;
+    const int64_t at = position + a->cache->n_before;
+    return ((int64_t)a->blocks[r][at / 64] * 64 + at % 64) * a->cache->width;
 }
 
 /* Makes the entries of block 7 large: of the second split for row 0, of the first for others. */
@@ -167,7 +168,7 @@ static void draw_positions(check *c, const shape *s, phx_attention_args *a)
             table[b] = (int32_t)((b * 5 + r * 3 + 1) % N_BLOCKS);
         blocks[r] = table;
         int32_t position = 0;
-        const int32_t spare = (int32_t)N_MAX - n_positions[r];
+        const int32_t spare = (int32_t)(N_MAX - a->cache->n_before) - n_positions[r];
         int32_t skipped = 0;
         for (int32_t i = 0; i < n_positions[r]; i++) {
             const bool skip = skipped < spare && phx_rng_below(&c->rng, 2) == 0;
@@ -192,7 +193,8 @@ static void attention_case(check *c, const shape *s)
     phx_activation entries = check_activation(c, 1, N_MAX * width, s->dtype, s->fill);
     if (s->peaked)
         make_peak(&entries, width);
-    const phx_cache cache = {(void *)(uintptr_t)entries.data, width, s->dtype};
+    const int64_t n_before = s->n_positions < N_MAX ? s->n_rows % 2 : 0;
+    const phx_cache cache = {(void *)(uintptr_t)entries.data, width, s->dtype, n_before};
     phx_attention_args a = {.n_rows = s->n_rows,
                             .n_heads = s->n_heads,
                             .cache = &cache,

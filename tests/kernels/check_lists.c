@@ -84,7 +84,7 @@ void check_cache_read(check *c)
         for (int64_t n = 0; n <= 3 * 64; n = n * 2 + 1) {
             check_case(c, "%s n_positions %lld", phx_dtype_name(dtype), (long long)n);
             const phx_activation memory = check_activation(c, N_BLOCKS * 64, WIDTH, dtype, CHECK_BIG);
-            const phx_cache cache = {(void *)(uintptr_t)memory.data, WIDTH, dtype};
+            const phx_cache cache = {(void *)(uintptr_t)memory.data, WIDTH, dtype, n % 2};
             const int32_t *blocks = check_copy(c, table, 3, sizeof(*blocks));
             phx_cache_read_args a = {
                 .cache = &cache, .blocks = blocks, .n_positions = n, .first_col = 50, .n_cols = 33};

@@ -37,8 +37,10 @@ phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, const phx_memor
         goto out;
     }
     for (size_t l = 0; l < n_layers; l++) {
-        pool->latent[l] = (phx_cache){.width = dims->kv_lora + dims->d_rope, .dtype = dtype};
-        pool->index[l] = (phx_cache){.width = index_width, .dtype = dtype};
+        const bool drafts = plan->ranks[rank].layers.first + (int64_t)l >= dims->n_layers;
+        pool->latent[l] =
+            (phx_cache){.width = dims->kv_lora + dims->d_rope, .dtype = dtype, .n_before = drafts};
+        pool->index[l] = (phx_cache){.width = index_width, .dtype = dtype, .n_before = drafts};
         slots[2 * l] = (phx_slot){&pool->latent[l].data, n_entries * (size_t)pool->latent[l].width,
                                   phx_dtype_bytes(dtype), "latent"};
         slots[2 * l + 1] = (phx_slot){&pool->index[l].data, n_entries * (size_t)index_width,
