@@ -16,6 +16,9 @@
 /* Collectives where there is a device: worker/comm/comm_nccl.c. */
 #define PHX_PLAN_ONE_SHOT_BYTES         262144u
 #define PHX_PLAN_SHARE_PADDING_BYTES    64u
+#define PHX_PLAN_PEER_BYTES             8388608u /* of one slot, of which a room has two */
+#define PHX_PLAN_ROOM_HEAD_BYTES        8192u
+#define PHX_PLAN_ROOM_UNIT_BYTES        2097152u
 #define PHX_PLAN_MEETING_EXCHANGE_BYTES 65536u
 #define PHX_PLAN_MEETING_STAGE_BYTES    4096u
 

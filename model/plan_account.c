@@ -34,7 +34,8 @@ static uint64_t collective_bytes(const phx_layout *layout, phx_step_bytes step)
     return round_up(PHX_PLAN_COMM_WORDS_BYTES + slots + mail, 4096);
 }
 
-/* The same where there is a device: of its memory (worker/comm/comm_nccl.c; what NCCL takes itself comes out
+/* The same where there is a device: of its memory (worker/comm/comm_nccl.c, with the room that a rank offers
+ * to its peers; what NCCL takes itself comes out
  * of the device's reserve) ... */
 static uint64_t device_collective_bytes(const phx_layout *layout, phx_step_bytes step)
 {
@@ -42,8 +43,11 @@ static uint64_t device_collective_bytes(const phx_layout *layout, phx_step_bytes
         step.exchange < PHX_PLAN_ONE_SHOT_BYTES ? step.exchange : PHX_PLAN_ONE_SHOT_BYTES;
     const uint64_t shares = step.exchange + PHX_PLAN_SHARE_PADDING_BYTES;
     uint64_t bytes = layout->pp > 1 ? 2 * (step.stage + 1) + 1 : 0;
+    const uint64_t slot =
+        round_up(step.exchange < PHX_PLAN_PEER_BYTES ? step.exchange : PHX_PLAN_PEER_BYTES, 16);
     if (layout->tp > 1)
-        bytes += layout->tp * one_shot > shares ? layout->tp * one_shot : shares;
+        bytes += (layout->tp * one_shot > shares ? layout->tp * one_shot : shares) +
+                 round_up(PHX_PLAN_ROOM_HEAD_BYTES + 2 * slot, PHX_PLAN_ROOM_UNIT_BYTES);
     return bytes;
 }
 

@@ -43,7 +43,7 @@ static void rank_from_launcher(phx_rank_options *options);
 static phx_code run(const phx_rank_options *options, phx_error *err);
 static phx_code enter_mpi(phx_error *err);
 static void leave_mpi(void);
-static void choose_for_nccl(const phx_rank_options *options);
+static void choose_for_nccl(phx_rank_options *options);
 
 int main(int argc, char **argv)
 {
@@ -74,12 +74,15 @@ int main(int argc, char **argv)
 }
 
 /* NCCL reads its environment when it is opened, and listens without authentication: on one host on loopback
- * alone, and never for its diagnosis. What somebody has set stays. */
-static void choose_for_nccl(const phx_rank_options *options)
+ * alone, and never for its diagnosis. What somebody has set stays. Who switches peer access off means our own
+ * use of it too. */
+static void choose_for_nccl(phx_rank_options *options)
 {
+    const char *no_peers = getenv("NCCL_P2P_DISABLE");
     if (options->n_ranks_on_host == options->n_ranks)
         (void)setenv("NCCL_SOCKET_IFNAME", "lo", 0);
     (void)setenv("NCCL_RAS_ENABLE", "0", 0);
+    options->no_peers = no_peers && strcmp(no_peers, "1") == 0;
 }
 
 static uint32_t number_of(const char *const *names, uint32_t fallback)

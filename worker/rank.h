@@ -27,6 +27,7 @@ typedef struct phx_rank_options {
     uint32_t host_rank;                    /* among the ranks of this host */
     const char *backend;                   /* "auto", "cpu", "cuda", "emu" */
     bool allow_unproven;                   /* kernels on architectures where they have never run */
+    bool no_peers;                         /* devices shall not reach each other's memory */
     phx_code (*enter_mpi)(phx_error *err); /* called by the compute thread when ranks span hosts */
 } phx_rank_options;
 

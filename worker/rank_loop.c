@@ -242,7 +242,7 @@ static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *e
     return phx_step_storage_create(&e->limits, &e->storage, err);
 }
 
-/* The group that meets; over it, on one host or several, NCCL where there is a device. */
+/* The group that meets; over it, on one host or several, what moves device memory where there is a device. */
 static phx_code make_group(engine *e, const Phalanx__Assign *assign, const phx_comm_shape *shape,
                            phx_error *err)
 {
@@ -265,7 +265,7 @@ static phx_code make_group(engine *e, const Phalanx__Assign *assign, const phx_c
     return rc;
 }
 
-static phx_code add_nccl(engine *e, const phx_comm_shape *shape, phx_error *err)
+static phx_code add_device(engine *e, const phx_comm_shape *shape, phx_error *err)
 {
     char stand_in[PHX_PATH_MAX];
     const bool is_emu = strcmp(e->backend->name, "emu") == 0;
@@ -275,6 +275,7 @@ static phx_code add_nccl(engine *e, const phx_comm_shape *shape, phx_error *err)
         .any_order = !e->plan->request.numerics.deterministic,
         .queue_only = true, /* worker/exec waits, once for a step */
         .measure = !is_emu, /* the emulator's times say nothing */
+        .no_peers = e->rank->options.no_peers,
     };
     phx_code rc = is_emu ? phx_path_beside("libnccl_emu.so", stand_in, sizeof(stand_in), err) : PHX_OK;
     if (rc != PHX_OK)
@@ -297,21 +298,19 @@ static phx_code make_comm(engine *e, const Phalanx__Assign *assign, phx_error *e
         .stage_bytes = bytes.stage,
         .timeout_ms = assign->timeout_ms,
     };
-    const bool with_nccl = e->backend->device && e->plan->n_ranks > 1;
-    const phx_comm_shape group = with_nccl ? phx_comm_nccl_under_shape(&shape) : shape;
+    const bool on_device = e->backend->device != NULL;
+    const phx_comm_shape group = on_device ? phx_comm_nccl_under_shape(&shape) : shape;
     phx_buf text;
     phx_code rc = make_group(e, assign, &group, err);
     if (rc == PHX_OK) /* already here, so that an abort also ends the connecting below */
         atomic_store(&e->rank->comm, e->comm);
-    if (rc == PHX_OK && with_nccl)
-        rc = add_nccl(e, &shape, err);
-    else if (rc == PHX_OK && e->backend->device)
-        rc = phx_comm_staged_create(e->comm, e->backend, &e->comm, err);
+    if (rc == PHX_OK && on_device)
+        rc = add_device(e, &shape, err);
     if (rc != PHX_OK)
         return rc;
     atomic_store(&e->rank->comm, e->comm);
     phx_buf_init(&text, 4096);
-    if (with_nccl && rank == 0 && phx_comm_describe(e->comm, &text) == PHX_OK)
+    if (on_device && rank == 0 && e->plan->n_ranks > 1 && phx_comm_describe(e->comm, &text) == PHX_OK)
         phx_log(PHX_LOG_INFO, "%s", text.ptr);
     phx_buf_done(&text);
     return PHX_OK;

@@ -29,6 +29,10 @@
     emu::launch(                                                                                      \
         #kernel, grid, block, shared_bytes, stream, [](const auto &...copies) { kernel(copies...); }, \
         __VA_ARGS__)
+#define PHX_LAUNCH_WAITING(kernel, grid, block, shared_bytes, stream, ...)                            \
+    emu::launch<true>(                                                                                \
+        #kernel, grid, block, shared_bytes, stream, [](const auto &...copies) { kernel(copies...); }, \
+        __VA_ARGS__)
 template <class T> using phx_shared = emu::shared<T>;
 #define PHX_SHARED(type, name, n)      \
     static const char name##_site = 0; \
@@ -40,6 +44,9 @@ template <class T> using phx_shared = emu::shared<T>;
 #define PHX_UNROLL _Pragma("unroll")
 #define PHX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
+/* Of a kernel that waits for a kernel of another device. Its block n may wait for blocks n elsewhere, for no
+ * other: the emulator runs them one after the other. */
+#define PHX_LAUNCH_WAITING        PHX_LAUNCH
 /* A view of a shared array. n is its length, which the emulator checks. */
 template <class T> using phx_shared = T *;
 #define PHX_SHARED(type, name, n) __shared__ type name[n]

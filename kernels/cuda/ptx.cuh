@@ -221,6 +221,56 @@ PHX_DEVICE void phx_atomic_add(int32_t *p, int32_t value)
     atomicAdd(p, value);
 }
 
+/* One more, and how many there were before: for counts of blocks in global memory. */
+PHX_DEVICE int32_t phx_atomic_count(int32_t *p)
+{
+    return atomicAdd(p, 1);
+}
+
+/* ---- between devices ---- */
+
+/* A flag goes up, in the memory of whatever device. Who sees it by phx_load_acquire also sees what this
+ * thread wrote before, and what other threads of its block wrote before a barrier. */
+PHX_DEVICE void phx_store_release(uint64_t *flag, uint64_t value)
+{
+#if defined(PHX_EMU)
+    emu::store_release(flag, value);
+#else
+    asm volatile("st.release.sys.global.u64 [%0], %1;" : : "l"(flag), "l"(value) : "memory");
+#endif
+}
+
+PHX_DEVICE uint64_t phx_load_acquire(const uint64_t *flag)
+{
+#if defined(PHX_EMU)
+    return emu::load_acquire(flag);
+#else
+    uint64_t value;
+    asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(flag) : "memory");
+    return value;
+#endif
+}
+
+/* A word that the host may change meanwhile. Orders nothing. */
+PHX_DEVICE uint32_t phx_load_host(const uint32_t *word)
+{
+#if defined(PHX_EMU)
+    return emu::load_host(word);
+#else
+    uint32_t value;
+    asm volatile("ld.relaxed.sys.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+    return value;
+#endif
+}
+
+/* Between two looks at a flag. A chip needs nothing; the emulator lets other threads and processes go on. */
+PHX_DEVICE void phx_pause(void)
+{
+#if defined(PHX_EMU)
+    emu::pause();
+#endif
+}
+
 /* Orders the memory of the warp's lanes. */
 PHX_DEVICE void phx_warp_sync(void)
 {

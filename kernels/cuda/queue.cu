@@ -129,8 +129,8 @@ static phx_code copy(void *user, void *stream, const phx_device_copy *what, phx_
 
 const phx_device *phx_device_cuda(void)
 {
-    static const phx_device cuda = {NULL,           take,         release,       stream_create,
-                                    stream_destroy, event_create, event_destroy, record,
-                                    follow,         is_done,      copy,          tree_add};
+    static const phx_device cuda = {
+        NULL,   take,   release, stream_create, stream_destroy, event_create,   event_destroy,
+        record, follow, is_done, copy,          tree_add,       &phx_peers_cuda};
     return &cuda;
 }

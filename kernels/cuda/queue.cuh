@@ -1,4 +1,4 @@
-/* kernels/cuda/queue.cuh - what queue.cu and peak.cu give to device.cu. */
+/* kernels/cuda/queue.cuh - what queue.cu and peak.cu give to device.cu, and peers.cu to queue.cu. */
 #ifndef PHX_KERNELS_CUDA_QUEUE_CUH
 #define PHX_KERNELS_CUDA_QUEUE_CUH
 
@@ -9,6 +9,7 @@ extern "C" {
 
 /* Works on the device that is current in the calling thread. */
 const phx_device *phx_device_cuda(void);
+extern const phx_device_peers phx_peers_cuda;
 
 /* peak.cu: reads n_bytes once; n_rounds rounds of phx_peak_ops_per_round operations each. sink is device
  * memory of a word, not written in practice. */

@@ -6,10 +6,13 @@
 #include "emu.hpp"
 
 #include <stdarg.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "base/rng.h"
@@ -25,10 +28,11 @@ constexpr unsigned THREADS_MAX = 1024;
 constexpr size_t STACK = 128u << 10;
 constexpr size_t SHARED_MAX = 227u << 10; /* of an H100's block; the smallest of the targets has 99 KiB */
 
-enum class wait { none, barrier, sync, shuffle, ballot, together };
+enum class wait { none, barrier, sync, shuffle, ballot, together, pause };
 
 const char *const wait_names[] = {"running",   "__syncthreads", "__syncwarp",
-                                  "a shuffle", "__ballot_sync", "an instruction of the whole warp"};
+                                  "a shuffle", "__ballot_sync", "an instruction of the whole warp",
+                                  "a pause"};
 
 struct copy {
     void *to;
@@ -54,7 +58,29 @@ struct shared_piece {
     void *ptr;
 };
 
+/* Threads of the running block that did something between two barriers. */
+struct doers {
+    bool any = false;
+    bool many = false;
+    unsigned first = 0;
+    unsigned barriers = 0; /* passed before */
+
+    void add(unsigned thread, unsigned n_barriers)
+    {
+        const bool goes_on = any && barriers == n_barriers;
+        many = goes_on && (many || first != thread);
+        first = goes_on ? first : thread;
+        any = true;
+        barriers = n_barriers;
+    }
+    bool has_other(unsigned thread, unsigned n_barriers) const
+    {
+        return any && barriers == n_barriers && (many || first != thread);
+    }
+};
+
 struct machine {
+    std::mutex lock; /* of a launch */
     uint64_t seed = 1;
     uint64_t n_launches = 0;
     uint64_t n_seeded = 0; /* launches since the seed was set */
@@ -77,6 +103,10 @@ struct machine {
     unsigned syncs[THREADS_MAX / WARP] = {};
     unsigned arrived[THREADS_MAX / WARP] = {}; /* bit per lane that waits in a warp function */
     unsigned current = 0;
+    unsigned n_pauses = 0;
+    doers writes;        /* to global memory */
+    doers flags;         /* raised */
+    bool looked = false; /* at a flag */
     race_table races;
 };
 
@@ -268,6 +298,8 @@ void run_block()
     m.shared_used = m.call->shared_bytes;
     m.n_done = 0;
     m.barriers = 0;
+    m.writes = m.flags = doers();
+    m.looked = false;
     memset(m.syncs, 0, sizeof(m.syncs));
     memset(m.arrived, 0, sizeof(m.arrived));
     m.ready.clear();
@@ -288,9 +320,13 @@ void run_block()
         m.ready.pop_back();
         m.n_switches++;
         fibre_switch(&m.scheduler, &m.threads[m.current].at);
-        const thread &t = m.threads[m.current];
-        if (!t.done && t.waits != wait::barrier && m.fault[0] == '\0')
+        thread &t = m.threads[m.current];
+        if (t.waits == wait::pause) {
+            t.waits = wait::none;
+            m.ready.push_back(m.current);
+        } else if (!t.done && t.waits != wait::barrier && m.fault[0] == '\0') {
             try_warp(m.current);
+        }
     }
 }
 
@@ -416,6 +452,57 @@ int atomic_add(int *p, int value)
     return old;
 }
 
+static void check_word(const void *word)
+{
+    machine &m = the();
+    if (device_may_touch(static_cast<const char *>(word)))
+        return;
+    note_fault("thread %u uses a flag in host memory", m.current);
+    abandon();
+}
+
+/* As a slow chip does: what follows the look may come late. */
+uint64_t load_acquire(const uint64_t *word)
+{
+    check_word(word);
+    const uint64_t value = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    the().looked = true;
+    if (draw(8) == 0)
+        device_rest(draw(200));
+    return value;
+}
+
+void store_release(uint64_t *word, uint64_t value)
+{
+    machine &m = the();
+    check_word(word);
+    if (m.writes.has_other(m.current, m.barriers)) {
+        note_fault("thread %u raises a flag without a barrier after what thread %u wrote", m.current,
+                   m.writes.first);
+        abandon();
+    }
+    m.flags.add(m.current, m.barriers);
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+uint32_t load_host(const uint32_t *word)
+{
+    check_word(word);
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+void pause()
+{
+    machine &m = the();
+    if (!m.call->waits) {
+        note_fault("thread %u waits in a launch that must not", m.current);
+        abandon();
+    }
+    device_rest(m.n_pauses++ < 100 ? 0 : 50);
+    m.threads[m.current].waits = wait::pause;
+    to_scheduler();
+}
+
 void *shared_array(const void *site, const char *name, size_t bytes)
 {
     machine &m = the();
@@ -454,6 +541,7 @@ void bad_index(const char *name, int64_t i, int64_t n)
 cudaError_t run(const kernel_call &call)
 {
     machine &m = the();
+    const std::lock_guard<std::mutex> alone(m.lock);
     const device_open open;
     const uint64_t n_threads = (uint64_t)call.block.x * call.block.y * call.block.z;
     const uint64_t n_blocks = (uint64_t)call.grid.x * call.grid.y * call.grid.z;
@@ -462,6 +550,7 @@ cudaError_t run(const kernel_call &call)
         call.shared_bytes > SHARED_MAX || !make_stacks(m))
         return cudaErrorInvalidConfiguration;
     m.call = &call;
+    m.n_pauses = 0;
     m.n_launches++;
     m.rng = {phx_rng_key(m.seed, m.n_seeded++, 0, 0), 0};
     m.races.begin(m.n_launches);
@@ -470,7 +559,7 @@ cudaError_t run(const kernel_call &call)
     m.shared.resize(SHARED_MAX, (char)0xFF);
     std::vector<unsigned> order(n_blocks);
     for (unsigned i = 0; i < n_blocks; i++) {
-        const unsigned other = draw(i + 1);
+        const unsigned other = call.waits ? i : draw(i + 1);
         order[i] = order[other];
         order[other] = i;
     }
@@ -499,6 +588,25 @@ uint64_t phx_emu_switches(void)
     return the().n_switches;
 }
 
+/* Order between devices: what a flag tells of has been written, and what others wrote is read after a flag.
+ */
+static void check_devices(const char *p, bool is_write)
+{
+    machine &m = the();
+    if (is_write && m.flags.has_other(m.current, m.barriers)) {
+        note_fault("thread %u writes without a barrier after the flag that thread %u raised", m.current,
+                   m.flags.first);
+        abandon();
+    }
+    if (is_write)
+        m.writes.add(m.current, m.barriers);
+    if (m.looked || !emu::device_is_elsewhere(p))
+        return;
+    note_fault("thread %u %s another device's memory before a look at a flag", m.current,
+               is_write ? "writes" : "reads");
+    abandon();
+}
+
 /* What -fsanitize=thread makes of the kernels' loads and stores. */
 static void touch(const void *address, size_t bytes, bool is_write)
 {
@@ -512,6 +620,8 @@ static void touch(const void *address, size_t bytes, bool is_write)
         note_fault("thread %u %s host memory", m.current, is_write ? "writes" : "reads");
         abandon();
     }
+    if (!shared)
+        check_devices(p, is_write);
     const race_access now = {m.n_launches, m.block, m.current, m.barriers, m.syncs[m.current / WARP]};
     for (size_t i = 0; i < bytes; i += 4) {
         const uintptr_t at = reinterpret_cast<uintptr_t>(p + i);

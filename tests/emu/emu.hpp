@@ -10,9 +10,12 @@
  * - an index outside of a shared array;
  * - a race, where sources are compiled with -fsanitize=thread (hooks at the end of emu.cpp): a read of what
  * another thread wrote since the last barrier, two writes, or a write over what another thread read; in
- * global memory also between blocks, there without the last of the three. The one emulator of the process is
- * locked during a launch. Not here: memory and streams (runtime.hpp; without it host pointers do as device
- * memory), inline PTX. */
+ * global memory also between blocks, there without the last of the three;
+ * - a flag for another device that is raised without a barrier between it and the writes of other threads of
+ * its block, or the reading of another device's memory by a block that has looked at no flag.
+ * The one emulator of the process is locked during a launch. One that waits for other processes runs its
+ * blocks in their order, and lets others at the device's memory while it waits. Not here: memory and streams
+ * (runtime.hpp; without it host pointers do as device memory), inline PTX. */
 #ifndef PHX_TESTS_EMU_HPP
 #define PHX_TESTS_EMU_HPP
 
@@ -35,6 +38,9 @@ enum cudaError_t {
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
     cudaErrorInvalidConfiguration = 9,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorDeviceUninitialized = 201,
+    cudaErrorInvalidResourceHandle = 400,
     cudaErrorNotReady = 600,
     cudaErrorLaunchFailure = 719
 };
@@ -84,6 +90,14 @@ void copy_commit();
 void copy_wait(unsigned n_pending);
 int atomic_add(int *p, int value);
 
+/* Words that other processes or the host change meanwhile. */
+uint64_t load_acquire(const uint64_t *word);
+void store_release(uint64_t *word, uint64_t value);
+uint32_t load_host(const uint32_t *word);
+/* A thread that waits for such a word: other threads of the block, other users of the device and other
+ * processes go on. Only in a launch that says so. */
+void pause();
+
 /* Shared memory of the running block. A static array is one per site. */
 void *shared_array(const void *site, const char *name, size_t bytes);
 void *shared_rest(const char *name, size_t bytes);
@@ -132,13 +146,14 @@ struct kernel_call {
     void (*body)(const void *user);
     const void *user;
     size_t user_bytes; /* kernels may touch them */
+    bool waits;        /* for other processes */
 };
 cudaError_t run(const kernel_call &call);
-/* Runs it now; or later on the stream's thread, when something is still queued there. */
+/* Runs it now; or later on the stream's thread, when something is still queued there or when it waits. */
 cudaError_t run_on(cudaStream_t stream, const kernel_call &call);
 
 /* Arguments are evaluated and copied once, by the host, as a launch does; body calls the kernel with them. */
-template <class F, class... Args>
+template <bool WAITS = false, class F, class... Args>
 cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, F body,
                    const Args &...args)
 {
@@ -148,7 +163,7 @@ cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
         const packed &of = *static_cast<const packed *>(p);
         std::apply(of.first, of.second);
     };
-    return run_on(stream, {name, grid, block, shared_bytes, call, &user, sizeof(user)});
+    return run_on(stream, {name, grid, block, shared_bytes, call, &user, sizeof(user), WAITS});
 }
 
 template <class T> uint64_t to_bits(T value)

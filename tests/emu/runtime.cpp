@@ -1,8 +1,11 @@
 /* tests/emu/runtime.cpp - the emulated device: its memory and what is asked of it. */
 #include "runtime.hpp"
 
+#include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -26,6 +29,15 @@ struct device {
     int n_open = 0;                       /* nested device_open */
     std::map<const char *, size_t> taken; /* device memory */
     std::map<const char *, size_t> pinned;
+    std::map<const char *, size_t> elsewhere; /* of other processes; in taken too */
+    std::map<const char *, int> offered;      /* to other processes: the file behind */
+};
+
+struct offer { /* what a handle says */
+    int pid;
+    int fd;
+    uint64_t bytes;
+    uint64_t inode; /* the number of a file may have been given again */
 };
 
 device &the()
@@ -52,6 +64,25 @@ void protect(device &d, int protection)
 {
     for (const auto &piece : d.taken)
         mprotect(const_cast<char *>(piece.first), round_up(piece.second), protection);
+}
+
+/* Where the next piece of the heap goes; a closed page follows every piece. */
+char *next_piece(device &d, size_t pages)
+{
+    if (!d.heap) {
+        void *heap = mmap(nullptr, HEAP, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (heap == MAP_FAILED)
+            return nullptr;
+        d.heap = static_cast<char *>(heap);
+    }
+    return pages < HEAP - d.used - PAGE ? d.heap + d.used : nullptr;
+}
+
+/* Its addresses are never given out again. */
+void close_piece(void *p, size_t bytes)
+{
+    mmap(p, round_up(bytes == 0 ? 1 : bytes), PROT_NONE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
 bool is_memory_of_device(const void *p, size_t bytes)
@@ -115,8 +146,10 @@ namespace emu
 
 cudaError_t run_on(cudaStream_t stream, const kernel_call &call)
 {
-    if (!stream || phx_emu_stream_is_idle(stream))
+    if (!call.waits && (!stream || phx_emu_stream_is_idle(stream)))
         return run(call);
+    if (!stream)
+        return cudaErrorInvalidValue; /* it would wait for ever, and nobody could end it */
     late_launch what = {call, new char[call.user_bytes]};
     memcpy(what.user, call.user, call.user_bytes);
     if (phx_emu_stream_queue(stream, launch_late, &what, sizeof(what)))
@@ -145,6 +178,23 @@ bool device_may_touch(const char *p)
 {
     const device &d = the();
     return d.taken.empty() || inside(d.taken, p) || inside(d.pinned, p) || (p >= &__ehdr_start && p < &_end);
+}
+
+bool device_is_elsewhere(const char *p)
+{
+    const device &d = the();
+    return !d.elsewhere.empty() && inside(d.elsewhere, p);
+}
+
+/* The pages stay open: n_open counts this user still. */
+void device_rest(unsigned us)
+{
+    the().lock.unlock();
+    if (us == 0)
+        sched_yield();
+    else
+        usleep(us);
+    the().lock.lock();
 }
 
 } // namespace emu
@@ -184,22 +234,13 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
     return cudaSuccess;
 }
 
-/* A closed page follows every piece. */
 cudaError_t cudaMalloc(void **ret, size_t bytes)
 {
     const emu::device_open open;
     device &d = the();
-    if (!d.heap) {
-        void *heap = mmap(nullptr, HEAP, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (heap == MAP_FAILED)
-            return cudaErrorMemoryAllocation;
-        d.heap = static_cast<char *>(heap);
-    }
     const size_t pages = round_up(bytes == 0 ? 1 : bytes);
-    if (pages >= HEAP - d.used - PAGE)
-        return cudaErrorMemoryAllocation;
-    char *p = d.heap + d.used;
-    if (mprotect(p, pages, PROT_READ | PROT_WRITE) != 0)
+    char *p = next_piece(d, pages);
+    if (!p || mprotect(p, pages, PROT_READ | PROT_WRITE) != 0)
         return cudaErrorMemoryAllocation;
     d.used += pages + PAGE;
     d.taken[p] = bytes;
@@ -214,8 +255,14 @@ cudaError_t cudaFree(void *p)
     const auto piece = d.taken.find(static_cast<const char *>(p));
     if (!p || piece == d.taken.end())
         return p ? cudaErrorInvalidValue : cudaSuccess;
-    madvise(p, round_up(piece->second), MADV_DONTNEED);
-    mprotect(p, round_up(piece->second), PROT_NONE);
+    if (d.elsewhere.count(piece->first) != 0)
+        return cudaErrorInvalidValue;
+    const auto offered = d.offered.find(piece->first);
+    if (offered != d.offered.end()) {
+        close(offered->second);
+        d.offered.erase(offered);
+    }
+    close_piece(p, piece->second);
     d.taken.erase(piece);
     return cudaSuccess;
 }
@@ -270,6 +317,117 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     }
     const late_copy what = {stream, to, from, bytes};
     return queued(phx_emu_stream_queue(stream, copy_late, &what, sizeof(what)));
+}
+
+cudaError_t cudaMemset(void *p, int value, size_t bytes)
+{
+    return cudaMemsetAsync(p, value, bytes, nullptr);
+}
+
+/* ---- memory of other processes ---- */
+
+cudaError_t cudaGetDevice(int *device)
+{
+    *device = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize(void)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *text, int n, int)
+{
+    snprintf(text, (size_t)n, "emu:%d", (int)getpid());
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetByPCIBusId(int *device, const char *text)
+{
+    int pid = 0;
+    if (sscanf(text, "emu:%d", &pid) != 1)
+        return cudaErrorInvalidDevice;
+    *device = pid == (int)getpid() ? 0 : 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
+{
+    *can = device != peer;
+    return cudaSuccess;
+}
+
+/* The piece keeps its address and what is in it, but lies in a file without a name from now on. */
+cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *handle, void *p)
+{
+    const emu::device_open open;
+    device &d = the();
+    const auto piece = d.taken.find(static_cast<const char *>(p));
+    if (piece == d.taken.end() || d.elsewhere.count(piece->first) != 0)
+        return cudaErrorInvalidValue;
+    const size_t bytes = round_up(piece->second);
+    struct stat st;
+    if (d.offered.count(piece->first) == 0) {
+        const int fd = memfd_create("phx-emu-room", MFD_CLOEXEC);
+        if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0 || pwrite(fd, p, bytes, 0) != (ssize_t)bytes ||
+            mmap(p, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+            if (fd >= 0)
+                close(fd);
+            return cudaErrorMemoryAllocation;
+        }
+        d.offered[piece->first] = fd;
+    }
+    const int fd = d.offered[piece->first];
+    if (fstat(fd, &st) != 0)
+        return cudaErrorInvalidValue;
+    const offer mine = {(int)getpid(), fd, piece->second, (uint64_t)st.st_ino};
+    memset(handle, 0, sizeof(*handle));
+    memcpy(handle->reserved, &mine, sizeof(mine));
+    return cudaSuccess;
+}
+
+/* As on a GPU, a process cannot open what it has offered itself. */
+cudaError_t cudaIpcOpenMemHandle(void **ret, cudaIpcMemHandle_t handle, unsigned)
+{
+    const emu::device_open open;
+    device &d = the();
+    char path[64];
+    offer from;
+    struct stat st;
+    memcpy(&from, handle.reserved, sizeof(from));
+    if (from.pid == (int)getpid())
+        return cudaErrorDeviceUninitialized;
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", from.pid, from.fd);
+    const int fd = ::open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return cudaErrorInvalidResourceHandle;
+    const size_t pages = round_up(from.bytes);
+    char *p = next_piece(d, pages);
+    const bool good = p && fstat(fd, &st) == 0 && (uint64_t)st.st_ino == from.inode &&
+                      (uint64_t)st.st_size == pages &&
+                      mmap(p, pages, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+    close(fd);
+    if (!good)
+        return cudaErrorInvalidResourceHandle;
+    d.used += pages + PAGE;
+    d.taken[p] = from.bytes;
+    d.elsewhere[p] = from.bytes;
+    *ret = p;
+    return cudaSuccess;
+}
+
+cudaError_t cudaIpcCloseMemHandle(void *p)
+{
+    const emu::device_open open;
+    device &d = the();
+    const auto piece = d.elsewhere.find(static_cast<const char *>(p));
+    if (piece == d.elsewhere.end())
+        return cudaErrorInvalidValue;
+    close_piece(p, piece->second);
+    d.taken.erase(piece->first);
+    d.elsewhere.erase(piece);
+    return cudaSuccess;
 }
 
 /* ---- streams and events ---- */
@@ -345,6 +503,12 @@ const char *cudaGetErrorString(cudaError_t error)
         return "out of memory";
     case cudaErrorInvalidConfiguration:
         return "invalid configuration argument";
+    case cudaErrorInvalidDevice:
+        return "invalid device ordinal";
+    case cudaErrorDeviceUninitialized:
+        return "invalid device context";
+    case cudaErrorInvalidResourceHandle:
+        return "invalid resource handle";
     case cudaErrorNotReady:
         return "not ready";
     case cudaErrorLaunchFailure:

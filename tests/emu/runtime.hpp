@@ -4,7 +4,9 @@
  * has been taken, a kernel that touches plain host memory is a fault too (emu.cpp, touch); pinned memory is
  * open to both. Streams run in order (stream.h). Copies and launches are done when they return, unless
  * something is still queued on their stream, which only collectives do: then they follow it on the stream's
- * thread, and what goes wrong there is told by the next cudaStreamSynchronize. */
+ * thread, and what goes wrong there is told by the next cudaStreamSynchronize. Memory for other processes
+ * becomes a mapping that they open too; a process sees its own device as number 0 and those of all others as
+ * number 1. */
 #ifndef PHX_TESTS_EMU_RUNTIME_HPP
 #define PHX_TESTS_EMU_RUNTIME_HPP
 
@@ -20,6 +22,11 @@ enum cudaMemcpyKind {
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 typedef phx_emu_event *cudaEvent_t;
 
+enum { cudaIpcMemLazyEnablePeerAccess = 1 };
+struct cudaIpcMemHandle_t {
+    char reserved[64];
+};
+
 struct cudaDeviceProp {
     char name[256];
     int major;
@@ -31,6 +38,15 @@ struct cudaDeviceProp {
 extern "C" {
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDevice(int *device);
+cudaError_t cudaDeviceSynchronize(void);
+cudaError_t cudaDeviceGetPCIBusId(char *text, int n, int device);
+cudaError_t cudaDeviceGetByPCIBusId(int *device, const char *text);
+cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer);
+cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *handle, void *p);
+cudaError_t cudaIpcOpenMemHandle(void **ret, cudaIpcMemHandle_t handle, unsigned flags);
+cudaError_t cudaIpcCloseMemHandle(void *p);
+cudaError_t cudaMemset(void *p, int value, size_t bytes);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
@@ -78,6 +94,10 @@ class device_open
 
 /* Whether kernels may touch the byte; everything while no device memory has been taken. */
 bool device_may_touch(const char *p);
+bool device_is_elsewhere(const char *p); /* memory of another process's device */
+
+/* Lets other threads at the device's memory for a while, from inside of one device_open alone. */
+void device_rest(unsigned us);
 
 } // namespace emu
 

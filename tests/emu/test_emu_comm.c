@@ -50,6 +50,17 @@ static bool tree_is_right(phx_backend *backend, uint32_t n_parts, phx_error *err
     return good;
 }
 
+static bool says(const phx_comm *comm, const char *part, phx_error *err)
+{
+    phx_buf text;
+    phx_buf_init(&text, 10000);
+    const bool good = phx_comm_describe(comm, &text) == PHX_OK && strstr(text.ptr, part);
+    if (!good)
+        (void)PHX_FAIL(err, PHX_ERR_MISMATCH, "no '%s' in: %.300s", part, text.ptr);
+    phx_buf_done(&text);
+    return good;
+}
+
 static bool run_rank(const char *segment, const phx_comm_shape *shape, bool measure)
 {
     const phx_device_request request = {.name = "emu", .dir = PHX_TEST_PLUGINS};
@@ -67,6 +78,8 @@ static bool run_rank(const char *segment, const phx_comm_shape *shape, bool meas
         good = phx_comm_shm_create(segment, &group, &comm, &err) == PHX_OK &&
                phx_comm_nccl_create(comm, shape, &options, &comm, &err) == PHX_OK &&
                phx_comm_nccl_check(comm, &err) == PHX_OK;
+        if (good && shape->tp > 1)
+            good = says(comm, measure ? "as measured" : "peers' memory in one shot up to", &err);
     }
     phx_comm_destroy(comm);
     phx_backend_destroy(backend);

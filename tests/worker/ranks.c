@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "model/step_buf.h"
+#include "worker/comm/comm_nccl.h"
 #include "worker/exec/exec.h"
 
 enum { TENSORS_MAX = 256, ROWS_MAX = 1024 };
@@ -90,8 +91,19 @@ static uint64_t planned_file_bytes(const phx_rank_plan *plan)
     return n;
 }
 
-/* The CPU of the level that the numerics name, or the emulator. Verbs then go through its memory. */
-static phx_code open_backend(member *m)
+/* As a rank of the product does it, with the stand-in for NCCL. */
+static phx_code add_device(member *m, const phx_comm_shape *shape)
+{
+    char library[4096];
+    const phx_comm_nccl_options options = {
+        .library = library, .device = m->backend->order, .stream = m->backend->stream};
+    const char *build = getenv("PHX_BUILD");
+    (void)snprintf(library, sizeof(library), "%s/libnccl_emu.so", build ? build : ".");
+    return phx_comm_nccl_create(m->comm, shape, &options, &m->comm, &m->err);
+}
+
+/* The CPU of the level that the numerics name, or the emulator. Verbs then move its memory. */
+static phx_code open_backend(member *m, const phx_comm_shape *shape)
 {
     const char *name = m->group->plan->request.numerics.level;
     const phx_device_request request = {.name = name, .dir = getenv("PHX_BUILD"), .allow_unproven = true};
@@ -104,7 +116,7 @@ static phx_code open_backend(member *m)
     else
         rc = PHX_FAIL(&m->err, PHX_ERR_INVALID, "level '%s'", name);
     if (rc == PHX_OK && m->backend->device)
-        rc = phx_comm_staged_create(m->comm, m->backend, &m->comm, &m->err);
+        rc = add_device(m, shape);
     if (rc != PHX_OK)
         return rc;
     m->ops = m->backend->ops;
@@ -124,10 +136,12 @@ static void *start_member(void *user)
         m->rank, group->plan->request.layout.tp, group->plan->request.layout.pp, bytes.exchange, bytes.stage,
         60000};
     m->rc = phx_pool_create(group->plan->request.n_threads, NULL, &m->pool, &m->err);
+    const phx_comm_shape meeting = phx_comm_nccl_under_shape(&shape);
+    const bool on_device = phx_numerics_on_device(&group->plan->request.numerics);
     if (m->rc == PHX_OK)
-        m->rc = phx_comm_loop_create(group->hub, &shape, &m->comm, &m->err);
+        m->rc = phx_comm_loop_create(group->hub, on_device ? &meeting : &shape, &m->comm, &m->err);
     if (m->rc == PHX_OK)
-        m->rc = open_backend(m);
+        m->rc = open_backend(m, &shape);
     const phx_weights_source source = {group->plan, m->rank, m->pool, m->backend};
     if (m->rc == PHX_OK)
         m->rc = phx_weights_load(&source, &progress, &m->weights, &m->err);

@@ -2,9 +2,8 @@
  * Owns: the meaning of the verbs and their fixed order of addition (DESIGN 7c, 7g).
  * Not here: control messages (proto/link.h). Backends: comm_loop.c (ranks are threads of one process, for
  * tests and thread sanitizer), comm_shm.c (one host: shared memory with futex), comm_mpi.c (several hosts),
- * comm_nccl.c (device memory; made with comm_nccl.h); comm_staged.c carries device memory over one of the
- * first three. Buffers of verbs are memory that the rank's ops work on: device memory where there is a device
- * (kernels/backend.h).
+ * comm_nccl.c (device memory; made with comm_nccl.h). Buffers of verbs are memory that the rank's ops work
+ * on: device memory where there is a device (kernels/backend.h).
  *
  * Every verb is called by all members of its scope in the same order with the same sizes; one thread per rank
  * calls. A verb fails with PHX_ERR_COMM or PHX_ERR_PEER_LOST in bounded time after phx_comm_abort or when a
@@ -122,8 +121,5 @@ size_t phx_comm_shm_bytes(const phx_comm_shape *shape);
  * failed verb requests stay open: the process must end soon, best without MPI_Finalize. Built with PHX_MPI.
  */
 phx_code phx_comm_mpi_create(const phx_comm_shape *shape, phx_comm **ret_comm, phx_error *err);
-
-/* Verbs on the device memory of backend over one that moves host memory; owns inner on success. */
-phx_code phx_comm_staged_create(phx_comm *inner, phx_backend *backend, phx_comm **ret_comm, phx_error *err);
 
 #endif

@@ -12,11 +12,8 @@
 #include "base/rng.h"
 #include "worker/comm/nccl_state.h"
 
-/* Exchanges up to here may go in one shot when that proves faster: above, the sums of all ranks cost more
- * than the second message, on every interconnect that we know figures of (reference: 128 to 256 KiB). */
-#define SHARE_PADDING_BYTES    64u /* shares differ by one value at most, in 8 parts */
-#define ONE_SHOT_BYTES_MAX     262144u
-#define ONE_SHOT_BYTES_DEFAULT 131072u
+#define SHARE_PADDING_BYTES 64u     /* shares differ by one value at most, in 8 parts */
+#define ONE_SHOT_BYTES_MAX  262144u /* nccl_choice.c */
 
 #define UNDER_EXCHANGE_BYTES 65536u
 #define UNDER_STAGE_BYTES    4096u
@@ -67,7 +64,9 @@ static size_t parts_bytes(const phx_comm_shape *shape)
 
 size_t phx_comm_nccl_bytes(const phx_comm_shape *shape)
 {
-    return parts_bytes(shape) + (shape->pp > 1 ? PHX_COMM_STAGE_DEPTH * (shape->stage_bytes + 1) + 1 : 0);
+    const size_t room = shape->tp > 1 ? phx_device_room_bytes(phx_nccl_slot_bytes(shape)) : 0;
+    return room + parts_bytes(shape) +
+           (shape->pp > 1 ? PHX_COMM_STAGE_DEPTH * (shape->stage_bytes + 1) + 1 : 0);
 }
 
 /* ---- making ---- */
@@ -130,6 +129,8 @@ static void give_memory(phx_nccl *c)
     d->event_destroy(d->user, c->done);
     d->release(d->user, c->nothing);
     d->release(d->user, c->parts);
+    if (c->peers.closed)
+        phx_nccl_release_peers(c);
 }
 
 static uint64_t fingerprint_of(const phx_nccl *c)
@@ -214,6 +215,10 @@ static phx_code connect_all(phx_nccl *c, bool measure, phx_error *err)
         rc = join_edges(c, err);
     if (rc == PHX_OK)
         rc = phx_nccl_await_links(c, deadline_us, err);
+    if (rc == PHX_OK && shape->tp > 1 && !c->any_order)
+        rc = phx_nccl_meet_peers(c, err);
+    if (rc == PHX_OK && shape->tp > 1)
+        phx_nccl_choose_default(c);
     if (rc == PHX_OK && measure && shape->tp > 1 && !c->any_order)
         rc = phx_nccl_measure(c, err);
     if (rc == PHX_OK)
@@ -242,12 +247,12 @@ phx_code phx_comm_nccl_create(phx_comm *under, const phx_comm_shape *shape,
     c->any_order = options->any_order;
     c->queue_only = options->queue_only;
     c->first = shape->rank / shape->tp * shape->tp;
-    rc = phx_nccl_open(options->library, &c->api, &cause);
+    c->peers.forbidden = options->no_peers;
+    c->peers.slot_bytes = phx_nccl_slot_bytes(shape);
+    if (phx_comm_n_ranks(shape) > 1)
+        rc = phx_nccl_open(options->library, &c->api, &cause);
     if (rc == PHX_OK)
         rc = take_memory(c, &cause);
-    c->one_shot_bytes = shape->tp > 1 ? c->parts_bytes / shape->tp : 0;
-    if (c->one_shot_bytes > ONE_SHOT_BYTES_DEFAULT)
-        c->one_shot_bytes = ONE_SHOT_BYTES_DEFAULT;
     if (rc == PHX_OK)
         rc = connect_all(c, options->measure, &cause);
     if (rc != PHX_OK)
@@ -258,6 +263,7 @@ phx_code phx_comm_nccl_create(phx_comm *under, const phx_comm_shape *shape,
 out:
     if (c) { /* the others shall not wait for this rank */
         (void)under->ops->under->fail(under, &cause, err);
+        phx_nccl_alarm(c);
         phx_nccl_end_links(c, false);
         give_memory(c);
         phx_free(c);
@@ -272,12 +278,14 @@ out:
 static void nccl_abort(phx_comm *comm)
 {
     phx_comm_abort(phx_nccl_of(comm)->under);
+    phx_nccl_alarm(phx_nccl_of(comm));
 }
 
 /* Messages on their way lie in this rank's memory: their receivers get a little time to take them. */
 static void nccl_destroy(phx_comm *comm)
 {
     phx_nccl *c = phx_nccl_of(comm);
+    phx_nccl_leave_peers(c);
     phx_nccl_end_links(c, phx_nccl_linger(c));
     give_memory(c);
     phx_comm_destroy(c->under);
@@ -295,15 +303,13 @@ static phx_code nccl_describe(const phx_comm *comm, phx_buf *buf)
 {
     const phx_nccl *c = (const phx_nccl *)(const void *)comm;
     const int v = c->api.version;
+    if (phx_comm_n_ranks(&comm->shape) == 1)
+        return phx_buf_str(buf, "collectives: none, one rank");
     (void)phx_buf_printf(buf, "collectives: NCCL %d.%d.%d over %s", v / 10000, v / 100 % 100, v % 100,
                          c->under->ops->name);
     if (comm->shape.tp > 1 && c->any_order)
         (void)phx_buf_str(buf, "; sums in NCCL's order");
     else if (comm->shape.tp > 1)
-        (void)phx_buf_printf(buf, "; exchange in one shot up to %zu bytes%s", c->one_shot_bytes,
-                             c->n_times ? ", as measured (one shot, two shots):" : "");
-    for (uint32_t i = 0; i < c->n_times; i++)
-        (void)phx_buf_printf(buf, " %zu B %" PRIu32 " us, %" PRIu32 " us%s", c->times[i].n_bytes,
-                             c->times[i].one_shot_us, c->times[i].two_shot_us, i + 1 < c->n_times ? ";" : "");
+        (void)phx_nccl_describe_choice(c, buf);
     return buf->code;
 }

@@ -8,13 +8,15 @@
 #include "base/alloc.h"
 
 #define GATHER_BYTES_MAX ((size_t)1 << 20) /* of one rank */
-#define N_SIZES_MAX      8u
+#define N_SIZES_MAX      24u
+#define N_ROUNDS         2u /* of exchanges: peers use two slots in turn, and old bytes must not do */
 
 typedef struct check {
     phx_nccl *c;
     void *device[2]; /* n_bytes each: what the verb reads and writes */
     uint8_t *host;
     size_t n_bytes;
+    uint32_t round;
 } check;
 
 typedef phx_code check_size(check *k, size_t n, phx_error *err);
@@ -57,7 +59,7 @@ static phx_code check_exchange(check *k, size_t n, phx_error *err)
     float *host = (float *)(void *)k->host;
     const uint32_t tp = c->base.shape.tp;
     for (size_t i = 0; i < n; i++)
-        host[i] = (float)pattern(c->base.shape.rank, i);
+        host[i] = (float)pattern(c->base.shape.rank, i + k->round);
     phx_code rc = copy(k, k->device[0], host, n * sizeof(*host), err);
     if (rc == PHX_OK)
         rc = phx_exchange(&c->base, k->device[0], n, err);
@@ -66,7 +68,7 @@ static phx_code check_exchange(check *k, size_t n, phx_error *err)
     for (size_t i = 0; i < n && rc == PHX_OK; i++) {
         uint32_t sum = 0;
         for (uint32_t r = 0; r < tp; r++)
-            sum += pattern(c->first + r, i);
+            sum += pattern(c->first + r, i + k->round);
         if (host[i] != (float)sum)
             return wrong(k, "exchange", n, i, err);
     }
@@ -137,19 +139,35 @@ static phx_code take(check *k, phx_error *err)
     return rc == PHX_OK ? PHX_OK : phx_nccl_fail_as(k->c, &cause, err);
 }
 
+/* Where the way changes, and some more. */
+static void choose_values(const phx_nccl *c, size_t *ret_sizes)
+{
+    const size_t n_slot = c->base.shape.exchange_bytes / sizeof(float);
+    uint32_t n = 0;
+    ret_sizes[n++] = 1;
+    ret_sizes[n++] = 7;
+    ret_sizes[n++] = 1000;
+    for (uint32_t i = 0; i < c->n_limits; i++) {
+        ret_sizes[n++] = c->limits[i].n_bytes / sizeof(float);
+        ret_sizes[n++] = c->limits[i].n_bytes / sizeof(float) + 1;
+    }
+    ret_sizes[n++] = n_slot;
+    ret_sizes[n] = 0;
+}
+
 phx_code phx_comm_nccl_check(phx_comm *comm, phx_error *err)
 {
     phx_nccl *c = phx_nccl_of(comm);
     const phx_comm_shape *shape = &comm->shape;
     check k = {.c = c};
-    const size_t n_slot = shape->exchange_bytes / sizeof(float), n_one = c->one_shot_bytes / sizeof(float);
-    const size_t values[N_SIZES_MAX] = {1, 7, 1000, n_one ? n_one : 1, n_one + 1, n_slot ? n_slot : 1};
+    size_t values[N_SIZES_MAX];
     const size_t bytes[N_SIZES_MAX] = {1, 64, 4096, 65536, GATHER_BYTES_MAX};
     const size_t messages[N_SIZES_MAX] = {1, 64, 4096, shape->stage_bytes};
     const phx_comm_traffic before = comm->traffic;
+    choose_values(c, values);
     phx_code rc = take(&k, err);
-    if (rc == PHX_OK && shape->tp > 1)
-        rc = check_sizes(&k, check_exchange, values, n_slot, err);
+    for (; k.round < N_ROUNDS && rc == PHX_OK && shape->tp > 1; k.round++)
+        rc = check_sizes(&k, check_exchange, values, shape->exchange_bytes / sizeof(float), err);
     if (rc == PHX_OK && shape->tp > 1)
         rc = check_sizes(&k, check_gather, bytes, k.n_bytes / shape->tp, err);
     if (rc == PHX_OK && shape->pp > 1)

@@ -1,6 +1,6 @@
 /* worker/comm/nccl_state.h - one rank's state of the NCCL backend. Internal to worker/comm.
- * Owns: what its files share. comm_nccl.c makes and ends it, nccl_verbs.c queues, nccl_wait.c waits and
- * fails. */
+ * Owns: what its files share. comm_nccl.c makes and ends it, nccl_verbs.c queues, nccl_choice.c chooses the
+ * way of an exchange, nccl_peers.c goes the one beside NCCL, nccl_wait.c waits and fails. */
 #ifndef PHX_WORKER_COMM_NCCL_STATE_H
 #define PHX_WORKER_COMM_NCCL_STATE_H
 
@@ -18,12 +18,39 @@ typedef enum phx_nccl_link {
     PHX_NCCL_LINK_COUNT
 } phx_nccl_link;
 
-#define PHX_NCCL_TIMES 8u /* sizes that are measured */
+/* How an exchange is done. All add the same numbers in the same tree, so the choice changes no bit. */
+typedef enum phx_nccl_way {
+    PHX_NCCL_PEERS_ONE_SHOT, /* nccl_peers.c */
+    PHX_NCCL_PEERS_TWO_SHOTS,
+    PHX_NCCL_ONE_SHOT,
+    PHX_NCCL_TWO_SHOTS,
+    PHX_NCCL_WAY_COUNT
+} phx_nccl_way;
 
-typedef struct phx_nccl_times { /* medians in us, of the slowest rank */
+#define PHX_NCCL_TIMES        8u /* sizes that are measured */
+#define PHX_NCCL_REASON_BYTES 200u
+
+/* Longer exchanges than this go through NCCL, which then is no slower, and rooms stay small. */
+#define PHX_NCCL_PEER_BYTES_MAX ((size_t)8 << 20)
+
+typedef struct phx_nccl_times { /* medians in us, of the slowest rank; UINT32_MAX: cannot go that way */
     size_t n_bytes;
-    uint32_t one_shot_us, two_shot_us;
+    uint32_t us[PHX_NCCL_WAY_COUNT];
 } phx_nccl_times;
+
+typedef struct phx_nccl_limit { /* exchanges up to here go this way */
+    size_t n_bytes;
+    phx_nccl_way way;
+} phx_nccl_limit;
+
+typedef struct phx_nccl_peers {
+    bool forbidden, on;
+    bool closed; /* nobody has this rank's room open any more */
+    size_t slot_bytes;
+    void *rooms[PHX_DEVICE_PEERS_MAX]; /* by tp rank */
+    uint32_t *alarm;
+    char reason[PHX_NCCL_REASON_BYTES]; /* why not on */
+} phx_nccl_peers;
 
 typedef struct phx_nccl {
     phx_comm base;
@@ -42,10 +69,13 @@ typedef struct phx_nccl {
     void *nothing;                            /* one byte that an empty message fills */
     phx_nccl_comm links[PHX_NCCL_LINK_COUNT]; /* NULL: not made */
     uint32_t first;                           /* rank of tp_rank 0 of this stage */
-    size_t one_shot_bytes;                    /* longer exchanges go in two steps */
+    phx_nccl_peers peers;
+    phx_nccl_limit limits[PHX_NCCL_TIMES]; /* ascending; longer ones go through NCCL in two shots */
+    uint32_t n_limits;
     phx_nccl_times times[PHX_NCCL_TIMES];
     uint32_t n_times;
     bool any_order, queue_only;
+    bool gave_up;
     bool stuck; /* NCCL did not come back from ending a communicator */
 } phx_nccl;
 
@@ -93,7 +123,35 @@ phx_code phx_nccl_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n
 phx_code phx_nccl_barrier(phx_comm *comm, phx_error *err);
 phx_code phx_nccl_wait(phx_comm *comm, phx_error *err);
 
-/* Times both algorithms and sets one_shot_bytes, alike on all ranks of the stage. */
+/* One exchange in the given way, timed; all ranks of the stage. */
+phx_code phx_nccl_time(phx_nccl *c, phx_nccl_way way, float *values, size_t n, uint32_t *ret_us,
+                       phx_error *err);
+
+/* ---- nccl_choice.c ---- */
+
+phx_nccl_way phx_nccl_way_of(const phx_nccl *c, size_t n_bytes);
+void phx_nccl_choose_default(phx_nccl *c);
+
+/* Times all ways and chooses, alike on all ranks of the stage. */
 phx_code phx_nccl_measure(phx_nccl *c, phx_error *err);
+phx_code phx_nccl_describe_choice(const phx_nccl *c, phx_buf *buf);
+
+/* ---- nccl_peers.c ---- */
+
+/* Bytes of one slot of a room; 0 for a stage of one rank. */
+size_t phx_nccl_slot_bytes(const phx_comm_shape *shape);
+
+/* Sets peers.on, alike on all ranks of the stage, or peers.reason. */
+phx_code phx_nccl_meet_peers(phx_nccl *c, phx_error *err);
+
+/* Queues an exchange; n 0: nobody touches the rooms of others after it. */
+phx_code phx_nccl_peers_exchange(phx_nccl *c, float *values, size_t n, bool in_two_shots, phx_error *err);
+
+/* What waits on the device for peers ends, now and later. From any thread. */
+void phx_nccl_alarm(phx_nccl *c);
+
+/* The end: waits a little for the others to be here too, and closes their rooms. */
+void phx_nccl_leave_peers(phx_nccl *c);
+void phx_nccl_release_peers(phx_nccl *c); /* the own room, when it is closed */
 
 #endif

@@ -1,18 +1,13 @@
 /* worker/comm/nccl_verbs.c - what each verb queues on the device.
- * Owns: the two ways of an exchange. Both add the same numbers in the same tree, so the choice between them
- * changes no bit. One shot: everyone gets all vectors and adds them. Two shots: everyone gets its share of
- * all vectors, adds it, and sends the sum to the others. */
+ * Owns: NCCL's two ways of an exchange. One shot: everyone gets all vectors and adds them. Two shots:
+ * everyone gets its share of all vectors, adds it, and sends the sum to the others. Not here: the two ways
+ * without NCCL (nccl_peers.c), the choice (nccl_choice.c). */
 #include "worker/comm/nccl_state.h"
 
 #include <assert.h>
 #include <inttypes.h>
-#include <stdlib.h>
 
-#include "base/alloc.h"
 #include "base/clock.h"
-
-#define N_TIMED     5u    /* runs per algorithm and size, after one for warming up */
-#define TIMED_LEAST 4096u /* bytes; each next size is four times as long */
 
 static phx_code begin(phx_nccl *c, phx_verb_kind kind, size_t payload_bytes, phx_error *err)
 {
@@ -148,6 +143,19 @@ static phx_code two_shot(phx_nccl *c, float *values, size_t n, phx_error *err)
     return rc == PHX_OK ? spread_sums(c, values, n, err) : rc;
 }
 
+static phx_code peers(phx_nccl *c, float *values, size_t n, bool in_two_shots, phx_error *err)
+{
+    phx_error cause = {0};
+    return checked(c, phx_nccl_peers_exchange(c, values, n, in_two_shots, &cause), &cause, err);
+}
+
+static phx_code go(phx_nccl *c, phx_nccl_way way, float *values, size_t n, phx_error *err)
+{
+    if (way == PHX_NCCL_PEERS_ONE_SHOT || way == PHX_NCCL_PEERS_TWO_SHOTS)
+        return peers(c, values, n, way == PHX_NCCL_PEERS_TWO_SHOTS, err);
+    return way == PHX_NCCL_ONE_SHOT ? one_shot(c, values, n, err) : two_shot(c, values, n, err);
+}
+
 static phx_code all_reduce(phx_nccl *c, float *values, size_t n, phx_error *err)
 {
     const phx_nccl_result result = c->api.all_reduce(values, values, n, PHX_NCCL_FLOAT32, PHX_NCCL_SUM,
@@ -165,12 +173,7 @@ phx_code phx_nccl_exchange(phx_comm *comm, float *values, size_t n, phx_error *e
     if (n == 0 || comm->shape.tp == 1)
         return done(c, PHX_OK);
     assert(n_bytes <= comm->shape.exchange_bytes);
-    if (c->any_order)
-        rc = all_reduce(c, values, n, err);
-    else if (n_bytes <= c->one_shot_bytes)
-        rc = one_shot(c, values, n, err);
-    else
-        rc = two_shot(c, values, n, err);
+    rc = c->any_order ? all_reduce(c, values, n, err) : go(c, phx_nccl_way_of(c, n_bytes), values, n, err);
     return finish(c, PHX_NCCL_STAGE, rc, err);
 }
 
@@ -259,73 +262,20 @@ phx_code phx_nccl_barrier(phx_comm *comm, phx_error *err)
     return rc;
 }
 
-/* ---- choosing by measurement ---- */
+/* ---- timing ---- */
 
-typedef phx_code exchange_way(phx_nccl *c, float *values, size_t n, phx_error *err);
-
-static int compare_us(const void *a, const void *b)
+phx_code phx_nccl_time(phx_nccl *c, phx_nccl_way way, float *values, size_t n, uint32_t *ret_us,
+                       phx_error *err)
 {
-    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* Median of some runs, of the slowest rank. */
-static phx_code time_one(phx_nccl *c, exchange_way *way, float *values, size_t n, uint32_t *ret_us,
-                         phx_error *err)
-{
-    uint32_t us[N_TIMED], all_us[PHX_COMM_RANKS_MAX];
-    phx_code rc = PHX_OK;
-    for (uint32_t i = 0; i <= N_TIMED && rc == PHX_OK; i++) {
-        rc = begin(c, PHX_VERB_EXCHANGE, n * sizeof(*values), err);
-        const uint64_t start_us = phx_clock_us();
-        if (rc == PHX_OK)
-            rc = way(c, values, n, err);
-        if (rc == PHX_OK)
-            rc = record(c, c->done, c->stream, err);
-        if (rc == PHX_OK)
-            rc = phx_nccl_await(c, PHX_NCCL_STAGE, c->done, err);
-        if (i > 0)
-            us[i - 1] = (uint32_t)(phx_clock_us() - start_us);
-        rc = done(c, rc);
-    }
-    if (rc != PHX_OK)
-        return rc;
-    qsort(us, N_TIMED, sizeof(us[0]), compare_us);
-    rc = c->under->ops->gather(c->under, &us[N_TIMED / 2], sizeof(us[0]), all_us, err);
-    if (rc != PHX_OK)
-        return rc;
-    qsort(all_us, c->base.shape.tp, sizeof(all_us[0]), compare_us);
-    *ret_us = all_us[c->base.shape.tp - 1];
-    return PHX_OK;
-}
-
-phx_code phx_nccl_measure(phx_nccl *c, phx_error *err)
-{
-    const size_t bytes_max = c->parts_bytes / c->base.shape.tp < c->base.shape.exchange_bytes
-                                 ? c->parts_bytes / c->base.shape.tp
-                                 : c->base.shape.exchange_bytes;
-    void *values = NULL;
-    phx_error cause = {0};
-    phx_code rc = c->device->alloc(c->device->user, bytes_max, &values, &cause);
-    if (rc != PHX_OK)
-        return phx_nccl_fail_as(c, &cause, err);
-    size_t best = TIMED_LEAST / 4; /* below what is measured one shot always wins: it is one message */
-    bool one_shot_wins = true;
-    for (size_t n_bytes = TIMED_LEAST; n_bytes <= bytes_max && c->n_times < PHX_NCCL_TIMES; n_bytes *= 4) {
-        phx_nccl_times *t = &c->times[c->n_times];
-        t->n_bytes = n_bytes;
-        rc = time_one(c, one_shot, values, n_bytes / sizeof(float), &t->one_shot_us, err);
-        if (rc == PHX_OK)
-            rc = time_one(c, two_shot, values, n_bytes / sizeof(float), &t->two_shot_us, err);
-        if (rc != PHX_OK)
-            break;
-        c->n_times++;
-        one_shot_wins = one_shot_wins && t->one_shot_us <= t->two_shot_us;
-        best = one_shot_wins ? n_bytes : best;
-    }
+    phx_code rc = begin(c, PHX_VERB_EXCHANGE, n * sizeof(*values), err);
+    const uint64_t start_us = phx_clock_us();
     if (rc == PHX_OK)
-        c->one_shot_bytes = best;
-    if (!c->stuck)
-        c->device->release(c->device->user, values);
-    return rc;
+        rc = go(c, way, values, n, err);
+    if (rc == PHX_OK)
+        rc = record(c, c->done, c->stream, err);
+    if (rc == PHX_OK)
+        rc = phx_nccl_await(c, PHX_NCCL_STAGE, c->done, err);
+    if (rc == PHX_OK)
+        *ret_us = (uint32_t)(phx_clock_us() - start_us);
+    return done(c, rc);
 }

@@ -56,6 +56,8 @@ static phx_comm_watch watch_of(const phx_nccl *c, phx_nccl_link link)
 void phx_nccl_give_up(phx_nccl *c)
 {
     bool any = false;
+    c->gave_up = true;
+    phx_nccl_alarm(c);
     for (uint32_t link = 0; link < PHX_NCCL_LINK_COUNT; link++)
         any = any || c->links[link];
     if (!any)
