@@ -310,8 +310,14 @@ typedef void phx_top_positions_fn(phx_pool *pool, const phx_top_positions_args *
  * shape of the sum (DESIGN 7e): the list is cut into splits of PHX_ATTENTION_SPLIT positions; each split has
  * its own maximum m, sum l of exp(s - m) and unnormalised o; splits are merged left to right with m' = max,
  * factors exp(m - m'); at the end o / l. So list == 0..n-1 gives the bits of the dense form. Limit: (n / 64 +
- * width / 16 + 16) * FLT_EPSILON * (1 + max |score|) * max |entry|. */
-#define PHX_ATTENTION_SPLIT 256
+ * width / 16 + 16) * FLT_EPSILON * (1 + max |score|) * max |entry|. lse = m + log(l): the log-sum-exp of the
+ * scores, -inf without positions; limit (n / 64 + width / 16 + 16) * FLT_EPSILON * (1 + sum |q * entry| *
+ * scale at its largest). parts: what a device has for splits that it computes apart; at least one part and
+ * two floats for each row and group of PHX_ATTENTION_GROUP heads. How much there is decides who computes
+ * what, never a bit. The CPU needs none. */
+#define PHX_ATTENTION_SPLIT                  256
+#define PHX_ATTENTION_GROUP                  16 /* heads of a part */
+#define PHX_ATTENTION_PART_FLOATS(d_latent_) (PHX_ATTENTION_GROUP * ((d_latent_) + 2))
 typedef struct phx_attention_args {
     const float *q; /* [n_rows][n_heads][width]: latent part, then rotary part */
     int64_t n_rows;
@@ -324,6 +330,9 @@ typedef struct phx_attention_args {
     const int32_t *n_positions; /* [n_rows] */
     float scale;
     phx_activation_out out; /* [n_rows][stride]; head h at h * d_latent */
+    float *lse;             /* [n_rows][n_heads] or NULL */
+    float *parts;           /* [n_parts] aligned to 16 bytes, overwritten; may be absent */
+    int64_t n_parts;        /* floats; a part has PHX_ATTENTION_PART_FLOATS(d_latent) */
 } phx_attention_args;
 typedef void phx_attention_fn(phx_pool *pool, const phx_attention_args *args);
 

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 enum { SLOTS_MAX = 64 };
+enum { ATTENTION_SPLIT = 256, ATTENTION_HEADS = 16 }; /* of a part: kernels/ops.h */
 
 /* Where ops run on a device: which side has the buffer. */
 typedef enum side { DEVICE = 1, HOST = 2, BOTH = 3 } side;
@@ -22,14 +23,34 @@ typedef struct sizes {
     size_t n_tokens, n_slots, n_context, act_bytes;
     size_t n_heads, n_vocab, n_expanded, n_leaves;
     size_t routed_width, fixed_width;
+    size_t attention_floats;
     bool last;
 } sizes;
+
+static size_t divide_up(size_t n, size_t by)
+{
+    return (n + by - 1) / by;
+}
+
+size_t phx_step_attention_floats(const phx_dims *dims, const phx_plan_request *request,
+                                 const phx_rank_plan *rank_plan)
+{
+    if (!phx_numerics_on_device(&request->numerics))
+        return 0;
+    const size_t rows =
+        request->n_step_tokens * divide_up((size_t)phx_range_n(rank_plan->heads), ATTENTION_HEADS);
+    size_t n_positions = request->n_context;
+    if (dims->index_n_heads && (size_t)dims->index_topk < n_positions)
+        n_positions = (size_t)dims->index_topk;
+    const size_t wanted = rows * divide_up(n_positions, ATTENTION_SPLIT);
+    const size_t n = wanted < PHX_ATTENTION_PARTS_MAX ? wanted : PHX_ATTENTION_PARTS_MAX;
+    return n * ATTENTION_HEADS * ((size_t)dims->kv_lora + 2) + 2 * rows;
+}
 
 static sizes sizes_of(const phx_dims *dims, const phx_plan_request *request, const phx_rank_plan *rank,
                       int64_t routed_width_rank, int64_t fixed_width_rank)
 {
     const bool expanded = !request->numerics.deterministic;
-    (void)dims;
     return (sizes){
         .n_tokens = request->n_step_tokens,
         .n_slots = request->n_batch,
@@ -41,6 +62,7 @@ static sizes sizes_of(const phx_dims *dims, const phx_plan_request *request, con
         .n_leaves = PHX_LEAVES / request->layout.tp,
         .routed_width = (size_t)routed_width_rank,
         .fixed_width = (size_t)fixed_width_rank,
+        .attention_floats = phx_step_attention_floats(dims, request, rank),
         .last = rank->stage == request->layout.pp - 1,
     };
 }
@@ -75,6 +97,7 @@ static size_t make_table(const phx_dims *d, const phx_plan_request *request, siz
         ON(DEVICE, q, n * s.n_heads * head_q),
         ON(DEVICE, q_act, n * s.n_heads * head_q * s.act_bytes),
         ON(DEVICE, q_latent, n * s.n_heads * entry),
+        ON(DEVICE, attention_parts, s.attention_floats),
         ON(DEVICE, o_latent, n * s.n_heads * (size_t)d->kv_lora * s.act_bytes),
         ON(DEVICE, heads, n * s.n_heads * (size_t)d->d_v),
         ON(DEVICE, heads_act, n * s.n_heads * (size_t)d->d_v * s.act_bytes),

@@ -12,6 +12,10 @@
 #define PHX_VOCAB_TOP     64u /* candidates each vocabulary leaf offers (DESIGN 3) */
 #define PHX_EXPANDED_ROWS 64u /* keys of the expanded form held for the self-check in deterministic mode */
 
+/* Splits of 256 positions that a device computes apart at most, for 16 heads: 135 MB for 512 latent numbers.
+ * Steps with more do not cut rows. */
+#define PHX_ATTENTION_PARTS_MAX 4096u
+
 /* n_tokens = rows of a step; _rank = local to this rank. Activations ("act") hold numerics.act numbers.
  * Where ops run on a device there are two of these: one of device memory, one of what the host reads or
  * writes; step_buf.c says which buffers lie where. On the CPU both hold the same pointers. */
@@ -31,6 +35,7 @@ typedef struct phx_step_buf {
     float *q;               /* [n_tokens][n_heads_rank][d_nope + d_rope] */
     uint8_t *q_act;         /* [n_tokens][n_heads_rank][d_nope + d_rope] act */
     float *q_latent;        /* [n_tokens][n_heads_rank][kv_lora + d_rope] */
+    float *attention_parts; /* partial results of attention on a device: phx_step_attention_floats of them */
     uint8_t *o_latent;      /* [n_tokens][n_heads_rank][kv_lora] act */
     float *heads;           /* [n_tokens][n_heads_rank][d_v] */
     uint8_t *heads_act;     /* [n_tokens][n_heads_rank][d_v] act */
@@ -91,6 +96,11 @@ typedef struct phx_step_bytes {
 phx_step_bytes phx_step_buf_bytes(const phx_dims *dims, const phx_plan_request *request,
                                   const phx_rank_plan *rank_plan, int64_t routed_width_rank,
                                   int64_t fixed_width_rank);
+
+/* Floats of attention_parts: a part for each split of a step's rows, as far as PHX_ATTENTION_PARTS_MAX goes
+ * (kernels/ops.h); 0 where ops run on the CPU. Two for each row and group of heads besides. */
+size_t phx_step_attention_floats(const phx_dims *dims, const phx_plan_request *request,
+                                 const phx_rank_plan *rank_plan);
 
 /* Where the memory of device and host lies; both NULL on the CPU. */
 typedef struct phx_step_memory {

@@ -7,7 +7,8 @@
 #include "base/rng.h"
 #include "worker/bench_kernels.h"
 
-#define MEMORY_BYTES         ((size_t)160 << 20) /* the widest case: 512 rows of queries and latents */
+#define MEMORY_BYTES \
+    ((size_t)200 << 20) /* the widest case: 512 rows of queries and latents, parts of attention */
 #define MEMORY_BYTES_EMU     ((size_t)16 << 20)
 #define DEVICE_WEIGHTS_BYTES ((size_t)4 << 30) /* many times any second-level cache */
 #define EMU_WEIGHTS_BYTES    ((size_t)8 << 20)

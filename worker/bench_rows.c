@@ -4,7 +4,7 @@
 
 #include "worker/bench_kernels.h"
 
-enum { BLOCK = 64, TOP = 64, SEQUENCES_MAX = 16 };
+enum { BLOCK = 64, TOP = 64, SEQUENCES_MAX = 16, PARTS_MAX = 1024 };
 
 /* Block tables of n_rows rows over a cache that starts at the bench's next window. */
 typedef struct cache_case {
@@ -87,6 +87,19 @@ static void choose_keys(phx_kernels_bench *bench, cache_case *c, int64_t n_rows)
                                       ops, run_attention, c});
 }
 
+/* On a device a part for every split, as far as the bench's memory goes. */
+static void give_parts(phx_kernels_bench *bench, phx_attention_args *a)
+{
+    const int64_t n_groups = (a->n_heads + PHX_ATTENTION_GROUP - 1) / PHX_ATTENTION_GROUP;
+    const int64_t n_splits = (bench->depth + PHX_ATTENTION_SPLIT - 1) / PHX_ATTENTION_SPLIT;
+    const int64_t n_wanted = a->n_rows * n_groups * n_splits, n_max = bench->is_emu ? 64 : PARTS_MAX;
+    if (!bench->backend->device)
+        return;
+    a->n_parts = (n_wanted < n_max ? n_wanted : n_max) * PHX_ATTENTION_PART_FLOATS(a->d_latent) +
+                 2 * a->n_rows * n_groups;
+    a->parts = phx_bench_rows(bench, 1, a->n_parts, PHX_F32);
+}
+
 static void attention_case(phx_kernels_bench *bench, int64_t n_rows)
 {
     const phx_dims *d = bench->dims;
@@ -106,6 +119,7 @@ static void attention_case(phx_kernels_bench *bench, int64_t n_rows)
                                        .scale = 1e-3f,
                                        .out = {phx_bench_rows(bench, n_rows, n_heads * d->kv_lora, PHX_BF16),
                                                n_heads * d->kv_lora, PHX_BF16}};
+    give_parts(bench, &c.attention);
     (void)snprintf(shape, sizeof(shape), "%lld heads, %lld keys of %lld", (long long)n_heads,
                    (long long)bench->depth, (long long)width);
     const double ops = 2.0 * (double)(n_rows * n_heads * (width + d->kv_lora)) * (double)bench->depth;

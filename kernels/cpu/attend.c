@@ -196,5 +196,7 @@ static void finish(const state *s)
         for (int64_t c = 0; c < s->job->d_value; c += PHX_LANES)
             phx_vf_store(all + c, phx_vf_div(phx_vf_load(all + c), phx_vf_set(s->sum_all[m])));
         phx_vf_narrow(all, s->job->d_value, s->job->out_dtype, s->job->out[m]);
+        if (s->job->lse[m])
+            *s->job->lse[m] = s->max_all[m] + phx_logf(s->sum_all[m]);
     }
 }

@@ -29,8 +29,9 @@ typedef struct phx_attend {
     const void *user;
 
     phx_dtype out_dtype;
-    void *out[PHX_ATTEND_QUERIES]; /* each [d_value] of out_dtype */
-    void *scratch;                 /* PHX_SCRATCH_BYTES, 64-byte aligned */
+    void *out[PHX_ATTEND_QUERIES];  /* each [d_value] of out_dtype */
+    float *lse[PHX_ATTEND_QUERIES]; /* log-sum-exp of the scores, or NULL */
+    void *scratch;                  /* PHX_SCRATCH_BYTES, 64-byte aligned */
 } phx_attend;
 
 /* How many queries fit the scratch: at most PHX_ATTEND_QUERIES, at least 1 (asserted). */

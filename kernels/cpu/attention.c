@@ -79,6 +79,7 @@ static void absorbed_run(const absorbed_work *p, int64_t row, int64_t end, int64
             const int64_t at = row * a->out.stride + h * a->d_latent;
             job.q[job.n_queries] = a->q + (row * a->n_heads + h) * a->cache->width;
             job.n[job.n_queries] = a->n_positions[row];
+            job.lse[job.n_queries] = a->lse ? a->lse + row * a->n_heads + h : NULL;
             job.out[job.n_queries++] = (uint8_t *)a->out.data + at * out_bytes;
         }
     }

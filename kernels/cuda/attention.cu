@@ -1,7 +1,7 @@
 /* kernels/cuda/attention.cu - absorbed and expanded attention. A bf16 cache of the usual widths: 16 heads of
  * a row by mma (mla.cuh). Else a block per head of a row, which walks the splits from left to right (DESIGN
  * 7e); scores: a warp per position; values: a thread per column. */
-#include "kernels/cuda/mla.cuh"
+#include "kernels/cuda/mla_share.cuh"
 
 typedef struct absorbed { /* where the i-th position of row r lies, and its elements */
     phx_attention_args a;
@@ -49,6 +49,7 @@ typedef struct sizes {
     const int32_t *n_positions; /* [n_rows] */
     float scale;
     phx_activation_out out;
+    float *lse; /* [n_rows][n_heads] or NULL */
 } sizes;
 
 /* One split's weights exp(score - max) into p, unnormalised. */
@@ -111,6 +112,8 @@ template <class Entries> PHX_DEVICE void attend(const Entries &from, const sizes
     }
     for (int64_t c = threadIdx.x; c < s.d_value; c += PHX_BLOCK)
         phx_store(s.out.data, s.out.dtype, r * s.out.stride + h * s.d_value + c, shared[c] / all_sum);
+    if (s.lse && threadIdx.x == 0)
+        s.lse[blockIdx.x] = all_max + phx_logf(all_sum);
 }
 
 static __global__ void attention(const absorbed from, const sizes s)
@@ -126,16 +129,15 @@ static __global__ void attention_expanded(const expanded from, const sizes s)
 }
 
 /* A split: tiles of positions from first on, n of them. */
-PHX_DEVICE void mla_split(const absorbed &from, int64_t first, int64_t n, const mla_shared &s,
+PHX_DEVICE void mla_split(const absorbed &from, int r, int first, int n, const mla_shared &s,
                           mla_state &state, float o[MLA_COLS][4])
 {
-    const int64_t r = blockIdx.x;
-    const int64_t width = from.cache.width;
+    const int width = (int)from.cache.width;
     const int n_cols = (int)(from.a.d_latent / MLA_WARPS / 8);
-    for (int64_t tile = 0; tile < n; tile += MLA_KEYS) {
-        const int64_t left = n - tile < MLA_KEYS ? n - tile : MLA_KEYS;
+    for (int tile = 0; tile < n; tile += MLA_KEYS) {
+        const int left = n - tile < MLA_KEYS ? n - tile : MLA_KEYS;
         if (threadIdx.x < MLA_KEYS) {
-            const int64_t i = threadIdx.x < left ? threadIdx.x : left - 1; /* any that is there */
+            const int i = (int)threadIdx.x < left ? (int)threadIdx.x : left - 1; /* any that is there */
             s.entry[threadIdx.x] = from.find(r, first + tile + i);
         }
         __syncthreads(); /* also: the tile before this one is read */
@@ -149,48 +151,140 @@ PHX_DEVICE void mla_split(const absorbed &from, int64_t first, int64_t n, const 
     }
 }
 
-/* Grid: rows, heads by MLA_HEADS. Dynamic: pieces of queries, and keys. */
-static __global__ void __launch_bounds__(MLA_THREADS) attention_mla(const absorbed from)
+/* Results of 16 heads, divided; the factors' last part holds the sums. */
+PHX_DEVICE void mla_store_out(const absorbed &from, const mla_segment &g, const mla_shared &s,
+                              const float o[MLA_COLS][4])
 {
     const phx_attention_args &a = from.a;
-    const int64_t width = from.cache.width;
-    const int64_t row_bytes = width * 2;
-    PHX_SHARED_DYNAMIC(uint8_t, shared, (MLA_PIECES * MLA_HEADS + MLA_KEYS) * row_bytes);
-    PHX_SHARED(float, scores, 2 * MLA_HEADS * MLA_KEYS);
-    PHX_SHARED(float, weights, MLA_HEADS *MLA_KEYS);
-    PHX_SHARED(float, factors, 2 * MLA_HEADS);
-    PHX_SHARED(int64_t, entry, MLA_KEYS);
-    const mla_shared s = {shared, shared + MLA_PIECES * MLA_HEADS * row_bytes, scores, weights, factors,
-                          entry};
-    const int64_t r = blockIdx.x;
-    const int64_t h = (int64_t)blockIdx.y * MLA_HEADS;
-    mla_put_queries(a.q + (r * a.n_heads + h) * width, a.n_heads - h, width, s);
-    float all[MLA_COLS][4] = {};
-    mla_state all_state = {-INFINITY, 0.0f};
-    for (int64_t first = 0; first < a.n_positions[r]; first += PHX_ATTENTION_SPLIT) {
-        const int64_t left = a.n_positions[r] - first;
-        float o[MLA_COLS][4] = {};
-        mla_state state = {-INFINITY, 0.0f};
-        mla_split(from, first, left < PHX_ATTENTION_SPLIT ? left : PHX_ATTENTION_SPLIT, s, state, o);
-        if (!PHX_PLANT(22))
-            __syncthreads(); /* the factors of the last tile are read */
-        mla_merge_state(state, all_state, s);
-        __syncthreads();
-        mla_merge(s, o, all);
-        __syncthreads();
-    }
-    if (threadIdx.x % 16 == 0)
-        factors[threadIdx.x / 16] = all_state.sum > 0.0f ? all_state.sum : 1.0f;
-    __syncthreads();
     const int n_cols = (int)(a.d_latent / MLA_WARPS / 8);
     PHX_UNROLL
     for (int i = 0; i < MLA_COLS * 4; i++) {
-        const int64_t head = phx_lane() / 4 + i % 4 / 2 * 8;
+        const int head = (int)phx_lane() / 4 + i % 4 / 2 * 8;
+        const int h = g.group * MLA_HEADS + head;
         const int64_t c = (phx_warp() * n_cols + i / 4) * 8 + phx_lane() % 4 * 2 + i % 2;
-        if (i / 4 < n_cols && h + head < a.n_heads)
-            phx_store(a.out.data, a.out.dtype, r * a.out.stride + (h + head) * a.d_latent + c,
-                      all[i / 4][i % 4] / factors[head]);
+        if (i / 4 < n_cols && h < a.n_heads)
+            phx_store(a.out.data, a.out.dtype, (int64_t)g.row * a.out.stride + h * a.d_latent + c,
+                      o[i / 4][i % 4] / s.factors[2 * MLA_HEADS + head]);
     }
+}
+
+/* The splits of a segment: from split 0 on merged into one part, which becomes the result after the last
+ * split of the row; else each a part of its own. */
+PHX_DEVICE void mla_run_segment(const absorbed &from, const mla_parts &parts, const mla_segment &g,
+                                const mla_shared &s)
+{
+    const phx_attention_args &a = from.a;
+    const int h = g.group * MLA_HEADS;
+    const int n_cols = (int)(a.d_latent / MLA_WARPS / 8);
+    mla_put_queries(a.q + ((int64_t)g.row * a.n_heads + h) * from.cache.width, a.n_heads - h,
+                    (int)from.cache.width, s);
+    mla_state all = {-INFINITY, 0.0f};
+    for (int split = g.first; split < g.end; split++) {
+        const int first = split * PHX_ATTENTION_SPLIT;
+        const int left = a.n_positions[g.row] - first;
+        float o[MLA_COLS][4] = {};
+        mla_state state = {-INFINITY, 0.0f};
+        mla_split(from, g.row, first, left < PHX_ATTENTION_SPLIT ? left : PHX_ATTENTION_SPLIT, s, state, o);
+        if (g.first > 0) {
+            mla_store_sums(parts, g.part + split, n_cols, o);
+            mla_store_state(parts, g.part + split, state);
+            continue;
+        }
+        if (!PHX_PLANT(22))
+            __syncthreads(); /* the factors of the last tile are read */
+        mla_merge_state(state, all, s);
+        __syncthreads();
+        mla_merge(parts, g.part, split == 0, n_cols, s, o);
+        if (split + 1 == g.n)
+            mla_store_out(from, g, s, o);
+        else
+            mla_store_sums(parts, g.part, n_cols, o);
+        __syncthreads();
+    }
+    if (g.first > 0)
+        return;
+    if (threadIdx.x == 0) {
+        int32_t *row = parts.rows + ((int64_t)g.row * mla_groups(a) + g.group) * 2;
+        row[0] = g.part;
+        row[1] = g.end - (PHX_PLANT(41) && g.end > 1 ? 1 : 0);
+    }
+    if (g.end < g.n)
+        mla_store_state(parts, g.part, all);
+    else if (threadIdx.x % 16 == 0 && h + threadIdx.x / 16 < a.n_heads)
+        mla_store_lse(a, g.row, h + threadIdx.x / 16, all);
+}
+
+/* Grid: any number of blocks; all of them share the items (mla_share.cuh). Dynamic: pieces of queries, and
+ * keys. Two blocks of a multiprocessor hide each other's waiting, where its shared memory has room. */
+static __global__ void __launch_bounds__(MLA_THREADS, 2)
+    attention_mla(const absorbed from, const mla_parts parts)
+{
+    const int64_t row_bytes = from.cache.width * 2;
+    PHX_SHARED_DYNAMIC(uint8_t, shared, (MLA_PIECES * MLA_HEADS + MLA_KEYS) * row_bytes);
+    PHX_SHARED(float, scores, 2 * MLA_HEADS * MLA_KEYS);
+    PHX_SHARED(float, weights, MLA_HEADS *MLA_KEYS);
+    PHX_SHARED(float, factors, 3 * MLA_HEADS);
+    PHX_SHARED(int64_t, entry, MLA_KEYS);
+    PHX_SHARED(int32_t, sums, MLA_WARPS + 2);
+    const mla_shared s = {shared, shared + MLA_PIECES * MLA_HEADS * row_bytes, scores, weights, factors,
+                          entry};
+    mla_walk walk = mla_begin(from.a, parts.n, sums);
+    mla_segment segment;
+    while (mla_next(from.a, walk, segment)) {
+        mla_run_segment(from, parts, segment, s);
+        __syncthreads(); /* shared memory is written again */
+    }
+}
+
+/* Grid: rows, heads. The parts of a row that was cut, from left to right; rows without positions get zeros. A
+ * thread owns columns threadIdx.x, threadIdx.x + MLA_MERGE_THREADS, ... */
+static __global__ void __launch_bounds__(MLA_MERGE_THREADS)
+    attention_merge(const phx_attention_args a, const mla_parts parts)
+{
+    PHX_SHARED(float, factors, 3 * MLA_MERGE_THREADS); /* keep, take, sum of each part of a batch */
+    PHX_SHARED(float, maxima, MLA_MERGE_THREADS);
+    const int64_t r = blockIdx.x;
+    const int64_t h = blockIdx.y;
+    const int32_t n = mla_splits(a, (int32_t)r);
+    const int32_t *row = parts.rows + (r * mla_groups(a) + h / MLA_HEADS) * 2;
+    const int64_t merged = n > 0 ? row[1] : 0;
+    if (n > 0 && merged == n)
+        return;
+    float all[MLA_MERGE_COLS] = {};
+    mla_state state = {-INFINITY, 0.0f};
+    const int64_t head = (n > 0 ? row[0] : 0) * MLA_HEADS + h % MLA_HEADS; /* of the part of split 0 */
+    for (int i = 0; i < MLA_MERGE_COLS && n > 0; i++) {
+        const int64_t c = threadIdx.x + i * MLA_MERGE_THREADS;
+        all[i] = c < a.d_latent ? parts.o[head * a.d_latent + c] : 0.0f;
+    }
+    if (n > 0) {
+        state.max = parts.state[2 * head];
+        state.sum = parts.state[2 * head + 1];
+    }
+    for (int64_t first = merged; first < n; first += MLA_MERGE_THREADS) {
+        const int64_t n_batch = n - first < MLA_MERGE_THREADS ? n - first : MLA_MERGE_THREADS;
+        mla_merge_factors(parts, head + first * MLA_HEADS, n_batch, state, factors, maxima);
+        for (int64_t k = 0; k < n_batch; k++) {
+            const float keep = factors[k];
+            const float take = factors[MLA_MERGE_THREADS + k];
+            const float *o = parts.o + (head + (first + k) * MLA_HEADS) * a.d_latent;
+            state.sum = fmaf(factors[2 * MLA_MERGE_THREADS + k], take, state.sum * keep);
+            for (int i = 0; i < MLA_MERGE_COLS; i++) {
+                const int64_t c = threadIdx.x + i * MLA_MERGE_THREADS;
+                if (c < a.d_latent)
+                    all[i] = fmaf(o[c], take, all[i] * (PHX_PLANT(40) ? 1.0f : keep));
+            }
+        }
+        __syncthreads();
+    }
+    for (int i = 0; i < MLA_MERGE_COLS; i++) {
+        const int64_t c = threadIdx.x + i * MLA_MERGE_THREADS;
+        if (c < a.d_latent)
+            phx_store(a.out.data, a.out.dtype, r * a.out.stride + h * a.d_latent + c,
+                      all[i] / (state.sum > 0.0f ? state.sum : 1.0f));
+    }
+    if (threadIdx.x == 0)
+        mla_store_lse(a, r, h, state);
 }
 
 /* Depends on the shape of an entry alone, so rows and heads have the same bits in any company. */
@@ -200,14 +294,26 @@ static bool mla_fits(const phx_attention_args *a)
            a->cache->width <= MLA_WIDTH_MAX && a->d_latent % 128 == 0 && a->d_latent <= MLA_LATENT_MAX;
 }
 
+/* One part for each block that runs at a time is the least that the grid needs. */
 static cudaError_t mla_launch(cudaStream_t stream, const absorbed &from)
 {
-    const dim3 grid((unsigned)from.a.n_rows, phx_grid(from.a.n_heads, MLA_HEADS));
     const size_t bytes = (size_t)((MLA_PIECES * MLA_HEADS + MLA_KEYS) * from.cache.width) * 2;
-    const cudaError_t err = PHX_ALLOW_SHARED(attention_mla, bytes);
+    const mla_parts parts = mla_parts_of(from.a);
+    int blocks = 0;
+    if (parts.n == 0)
+        return cudaErrorInvalidValue;
+    cudaError_t err = PHX_ALLOW_SHARED(attention_mla, bytes);
+    if (err == cudaSuccess)
+        err = PHX_BLOCKS_AT_ONCE(attention_mla, MLA_THREADS, bytes, &blocks);
     if (err != cudaSuccess)
         return err;
-    return PHX_LAUNCH(attention_mla, grid, MLA_THREADS, bytes, stream, from);
+    if (blocks > parts.n)
+        blocks = (int)parts.n;
+    err = PHX_LAUNCH(attention_mla, (unsigned)blocks, MLA_THREADS, bytes, stream, from, parts);
+    const dim3 grid((unsigned)from.a.n_rows, (unsigned)from.a.n_heads);
+    if (err != cudaSuccess)
+        return err;
+    return PHX_LAUNCH(attention_merge, grid, MLA_MERGE_THREADS, 0, stream, from.a, parts);
 }
 
 cudaError_t phx_attention_cuda(cudaStream_t stream, const phx_attention_args *args)
@@ -219,7 +325,7 @@ cudaError_t phx_attention_cuda(cudaStream_t stream, const phx_attention_args *ar
     if (mla_fits(args))
         return mla_launch(stream, from);
     const sizes s = {args->n_heads,     args->cache->width, args->d_latent, args->q,
-                     args->n_positions, args->scale,        args->out};
+                     args->n_positions, args->scale,        args->out,      args->lse};
     return PHX_LAUNCH(attention, phx_grid(n, 1), PHX_BLOCK, (size_t)s.d_value * sizeof(float), stream, from,
                       s);
 }
@@ -231,7 +337,8 @@ cudaError_t phx_attention_expanded_cuda(cudaStream_t stream, const phx_attention
         return cudaSuccess;
     const expanded from = {*args};
     const sizes s = {
-        args->n_heads, args->d_nope + args->d_rope, args->d_v, args->q, args->n_keys, args->scale, args->out};
+        args->n_heads, args->d_nope + args->d_rope, args->d_v, args->q, args->n_keys, args->scale, args->out,
+        NULL};
     return PHX_LAUNCH(attention_expanded, phx_grid(n, 1), PHX_BLOCK, (size_t)s.d_value * sizeof(float),
                       stream, from, s);
 }

@@ -66,6 +66,27 @@ template <class T> using phx_shared = T *;
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))
 #endif
 
+/* How many blocks of a kernel a device runs at a time. */
+#if defined(PHX_EMU)
+#define PHX_BLOCKS_AT_ONCE(kernel, threads, bytes, ret) (*(ret) = 6, cudaSuccess)
+#else
+#define PHX_BLOCKS_AT_ONCE(kernel, threads, bytes, ret) \
+    phx_blocks_at_once((const void *)kernel, threads, bytes, ret)
+static inline cudaError_t phx_blocks_at_once(const void *kernel, int threads, size_t bytes, int *ret_blocks)
+{
+    int device = 0;
+    int processors = 0;
+    int each = 0;
+    cudaError_t err = cudaGetDevice(&device);
+    if (err == cudaSuccess)
+        err = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+    if (err == cudaSuccess)
+        err = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, bytes);
+    *ret_blocks = processors * each;
+    return err;
+}
+#endif
+
 /* Fault n of tests/emu/test_planted.sh, which a build of the kernels for that test can switch on. */
 #if defined(PHX_PLANTS)
 extern "C" int phx_plant;

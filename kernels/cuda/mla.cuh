@@ -25,7 +25,7 @@ typedef struct mla_shared {
     phx_shared<uint8_t> keys;  /* [MLA_KEYS][width] bf16 */
     phx_shared<float> scores;  /* [2][MLA_HEADS][MLA_KEYS] */
     phx_shared<float> weights; /* [MLA_HEADS][MLA_KEYS] */
-    phx_shared<float> factors; /* [2][MLA_HEADS]: of what was summed before, of what comes */
+    phx_shared<float> factors; /* [3][MLA_HEADS]: of what was summed before, of what comes; sum of both */
     phx_shared<int64_t> entry; /* [MLA_KEYS] first element in the cache */
 } mla_shared;
 
@@ -36,34 +36,34 @@ typedef struct mla_state {
 } mla_state;
 
 /* Byte offset of chunk `chunk` of row `row`. */
-PHX_DEVICE int64_t mla_at(int64_t row, int64_t chunk, int64_t width)
+PHX_DEVICE int mla_at(int row, int chunk, int width)
 {
-    const int64_t moved = chunk ^ (row % 2 * 4 + row / 2 % 4);
+    const int moved = chunk ^ (row % 2 * 4 + row / 2 % 4);
     return row * width * 2 + moved * 16;
 }
 
 /* The pieces of 16 heads; those past the last are zeros. */
-PHX_DEVICE void mla_put_queries(const float *q, int64_t n_heads, int64_t width, const mla_shared &s)
+PHX_DEVICE void mla_put_queries(const float *q, int64_t n_heads, int width, const mla_shared &s)
 {
-    for (int64_t i = threadIdx.x; i < MLA_HEADS * width / 2; i += MLA_THREADS) {
-        const int64_t h = i / (width / 2);
-        const int64_t c = i % (width / 2) * 2;
+    for (int i = (int)threadIdx.x; i < MLA_HEADS * width / 2; i += MLA_THREADS) {
+        const int h = i / (width / 2);
+        const int c = i % (width / 2) * 2;
         uint32_t pairs[MLA_PIECES] = {0, 0, 0};
         if (h < n_heads)
             phx_cut_pair<MLA_PIECES>(q[h * width + c], q[h * width + c + 1], pairs);
         for (int p = 0; p < MLA_PIECES; p++) {
-            const int64_t at = p * MLA_HEADS * width * 2 + mla_at(h, c / 8, width) + c % 8 * 2;
+            const int at = p * MLA_HEADS * width * 2 + mla_at(h, c / 8, width) + c % 8 * 2;
             *(uint32_t *)&s.q[at] = pairs[p];
         }
     }
 }
 
 /* Copies the tile's entries; s.entry is set. */
-PHX_DEVICE void mla_copy_keys(const uint16_t *cache, int64_t width, const mla_shared &s)
+PHX_DEVICE void mla_copy_keys(const uint16_t *cache, int width, const mla_shared &s)
 {
-    const int64_t chunks = width / 8;
-    for (int64_t i = threadIdx.x; i < MLA_KEYS * chunks; i += MLA_THREADS) {
-        const int64_t row = i / chunks;
+    const int chunks = width / 8;
+    for (int i = (int)threadIdx.x; i < MLA_KEYS * chunks; i += MLA_THREADS) {
+        const int row = i / chunks;
         phx_copy16_async(s.keys, mla_at(row, i % chunks, width), cache + s.entry[row] + i % chunks * 8);
     }
     phx_copy_commit();
@@ -71,14 +71,15 @@ PHX_DEVICE void mla_copy_keys(const uint16_t *cache, int64_t width, const mla_sh
 }
 
 /* Warp: 8 positions, half of the width. */
-PHX_DEVICE void mla_scores(int64_t width, const mla_shared &s)
+PHX_DEVICE void mla_scores(int width, const mla_shared &s)
 {
-    const int64_t lane_row = phx_lane() / 4;
-    const int64_t key = phx_warp() % 4 * 8;
-    const int64_t half = phx_warp() / 4;
+    const int lane = (int)phx_lane();
+    const int lane_row = lane / 4;
+    const int key = (int)phx_warp() % 4 * 8;
+    const int half = (int)phx_warp() / 4;
     float d[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    for (int64_t g = half * (width / 64); g < (half + 1) * (width / 64); g++) {
-        const int64_t chunk = g * 4 + phx_lane() % 4;
+    for (int g = half * (width / 64); g < (half + 1) * (width / 64); g++) {
+        const int chunk = g * 4 + lane % 4;
         phx_16 q[MLA_PIECES][2];
         for (int i = 0; i < 2 * MLA_PIECES; i++)
             q[i / 2][i % 2] = phx_load16_shared(s.q, i / 2 * MLA_HEADS * width * 2 +
@@ -96,20 +97,20 @@ PHX_DEVICE void mla_scores(int64_t width, const mla_shared &s)
         }
     }
     for (int i = 0; i < 4; i++) {
-        const int64_t h = half * MLA_HEADS + lane_row + i / 2 * 8;
-        s.scores[h * MLA_KEYS + key + phx_lane() % 4 * 2 + i % 2] = d[i];
+        const int h = half * MLA_HEADS + lane_row + i / 2 * 8;
+        s.scores[h * MLA_KEYS + key + lane % 4 * 2 + i % 2] = d[i];
     }
 }
 
 /* Sixteen threads per head, two positions each: scores to weights, of n positions that are there. */
-PHX_DEVICE void mla_weights(int64_t n, float scale, mla_state &state, const mla_shared &s)
+PHX_DEVICE void mla_weights(int n, float scale, mla_state &state, const mla_shared &s)
 {
-    const int64_t h = threadIdx.x / 16;
+    const int h = (int)threadIdx.x / 16;
     float x[2];
     float max = state.max;
     for (int i = 0; i < 2; i++) {
-        const int64_t key = threadIdx.x % 16 + 16 * i;
-        const int64_t at = h * MLA_KEYS + key;
+        const int key = (int)threadIdx.x % 16 + 16 * i;
+        const int at = h * MLA_KEYS + key;
         x[i] = key < n ? (s.scores[at] + s.scores[MLA_HEADS * MLA_KEYS + at]) * scale : -INFINITY;
         max = x[i] > max ? x[i] : max;
     }
@@ -133,24 +134,24 @@ PHX_DEVICE void mla_weights(int64_t n, float scale, mla_state &state, const mla_
 }
 
 /* Warp: an eighth of the latent columns, `n_cols` tiles of 8: o = o * keep + weights * values. */
-PHX_DEVICE void mla_values(int64_t width, int n_cols, const mla_shared &s, float o[MLA_COLS][4])
+PHX_DEVICE void mla_values(int width, int n_cols, const mla_shared &s, float o[MLA_COLS][4])
 {
-    const int64_t lane = phx_lane();
+    const int lane = (int)phx_lane();
     for (int i = 0; i < MLA_COLS * 4; i++)
         o[i / 4][i % 4] *= s.factors[lane / 4 + i % 4 / 2 * 8];
     PHX_UNROLL
     for (int step = 0; step < MLA_KEYS / 16; step++) {
         uint32_t pairs[4][MLA_PIECES]; /* by fragment of operand a */
         for (int i = 0; i < 4; i++) {
-            const int64_t at = (lane / 4 + i % 2 * 8) * MLA_KEYS + step * 16 + i / 2 * 8 + lane % 4 * 2;
+            const int at = (lane / 4 + i % 2 * 8) * MLA_KEYS + step * 16 + i / 2 * 8 + lane % 4 * 2;
             phx_cut_pair<MLA_PIECES>(s.weights[at], s.weights[at + 1], pairs[i]);
         }
         PHX_UNROLL
         for (int two = 0; two < MLA_COLS; two += 2) {
             if (two >= n_cols)
                 continue;
-            const int64_t row = step * 16 + lane % 16;
-            const int64_t chunk = phx_warp() * n_cols + two + lane / 16;
+            const int row = step * 16 + lane % 16;
+            const int chunk = (int)phx_warp() * n_cols + two + lane / 16;
             uint32_t b[4];
             phx_load_matrices_trans(s.keys, mla_at(row, chunk, width), b);
             PHX_UNROLL
@@ -163,19 +164,16 @@ PHX_DEVICE void mla_values(int64_t width, int n_cols, const mla_shared &s, float
     }
 }
 
-/* all = all * factors[0] + o * factors[1], after a split; the threads of a head have set their factors. */
-PHX_DEVICE void mla_merge(const mla_shared &s, const float o[MLA_COLS][4], float all[MLA_COLS][4])
+/* The factors of a merge of what came before with one more split. */
+PHX_DEVICE float mla_keep(const mla_state &all, float max)
 {
-    for (int i = 0; i < MLA_COLS * 4; i++) {
-        const int64_t h = phx_lane() / 4 + i % 4 / 2 * 8;
-        all[i / 4][i % 4] = fmaf(o[i / 4][i % 4], s.factors[MLA_HEADS + h], all[i / 4][i % 4] * s.factors[h]);
-    }
+    return all.sum > 0.0f ? phx_expf(all.max - max) : 0.0f;
 }
 
 PHX_DEVICE void mla_merge_state(const mla_state &split, mla_state &all, const mla_shared &s)
 {
     const float max = all.max > split.max ? all.max : split.max;
-    const float keep = all.sum > 0.0f ? phx_expf(all.max - max) : 0.0f;
+    const float keep = mla_keep(all, max);
     const float take = phx_expf(split.max - max);
     if (threadIdx.x % 16 == 0) {
         s.factors[threadIdx.x / 16] = PHX_PLANT(21) ? 1.0f : keep;
@@ -183,6 +181,8 @@ PHX_DEVICE void mla_merge_state(const mla_state &split, mla_state &all, const ml
     }
     all.sum = fmaf(split.sum, take, all.sum * keep);
     all.max = max;
+    if (threadIdx.x % 16 == 0)
+        s.factors[2 * MLA_HEADS + threadIdx.x / 16] = all.sum;
 }
 
 #endif

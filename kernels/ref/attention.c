@@ -63,8 +63,8 @@ static void merge(part *left, const part *right, int64_t d)
     left->max = max;
 }
 
-/* No position at all: zeros. */
-static void attend(attention_work *w, const phx_activation_out *out, int64_t out_offset, void *scratch)
+/* No position at all: zeros, and a log-sum-exp of -inf. */
+static float attend(attention_work *w, const phx_activation_out *out, int64_t out_offset, void *scratch)
 {
     w->sums = scratch;
     part all = {-INFINITY, 1.0f, (float *)(w->sums + w->d)};
@@ -80,6 +80,7 @@ static void attend(attention_work *w, const phx_activation_out *out, int64_t out
     }
     for (int64_t c = 0; c < w->d; c++)
         phx_ref_store(out->data, out->dtype, out_offset + c, all.out[c] / all.sum);
+    return all.max + phx_logf(all.sum);
 }
 
 static void load_absorbed(const attention_work *w, int64_t i, float *ret_entry)
@@ -107,7 +108,9 @@ static void attention_item(void *user, int64_t item, void *scratch)
                         .args = a,
                         .r = r,
                         .h = h};
-    attend(&w, &a->out, r * a->out.stride + h * a->d_latent, scratch);
+    const float lse = attend(&w, &a->out, r * a->out.stride + h * a->d_latent, scratch);
+    if (a->lse)
+        a->lse[item] = lse;
 }
 
 void phx_attention_ref(phx_pool *pool, const phx_attention_args *args)
@@ -144,7 +147,7 @@ static void attention_expanded_item(void *user, int64_t item, void *scratch)
                         .args = a,
                         .r = r,
                         .h = h};
-    attend(&w, &a->out, r * a->out.stride + h * a->d_v, scratch);
+    (void)attend(&w, &a->out, r * a->out.stride + h * a->d_v, scratch);
 }
 
 void phx_attention_expanded_ref(phx_pool *pool, const phx_attention_expanded_args *args)

@@ -42,6 +42,10 @@ done <<'LIST'
 22 attention no barrier before the factors are written again
 28 attention_expanded a new maximum does not scale what was summed
 29 attention_expanded no barrier before the weights are written again
+40 attention a new maximum does not scale the parts merged before
+41 attention the part that holds several splits is taken for one fewer
+42 attention no barrier before the parts' maxima are read
+43 attention the log-sum-exp lacks the logarithm
 23 top_positions ties go to the higher position
 24 index_scores negative dots count
 25 index_round the scale is rounded down

@@ -45,6 +45,7 @@ void check_attention(check *c)
         attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 1, 17, 512, 64, 33, true, false});
         attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 3, 128, 64, 600, false, true});
         attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 2, 1, 256, 64, 257, true, false});
+        attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 3, 18, 128, 64, 800, d == 0, true});
         for (int64_t latent = 1; latent <= 70; latent += check_step(c, 3))
             attention_case(
                 c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 3, latent, 2 * (latent % 5), 20, false, false});
@@ -56,7 +57,21 @@ typedef struct head { /* what the formula and the limit need of one head of one 
     double score_max; /* of |score| */
     double entry_max; /* of |entry| */
     double *scores;   /* [n] */
+    double lse_limit;
 } head;
+
+/* Floats of parts: n of them and the rows' words. */
+static int64_t parts_floats(const phx_attention_args *a, int64_t n)
+{
+    const int64_t groups = (a->n_heads + PHX_ATTENTION_GROUP - 1) / PHX_ATTENTION_GROUP;
+    return n * PHX_ATTENTION_PART_FLOATS(a->d_latent) + 2 * a->n_rows * groups;
+}
+
+static void give_parts(check *c, phx_attention_args *a, int64_t n)
+{
+    a->n_parts = parts_floats(a, n);
+    a->parts = check_out(c, a->n_parts, sizeof(float));
+}
 
 static int64_t entry_of(const phx_attention_args *a, int64_t r, int64_t i)
 {
@@ -77,8 +92,15 @@ static void make_peak(phx_activation *entries, int64_t width)
     }
 }
 
+typedef struct answers { /* [n_rows][n_heads] and [n_rows][n_heads][d_latent] */
+    float *value;
+    float *lse;
+    double *limit;
+    double *lse_limit;
+} answers;
+
 /* Softmax in double with libm, without splits. */
-static void formula(check *c, const phx_attention_args *a, double *scores, double *limit, float *want)
+static void formula(check *c, const phx_attention_args *a, double *scores, const answers *want)
 {
     const int64_t width = a->cache->width;
     for (int64_t i = 0; i < a->n_rows * a->n_heads; i++) {
@@ -87,27 +109,32 @@ static void formula(check *c, const phx_attention_args *a, double *scores, doubl
         double max = -INFINITY;
         for (int64_t p = 0; p < h.n; p++) {
             double dot = 0.0;
+            double size = 0.0;
             for (int64_t k = 0; k < width; k++) {
                 const double entry = check_load(a->cache->data, a->cache->dtype, entry_of(a, r, p) + k);
                 dot += (double)a->q[i * width + k] * entry;
+                size += fabs((double)a->q[i * width + k] * entry) * (double)a->scale;
                 h.entry_max = fmax(h.entry_max, fabs(entry));
             }
             h.scores[p] = dot * (double)a->scale;
+            h.lse_limit = fmax(h.lse_limit, size);
             h.score_max = fmax(h.score_max, fabs(h.scores[p]));
             max = fmax(max, h.scores[p]);
         }
         double sum = 0.0;
         for (int64_t p = 0; p < h.n; p++)
             sum += exp(h.scores[p] - max);
+        const double part = ((double)h.n / 64.0 + (double)width / 16.0 + 16.0) * (double)FLT_EPSILON;
+        want->lse[i] = (float)(max + log(sum));
+        want->lse_limit[i] = part * (1.0 + h.lse_limit);
         for (int64_t k = 0; k < a->d_latent; k++) {
             double out = 0.0;
             for (int64_t p = 0; c->is_ref && p < h.n; p++)
                 out += exp(h.scores[p] - max) / sum *
                        check_load(a->cache->data, a->cache->dtype, entry_of(a, r, p) + k);
-            limit[i * a->d_latent + k] = ((double)h.n / 64.0 + (double)width / 16.0 + 16.0) *
-                                         (double)FLT_EPSILON * (1.0 + h.score_max) * h.entry_max;
+            want->limit[i * a->d_latent + k] = part * (1.0 + h.score_max) * h.entry_max;
             if (c->is_ref)
-                want[i * a->d_latent + k] = (float)out;
+                want->value[i * a->d_latent + k] = (float)out;
         }
     }
 }
@@ -117,6 +144,7 @@ static void promises(check *c, const phx_attention_args *args, const void *got, 
     const size_t bytes = phx_dtype_bytes(args->out.dtype);
     for (int i = 1; i < CHECK_POOLS; i++) {
         phx_attention_args a = *args;
+        a.lse = NULL;
         a.out.data = check_out(c, n, bytes);
         c->ops->attention(c->pools[i], &a);
         check_same(c, "the number of threads", got, a.out.data, n, bytes);
@@ -128,23 +156,39 @@ static void promises(check *c, const phx_attention_args *args, const void *got, 
         a.n_positions += r;
         a.positions = a.positions ? a.positions + r * a.positions_stride : NULL;
         a.n_rows = 1;
+        a.lse = check_out(c, a.n_heads, sizeof(float));
         a.out.data = check_out(c, a.out.stride, bytes);
         c->ops->attention(c->pools[0], &a);
         check_same(c, "neighbouring rows", (const char *)got + (size_t)(r * a.out.stride) * bytes, a.out.data,
                    a.out.stride, bytes);
+        check_same(c, "neighbouring rows, log-sum-exp", args->lse + r * a.n_heads, a.lse, a.n_heads,
+                   sizeof(float));
     }
     for (int64_t h = 0; args->n_rows == 1 && h < args->n_heads; h++) { /* a head alone: another tp */
         phx_attention_args a = *args;
         a.q += h * a.cache->width;
         a.n_heads = 1;
+        a.lse = NULL;
         a.out.data = check_out(c, a.out.stride, bytes);
         c->ops->attention(c->pools[0], &a);
         check_same(c, "neighbouring heads", (const char *)got + (size_t)(h * a.d_latent) * bytes, a.out.data,
                    a.d_latent, bytes);
     }
+    static const int64_t n_parts[] = {2, 7}; /* most cases have more splits: rows are not cut */
+    for (size_t i = 0; args->n_rows > 0 && i < sizeof(n_parts) / sizeof(n_parts[0]); i++) {
+        phx_attention_args a = *args;
+        give_parts(c, &a, n_parts[i]);
+        a.lse = check_out(c, a.n_rows * a.n_heads, sizeof(float));
+        a.out.data = check_out(c, n, bytes);
+        c->ops->attention(c->pools[0], &a);
+        check_same(c, "how many parts there are", got, a.out.data, n, bytes);
+        check_same(c, "how many parts there are, log-sum-exp", args->lse, a.lse, a.n_rows * a.n_heads,
+                   sizeof(float));
+    }
     if (sparse)
         return;
     phx_attention_args a = *args;
+    a.lse = NULL;
     int32_t *positions = check_mem(c, a.n_rows * N_MAX, sizeof(*positions));
     for (int64_t i = 0; i < a.n_rows * N_MAX; i++)
         positions[i] = (int32_t)(i % N_MAX);
@@ -207,18 +251,29 @@ static void attention_case(check *c, const shape *s)
     a.out.dtype = s->out_dtype;
     const size_t bytes = phx_dtype_bytes(s->out_dtype);
     const int64_t n = s->n_rows * a.out.stride;
+    const int64_t n_lse = s->n_rows * s->n_heads;
+    const answers limits = {.value = check_mem(c, s->n_rows * n_cols, sizeof(float)),
+                            .lse = check_mem(c, n_lse, sizeof(float)),
+                            .limit = check_mem(c, s->n_rows * n_cols, sizeof(double)),
+                            .lse_limit = check_mem(c, n_lse, sizeof(double))};
+    double *limit = limits.limit;
+    const float *value = limits.value;
     void *want = check_out(c, n, bytes);
+    float *want_lse = check_out(c, n_lse, sizeof(float));
     a.out.data = want;
+    a.lse = want_lse;
     c->ref->attention(c->ref_pool, &a);
     void *got = check_out(c, n, bytes);
     a.out.data = got;
+    a.lse = check_out(c, n_lse, sizeof(float));
+    give_parts(c, &a, s->n_rows * (N_MAX / PHX_ATTENTION_SPLIT + 1) * (s->n_heads / PHX_ATTENTION_GROUP + 1));
     c->ops->attention(c->pools[0], &a);
-    double *limit = check_mem(c, s->n_rows * n_cols, sizeof(double));
-    float *value = check_mem(c, s->n_rows * n_cols, sizeof(float));
-    formula(c, &a, check_mem(c, N_MAX, sizeof(double)), limit, value);
+    formula(c, &a, check_mem(c, N_MAX, sizeof(double)), &limits);
     for (int64_t i = 0; c->is_ref && s->out_dtype == PHX_F32 && i < s->n_rows * n_cols; i++)
         ((float *)want)[i / n_cols * a.out.stride + i % n_cols] = value[i];
     check_compare(c, &(check_result){want, got, s->out_dtype, s->n_rows, n_cols, a.out.stride, limit});
+    check_compare(c, &(check_result){c->is_ref ? limits.lse : want_lse, a.lse, PHX_F32, s->n_rows, s->n_heads,
+                                     s->n_heads, limits.lse_limit});
     promises(c, &a, got, n, s->sparse);
     check_end(c);
 }
