@@ -1,18 +1,18 @@
 /* model/dims.c - config.json in old and new spellings to phx_dims; YaRN.
- * Owns: the ranges of every number, so that no later product can overflow 63 bits. Writing is dims_write.c.
- */
+ * Owns: the ranges of every number, so that no later product can overflow 63 bits. What differs from layer to
+ * layer is dims_layers.c, writing is dims_write.c. */
 #include "model/dims.h"
 
 #include <math.h>
 #include <stdio.h>
 
 #include "base/file.h"
+#include "model/dims_layers.h"
 #include "model/family.h"
 
 /* reliability.md 3.4 */
 #define CONFIG_LIMITS ((phx_json_limits){PHX_CONFIG_BYTES_MAX, PHX_CONFIG_DEPTH_MAX, 200000, 200000})
 
-#define LAYERS_MAX       512
 #define EXPERT_SLOTS_MAX (1 << 18) /* layers x experts: bounds the expected tensors */
 #define PATH_BYTES       4096
 
@@ -33,8 +33,8 @@ typedef struct int_key {
 
 /* With these ranges the largest model has 2^58 elements, and any one matrix fewer than 2^40. */
 static const int_key int_keys[] = {
-    KEY("num_hidden_layers", n_layers, 1, LAYERS_MAX, REQUIRED),
-    KEY("first_k_dense_replace", n_layers_dense, 0, LAYERS_MAX, 0),
+    KEY("num_hidden_layers", n_layers, 1, PHX_LAYERS_MAX, REQUIRED),
+    KEY("first_k_dense_replace", n_layers_dense, 0, PHX_LAYERS_MAX, 0),
     KEY("num_nextn_predict_layers", n_layers_mtp, 0, 8, 0),
     KEY("vocab_size", n_vocab, 1, 1 << 22, REQUIRED),
     KEY("max_position_embeddings", n_positions, 1, 1 << 24, REQUIRED),
@@ -139,6 +139,8 @@ phx_code phx_dims_parse(const phx_json *config, phx_dims *ret_dims, phx_error *e
         rc = parse_rope(config, &dims.rope, err);
     if (rc == PHX_OK)
         rc = refuse_unknown(config, &dims, err);
+    if (rc == PHX_OK)
+        rc = phx_dims_parse_layers(config, family, &dims, err);
     if (rc == PHX_OK)
         rc = parse_quantisation(is_null(phx_json_get(config, "quantization_config")) ? whole : config, &dims,
                                 err);
@@ -477,7 +479,6 @@ static phx_code refuse_numbers(const phx_json *config, const phx_dims *dims, phx
         const char *key;
         double value;
     } numbers[] = {{"moe_layer_freq", 1},
-                   {"index_topk_freq", 1},
                    {"partial_rotary_factor", 1},
                    {"num_key_value_heads", (double)dims->n_heads}, /* latent attention has no groups */
                    {"sliding_window", 0},
@@ -498,46 +499,13 @@ static phx_code refuse_numbers(const phx_json *config, const phx_dims *dims, phx
     return rc;
 }
 
-/* What each layer is, where a config lists it: one name, or another for the layers after the dense ones. */
-static phx_code refuse_layer_lists(const phx_json *config, const phx_dims *dims, phx_error *err)
-{
-    static const struct {
-        const char *key;
-        const char *dense;
-        const char *sparse;
-    } lists[] = {{"mlp_layer_types", "dense", "sparse"}, {"indexer_types", "full", "full"}};
-    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-        const phx_json *list = phx_json_get(config, lists[i].key);
-        if (is_null(list))
-            continue;
-        if (phx_json_kind_of(list) != PHX_JSON_ARRAY || phx_json_count(list) < (size_t)dims->n_layers)
-            return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is no list of %lld layers", lists[i].key,
-                            (long long)dims->n_layers);
-        for (int64_t l = 0; l < dims->n_layers; l++) {
-            const char *want = l < dims->n_layers_dense ? lists[i].dense : lists[i].sparse;
-            phx_str value = {"", 0};
-            if (!phx_json_as_str(phx_json_at(list, (size_t)l), &value) || !phx_str_is(value, want))
-                return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "%s of layer %lld is '%.*s': supported is %s",
-                                lists[i].key, (long long)l, (int)(value.n < 80 ? value.n : 80), value.ptr,
-                                want);
-        }
-    }
-    return PHX_OK;
-}
-
 static phx_code refuse_unknown(const phx_json *config, const phx_dims *dims, phx_error *err)
 {
-    const phx_json *pattern = phx_json_get(config, "index_topk_pattern");
     phx_code rc = refuse_texts(config, err);
     if (rc == PHX_OK)
         rc = refuse_bools(config, err);
     if (rc == PHX_OK)
         rc = refuse_numbers(config, dims, err);
-    if (rc == PHX_OK)
-        rc = refuse_layer_lists(config, dims, err);
-    if (rc == PHX_OK && !is_null(pattern))
-        rc = PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
-                      "index_topk_pattern is not supported: every layer has an indexer of its own");
     return rc;
 }
 

@@ -11,7 +11,8 @@
 #include "base/status.h"
 #include "model/dtype.h"
 
-#define PHX_EOS_MAX 8
+#define PHX_EOS_MAX    8
+#define PHX_LAYERS_MAX 512
 
 typedef enum phx_rope_kind { PHX_ROPE_PLAIN, PHX_ROPE_YARN } phx_rope_kind;
 
@@ -58,6 +59,9 @@ typedef struct phx_dims {
     int64_t index_d;
     int64_t index_topk;
     bool index_rope_interleaved;
+    uint64_t
+        index_shared[PHX_LAYERS_MAX / 64]; /* bit l: layer l attends to what the last layer before it with
+                                              an indexer has chosen; MTP layers always have their own */
     double rms_eps;
     bool tie_embeddings;
     bool fp8_scale_ue8m0; /* quantization_config.scale_fmt == "ue8m0" */
@@ -73,6 +77,12 @@ typedef struct phx_dims {
  * true or false, nothing else. */
 phx_code phx_dims_load(const char *model_dir, phx_dims *ret_dims, phx_error *err);
 phx_code phx_dims_parse(const phx_json *config, phx_dims *ret_dims, phx_error *err);
+
+/* index_shared of one layer. */
+static inline bool phx_dims_index_shared(const phx_dims *dims, int64_t layer)
+{
+    return layer >= 0 && layer < dims->n_layers && (dims->index_shared[layer / 64] >> (layer % 64) & 1) != 0;
+}
 
 /* Writes the config.json that phx_dims_parse reads back equal (synth). */
 void phx_dims_write_json(const phx_dims *dims, phx_format format, phx_buf *buf);

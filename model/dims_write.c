@@ -31,6 +31,21 @@ static void write_rope(phx_json_writer *w, const phx_rope *rope)
     phx_json_end_object(w);
 }
 
+/* Only where layers differ. */
+static void write_index_types(phx_json_writer *w, const phx_dims *d)
+{
+    bool differ = false;
+    for (int64_t l = 0; l < d->n_layers; l++)
+        differ = differ || phx_dims_index_shared(d, l);
+    if (!differ)
+        return;
+    phx_json_key(w, "indexer_types");
+    phx_json_begin_array(w);
+    for (int64_t l = 0; l < d->n_layers; l++)
+        phx_json_text(w, phx_dims_index_shared(d, l) ? "shared" : "full");
+    phx_json_end_array(w);
+}
+
 static void write_ints(phx_json_writer *w, const phx_dims *d)
 {
     const struct {
@@ -76,6 +91,7 @@ static void write_ints(phx_json_writer *w, const phx_dims *d)
         phx_json_i64(w, d->index_topk);
         phx_json_key(w, "indexer_rope_interleave");
         phx_json_bool(w, d->index_rope_interleaved);
+        write_index_types(w, d);
     }
 }
 

@@ -49,6 +49,8 @@ static bool rule_holds(const phx_tensor_rule *rule, const phx_dims *dims, int64_
         return layer == n_all;
     case PHX_WHERE_LAYERS:
         return in_layers;
+    case PHX_WHERE_INDEX:
+        return in_layers && phx_layer_has_indexer(dims, layer);
     case PHX_WHERE_DENSE:
         return in_layers && !phx_layer_is_moe(dims, layer);
     case PHX_WHERE_MOE:

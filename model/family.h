@@ -68,6 +68,7 @@ typedef enum phx_where {                   /* which layers have the tensor */
                          PHX_WHERE_FIRST,  /* once, on the first stage */
                          PHX_WHERE_LAST,   /* once, on the last stage */
                          PHX_WHERE_LAYERS, /* every layer, MTP included */
+                         PHX_WHERE_INDEX,  /* layers with an indexer of their own, MTP included */
                          PHX_WHERE_DENSE,  /* dense layers */
                          PHX_WHERE_MOE,    /* mixture layers, MTP included */
                          PHX_WHERE_EXPERT, /* every routed expert of every mixture layer, MTP included */
@@ -126,6 +127,12 @@ phx_code phx_family_each(const phx_family *family, const phx_dims *dims, phx_ten
 
 /* Writes the checkpoint name of a tensor into ret_name (terminated); false when it does not fit. */
 bool phx_tensor_name(const phx_tensor_id *id, char *ret_name, size_t n_bytes);
+
+/* Also MTP layers, which come behind the others. */
+static inline bool phx_layer_has_indexer(const phx_dims *dims, int64_t layer)
+{
+    return dims->index_n_heads > 0 && !phx_dims_index_shared(dims, layer);
+}
 
 static inline bool phx_layer_is_moe(const phx_dims *dims, int64_t layer)
 {

@@ -64,12 +64,10 @@ void phx_layout_single(const phx_dims *dims, phx_layout *ret_layout)
 
 /* ---- pipeline cuts ---- */
 
-#define LAYERS_MAX 512 /* model/dims.c */
-
 typedef struct layer_costs {
-    uint64_t layers[LAYERS_MAX + 1]; /* [l]: bytes of the layers before l */
-    uint64_t first;                  /* embedding */
-    uint64_t last;                   /* norm and head; MTP layers are optional and not counted */
+    uint64_t layers[PHX_LAYERS_MAX + 1]; /* [l]: bytes of the layers before l */
+    uint64_t first;                      /* embedding */
+    uint64_t last;                       /* norm and head; MTP layers are optional and not counted */
 } layer_costs;
 
 typedef struct cost_walk {
@@ -97,8 +95,8 @@ static phx_code visit_cost(void *user, const phx_tensor_id *id, phx_error *err)
 /* worst[end]: bytes of the heaviest stage when layers [0, end) form the number of stages of the current row.
  */
 typedef struct balance {
-    uint64_t worst[LAYERS_MAX + 1];
-    int32_t cut[PHX_PP_MAX][LAYERS_MAX + 1]; /* first layer of the last of the stages */
+    uint64_t worst[PHX_LAYERS_MAX + 1];
+    int32_t cut[PHX_PP_MAX][PHX_LAYERS_MAX + 1]; /* first layer of the last of the stages */
 } balance;
 
 static uint64_t stage_cost(const layer_costs *costs, int64_t first, int64_t end, int64_t n_layers)
@@ -120,7 +118,7 @@ static phx_code balance_stages(const phx_dims *dims, uint32_t pp, int32_t *layer
         goto out;
     }
     assert(family); /* phx_dims_parse refuses others */
-    assert(n <= LAYERS_MAX);
+    assert(n <= PHX_LAYERS_MAX);
     cost_walk walk = {dims, costs};
     rc = phx_family_each(family, dims, visit_cost, &walk, err);
     if (rc != PHX_OK)
@@ -217,6 +215,12 @@ phx_code phx_layout_parse_pp(phx_str text, const phx_dims *dims, phx_layout *lay
     if (rc == PHX_OK)
         *layout = parsed;
     return rc;
+}
+
+bool phx_stage_shares_index(const phx_layout *layout, const phx_dims *dims, uint32_t stage)
+{
+    assert(stage < layout->pp);
+    return phx_dims_index_shared(dims, layout->layer_first[stage]);
 }
 
 phx_code phx_layout_check(const phx_layout *layout, const phx_dims *dims, phx_error *err)

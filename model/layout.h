@@ -55,6 +55,10 @@ void phx_layout_single(const phx_dims *dims, phx_layout *ret_layout);
 /* Refuses with the reason: tp that does not divide 8, more ranks than heads, fewer layers than stages, ... */
 phx_code phx_layout_check(const phx_layout *layout, const phx_dims *dims, phx_error *err);
 
+/* Does the stage begin inside a run of layers that share an indexer's selection? Then the stage before it
+ * sends the selection along. */
+bool phx_stage_shares_index(const phx_layout *layout, const phx_dims *dims, uint32_t stage);
+
 static inline uint32_t phx_layout_n_ranks(const phx_layout *layout)
 {
     return layout->tp * layout->pp;

@@ -77,7 +77,7 @@ typedef struct phx_rank_plan {
     uint64_t host_bytes;               /* where ops run on a device: host memory besides; else 0 */
     uint64_t exchange_bytes_per_token; /* per step row, as comm.h counts traffic: two exchanges of d_hidden
                                           floats a layer, one per embedding */
-    uint64_t stage_bytes_per_token;    /* sent to the next stage per step row */
+    uint64_t stage_bytes_per_token;    /* sent to the next stage per step row, at most */
 } phx_rank_plan;
 
 typedef struct phx_plan {

@@ -88,7 +88,11 @@ void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_block
     for (size_t i = 0; i < rank->n_slices; i++)
         rank->weights_bytes += rank->slices[i].data_bytes + rank->slices[i].scale_bytes;
     rank->cache_latent_bytes = entries * (uint64_t)(dims->kv_lora + dims->d_rope) * cache_bytes;
-    rank->cache_index_bytes = dims->index_n_heads ? entries * (uint64_t)dims->index_d * cache_bytes : 0;
+    rank->cache_index_bytes = 0;
+    for (int64_t l = rank->layers.first; l < rank->layers.end; l++) {
+        if (phx_layer_has_indexer(dims, l))
+            rank->cache_index_bytes += n_blocks * PHX_BLOCK_TOKENS * (uint64_t)dims->index_d * cache_bytes;
+    }
     rank->activations_bytes = step.activations;
     rank->logits_bytes = step.logits;
     rank->rope_bytes = round_up((uint64_t)n_context * (uint64_t)dims->d_rope * sizeof(float), 64);
@@ -104,4 +108,6 @@ void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_block
 #undef X
     rank->exchange_bytes_per_token = exchange_bytes(plan, rank);
     rank->stage_bytes_per_token = rank->stage + 1 < layout->pp ? (uint64_t)dims->d_hidden * sizeof(float) : 0;
+    if (rank->stage + 1 < layout->pp && phx_stage_shares_index(layout, dims, rank->stage + 1))
+        rank->stage_bytes_per_token += ((uint64_t)dims->index_topk + 1) * sizeof(int32_t);
 }

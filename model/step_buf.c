@@ -179,6 +179,12 @@ phx_step_bytes phx_step_buf_bytes(const phx_dims *dims, const phx_plan_request *
         .exchange = request->layout.tp > 1 ? row_bytes : 0,
         .stage = request->layout.pp > 1 ? row_bytes : 0,
     };
+    const uint64_t selection =
+        (uint64_t)request->n_step_tokens * (uint64_t)dims->index_topk * sizeof(int32_t);
+    for (uint32_t stage = 1; stage < request->layout.pp; stage++) {
+        if (phx_stage_shares_index(&request->layout, dims, stage) && bytes.stage < selection)
+            bytes.stage = selection; /* of every rank: the two ends of a message have one size */
+    }
     n_slots = slots_of(table, first_logit, main_side, &unused, &unused, slots);
     bytes.activations = phx_arena_bytes(slots, n_slots);
     n_slots = slots_of(table + first_logit, n - first_logit, main_side, &unused, &unused, slots);

@@ -42,11 +42,6 @@ static bool has_no_q_lora(const phx_dims *dims)
     return dims->q_lora == 0;
 }
 
-static bool has_indexer(const phx_dims *dims)
-{
-    return dims->index_n_heads > 0;
-}
-
 static bool has_shared(const phx_dims *dims)
 {
     return dims->n_experts_shared > 0;
@@ -93,12 +88,11 @@ static const phx_tensor_rule rules[] = {
     VECTOR(KV_A_NORM, LAYERS, A "kv_a_layernorm.weight", kv_lora, NULL),
     QUANTISED(KV_B, LAYERS, ROWS_HEADS, A "kv_b_proj.weight", heads_kv, kv_lora, NULL),
     QUANTISED(O, LAYERS, COLS_HEADS, A "o_proj.weight", hidden, heads_v, NULL),
-    QUANTISED(INDEX_Q_B, LAYERS, NONE, A "indexer.wq_b.weight", index_heads_d, q_lora, has_indexer),
-    QUANTISED(INDEX_K, LAYERS, NONE, A "indexer.wk.weight", index_d, hidden, has_indexer),
-    VECTOR(INDEX_K_NORM, LAYERS, A "indexer.k_norm.weight", index_d, has_indexer),
-    VECTOR(INDEX_K_NORM_BIAS, LAYERS, A "indexer.k_norm.bias", index_d, has_indexer),
-    PLAIN(INDEX_WEIGHTS, LAYERS, NONE, A "indexer.weights_proj.weight", index_heads, hidden, has_indexer,
-          false),
+    QUANTISED(INDEX_Q_B, INDEX, NONE, A "indexer.wq_b.weight", index_heads_d, q_lora, NULL),
+    QUANTISED(INDEX_K, INDEX, NONE, A "indexer.wk.weight", index_d, hidden, NULL),
+    VECTOR(INDEX_K_NORM, INDEX, A "indexer.k_norm.weight", index_d, NULL),
+    VECTOR(INDEX_K_NORM_BIAS, INDEX, A "indexer.k_norm.bias", index_d, NULL),
+    PLAIN(INDEX_WEIGHTS, INDEX, NONE, A "indexer.weights_proj.weight", index_heads, hidden, NULL, false),
     VECTOR(FFN_NORM, LAYERS, L "post_attention_layernorm.weight", hidden, NULL),
     QUANTISED(GATE, DENSE, ROWS_FF, M "gate_proj.weight", ff_dense, hidden, NULL),
     QUANTISED(UP, DENSE, ROWS_FF, M "up_proj.weight", ff_dense, hidden, NULL),

@@ -222,9 +222,11 @@ static void test_keys_that_change_arithmetic(void **state)
         {"\"attention_bias\": \"no\"", PHX_ERR_CORRUPT},
         {"\"rope_interleave\": false", PHX_ERR_UNSUPPORTED},
         {"\"rope_interleave\": 1", PHX_ERR_CORRUPT},
-        {"\"index_topk_freq\": 2", PHX_ERR_UNSUPPORTED},
+        {"\"index_topk_freq\": 0", PHX_ERR_CORRUPT},
+        {"\"index_skip_topk_offset\": -1", PHX_ERR_CORRUPT},
         {"\"index_topk_freq\": \"2\"", PHX_ERR_CORRUPT},
-        {"\"index_topk_pattern\": \"FS\"", PHX_ERR_UNSUPPORTED},
+        {"\"index_topk_pattern\": \"FS\"", PHX_ERR_CORRUPT},
+        {"\"index_topk_pattern\": 3", PHX_ERR_CORRUPT},
         {"\"indexer_types\": [\"full\", \"shared\"]", PHX_ERR_CORRUPT},
         {"\"mlp_layer_types\": \"dense\"", PHX_ERR_CORRUPT},
         {"\"moe_router_dtype\": \"bfloat16\"", PHX_ERR_UNSUPPORTED},
@@ -289,26 +291,21 @@ static void test_rope_said_twice(void **state)
     assert_memory_equal(&twice.rope, &once.rope, sizeof(once.rope));
 }
 
-/* A list of layer kinds must say what the counts say. */
-static void test_layer_lists(void **state)
+/* The list of dense and sparse layers must say what the counts say. */
+static void test_layer_list(void **state)
 {
     (void)state;
     char line[2048];
     for (int wrong = 0; wrong < 2; wrong++) {
-        for (int indexer = 0; indexer < 2; indexer++) {
-            size_t at = (size_t)snprintf(line, sizeof(line), "\"%s\": [",
-                                         indexer ? "indexer_types" : "mlp_layer_types");
-            for (int l = 0; l < 61; l++) {
-                const char *kind = indexer ? (wrong && l == 60 ? "shared" : "full")
-                                           : (l < (wrong ? 2 : 3) ? "dense" : "sparse");
-                at += (size_t)snprintf(line + at, sizeof(line) - at, "%s\"%s\"", l ? ", " : "", kind);
-            }
-            (void)snprintf(line + at, sizeof(line) - at, "]");
-            if (wrong)
-                refused("more", line, PHX_ERR_UNSUPPORTED, indexer ? "layer 60 is 'shared'" : "layer 2");
-            else
-                (void)parse_ok(config_with("more", line));
-        }
+        size_t at = (size_t)snprintf(line, sizeof(line), "\"mlp_layer_types\": [");
+        for (int l = 0; l < 61; l++)
+            at += (size_t)snprintf(line + at, sizeof(line) - at, "%s\"%s\"", l ? ", " : "",
+                                   l < (wrong ? 2 : 3) ? "dense" : "sparse");
+        (void)snprintf(line + at, sizeof(line) - at, "]");
+        if (wrong)
+            refused("more", line, PHX_ERR_UNSUPPORTED, "layer 2");
+        else
+            (void)parse_ok(config_with("more", line));
     }
 }
 
@@ -371,7 +368,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_keys_that_change_arithmetic),
         cmocka_unit_test(test_rope_said_twice),
-        cmocka_unit_test(test_layer_lists),
+        cmocka_unit_test(test_layer_list),
         cmocka_unit_test(test_written_config_reads_back),
         cmocka_unit_test(test_presets_read_back),
         cmocka_unit_test(test_load),

@@ -111,6 +111,48 @@ static void test_defaults(void **state)
             "rope_interleave");
 }
 
+static void same_sharing(const phx_dims *d, const char *pattern)
+{
+    char got[PHX_LAYERS_MAX + 1] = "";
+    for (int64_t l = 0; l < d->n_layers; l++)
+        got[l] = phx_layer_has_indexer(d, l) ? 'F' : 'S';
+    assert_string_equal(got, pattern);
+    assert_true(phx_layer_has_indexer(d, d->n_layers)); /* an MTP layer always has its own */
+}
+
+#define GLM(more) "{\"model_type\": \"glm_moe_dsa\", " INDEX ", " TEXT more "}"
+
+/* Which layers have an indexer: a list, else a pattern, else two numbers. */
+static void test_shared_indexers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *config, *pattern;
+    } cases[] = {
+        {GLM(""), "FFFF"},
+        {GLM(", \"index_topk_freq\": 1, \"index_skip_topk_offset\": 3"), "FFFF"},
+        {GLM(", \"index_topk_freq\": 2"), "FFSF"},
+        {GLM(", \"index_topk_freq\": 4, \"index_skip_topk_offset\": 3"), "FFFS"},
+        {GLM(", \"index_topk_freq\": 4, \"index_topk_pattern\": \"FSFS\""), "FSFS"},
+        {GLM(", \"index_topk_freq\": 4, \"index_topk_pattern\": \"FSFS\", \"indexer_types\": [\"full\", "
+             "\"shared\", \"shared\", \"full\", \"full\"]"),
+         "FSSF"},
+        {GLM(", \"index_topk_pattern\": null, \"indexer_types\": null, \"index_topk_freq\": null"), "FFFF"},
+    };
+    for (size_t i = 0; i < N_OF(cases); i++) {
+        const phx_dims d = parse_ok(cases[i].config);
+        same_sharing(&d, cases[i].pattern);
+        round_trip(&d);
+    }
+    refused(GLM(", \"index_topk_pattern\": \"SFFF\""), PHX_ERR_CORRUPT, "layer 0");
+    refused(GLM(", \"index_topk_pattern\": \"FXFF\""), PHX_ERR_UNSUPPORTED, "layer 1 is 'X'");
+    refused(GLM(", \"indexer_types\": [\"full\", \"half\", \"full\", \"full\"]"), PHX_ERR_UNSUPPORTED,
+            "layer 1 is 'half'");
+    refused(GLM(", \"indexer_types\": [\"full\", 1, \"full\", \"full\"]"), PHX_ERR_CORRUPT, "layer 1");
+    refused("{\"model_type\": \"deepseek_v3\", \"index_topk_freq\": 4, " TEXT "}", PHX_ERR_UNSUPPORTED,
+            "deepseek_v3 has none");
+}
+
 /* Every row is whole: found by its types, unlike the others, with a text type to write where it nests. */
 static void test_rows(void **state)
 {
@@ -133,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nested_config),
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_shared_indexers),
         cmocka_unit_test(test_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -247,6 +247,10 @@ static void check_traffic(member *m, const phx_comm_traffic *before)
     uint64_t n_tokens = 0;
     for (uint32_t i = 0; i < m->group->step->n_rows; i++)
         n_tokens += m->group->step->rows[i].n_tokens;
+    /* A selection goes along only when there is one; the residual stream always. */
+    const uint64_t hidden =
+        (uint64_t)phx_checkpoint_dims(m->group->plan->checkpoint)->d_hidden * sizeof(float);
+    const uint64_t least = plan->stage_bytes_per_token < hidden ? plan->stage_bytes_per_token : hidden;
     const uint64_t exchanged = m->comm->traffic.exchange_bytes - before->exchange_bytes;
     const uint64_t passed_on = m->comm->traffic.stage_bytes - before->stage_bytes;
     if (exchanged != n_tokens * plan->exchange_bytes_per_token)
@@ -254,9 +258,8 @@ static void check_traffic(member *m, const phx_comm_traffic *before)
             PHX_FAIL(&m->err, PHX_ERR_MISMATCH, "%llu tokens exchanged %llu bytes, the plan says %llu each",
                      (unsigned long long)n_tokens, (unsigned long long)exchanged,
                      (unsigned long long)plan->exchange_bytes_per_token);
-    else if (passed_on < n_tokens * plan->stage_bytes_per_token ||
-             passed_on >
-                 n_tokens * plan->stage_bytes_per_token + 4 * m->group->step->n_rows) /* and sampled ids */
+    else if (passed_on < n_tokens * least || passed_on > n_tokens * plan->stage_bytes_per_token +
+                                                             4 * m->group->step->n_rows) /* and sampled ids */
         m->rc = PHX_FAIL(&m->err, PHX_ERR_MISMATCH, "%llu tokens sent %llu bytes on, the plan says %llu each",
                          (unsigned long long)n_tokens, (unsigned long long)passed_on,
                          (unsigned long long)plan->stage_bytes_per_token);

@@ -12,21 +12,19 @@ static void attend_expanded(phx_exec *exec, int64_t layer);
 phx_code phx_exec_attention(phx_exec *exec, int64_t layer, phx_error *err)
 {
     const phx_layer_weights *w = &exec->parts.weights->layers[layer];
-    const phx_dims *d = exec->dims;
     phx_exec_norm(exec, w->attn_norm);
     make_queries(exec, w);
     make_entries(exec, layer);
-    bool selected = false;
-    if (d->index_n_heads) {
-        const phx_code rc = phx_exec_select(exec, layer, &selected, err);
+    if (exec->dims->index_n_heads) {
+        const phx_code rc = phx_exec_select(exec, layer, err);
         if (rc != PHX_OK)
             return rc;
     }
-    if (may_expand(exec, selected)) {
+    if (may_expand(exec, exec->selecting)) {
         attend_expanded(exec, layer);
     } else {
         absorb_queries(exec, w);
-        attend(exec, layer, selected);
+        attend(exec, layer, exec->selecting);
     }
     return project_out(exec, w, err);
 }

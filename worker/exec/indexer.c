@@ -10,30 +10,34 @@ static void write_keys(phx_exec *exec, const phx_layer_weights *w, int64_t layer
 static void make_queries(phx_exec *exec, const phx_layer_weights *w);
 static phx_code choose(phx_exec *exec, int64_t layer, phx_error *err);
 
-phx_code phx_exec_select(phx_exec *exec, int64_t layer, bool *ret_selected, phx_error *err)
+/* When no row has more than index_topk keys the selection is all of them, so scoring is skipped. */
+bool phx_exec_must_select(const phx_exec *exec)
+{
+    const uint32_t asked = PHX_CAPTURE_INDEX_SCORES | PHX_CAPTURE_TOPK;
+    bool must = (exec->plan->capture & asked) != 0;
+    for (int64_t t = 0; t < exec->n_tokens && !must; t++)
+        must = exec->host.n_keys[t] > exec->dims->index_topk;
+    return must && exec->dims->index_n_heads > 0;
+}
+
+phx_code phx_exec_select(phx_exec *exec, int64_t layer, phx_error *err)
 {
     const phx_layer_weights *w = &exec->parts.weights->layers[layer];
     const phx_dims *d = exec->dims;
-    const uint32_t asked = PHX_CAPTURE_INDEX_SCORES | PHX_CAPTURE_TOPK;
-    bool needed = (exec->plan->capture & asked) != 0;
-    for (int64_t t = 0; t < exec->n_tokens && !needed; t++)
-        needed = exec->host.n_keys[t] > d->index_topk;
-    write_keys(exec, w, layer);
-    if (!needed) { /* every row has at most index_topk keys: the selection is all of them, so scoring is
-                      skipped */
-        *ret_selected = false;
-        return PHX_OK;
+    const int64_t global = exec->rank->layers.first + layer;
+    phx_code rc = PHX_OK;
+    if (phx_layer_has_indexer(d, global)) {
+        write_keys(exec, w, layer);
+        if (exec->selecting) {
+            make_queries(exec, w);
+            rc = choose(exec, layer, err);
+        }
     }
-    make_queries(exec, w);
-    phx_code rc = choose(exec, layer, err);
-    if (rc != PHX_OK)
+    if (rc != PHX_OK || !exec->selecting)
         return rc;
-    const phx_capture_view view = {
-        PHX_CAPTURE_TOPK, "topk",       exec->rank->layers.first + layer, PHX_I32, exec->buf.selected,
-        d->index_topk,    d->index_topk};
-    rc = phx_exec_capture(exec, &view, err);
-    *ret_selected = true;
-    return rc;
+    const phx_capture_view view = {PHX_CAPTURE_TOPK,   "topk",        global,       PHX_I32,
+                                   exec->buf.selected, d->index_topk, d->index_topk};
+    return phx_exec_capture(exec, &view, err);
 }
 
 static void rotate_and_round(phx_exec *exec, float *x, int64_t n_heads)

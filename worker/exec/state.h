@@ -41,6 +41,7 @@ struct phx_exec {
     /* this step */
     const phx_step_plan *plan;
     int64_t n_tokens;
+    bool selecting; /* some row has more keys than an indexer keeps, or the selection is captured */
 };
 
 /* An activation view of a step buffer [n_tokens][width]. */
@@ -72,9 +73,13 @@ void phx_exec_norm(phx_exec *exec, const float *weight);
 phx_code phx_exec_attention(phx_exec *exec, int64_t layer, phx_error *err);
 phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err);
 
-/* Writes the index keys of the step and chooses positions. *ret_selected: false when every row attends to all
- * of its keys (then buf.selected is not filled). */
-phx_code phx_exec_select(phx_exec *exec, int64_t layer, bool *ret_selected, phx_error *err);
+/* Does any layer of this step choose among keys? The same answer on all ranks. */
+bool phx_exec_must_select(const phx_exec *exec);
+
+/* A layer with an indexer writes the index keys of the step and, when exec->selecting, chooses positions into
+ * buf.selected; one without leaves there what the layer before it attended to. Not selecting: every row
+ * attends to all of its keys. */
+phx_code phx_exec_select(phx_exec *exec, int64_t layer, phx_error *err);
 
 /* Logits of the rows that want them: captured, sampled or both. Last stage. */
 phx_code phx_exec_logits(phx_exec *exec, phx_error *err);

@@ -130,6 +130,7 @@ phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_resul
     if (rc != PHX_OK)
         return rc;
     prepare_rows(exec);
+    exec->selecting = phx_exec_must_select(exec);
     rc = phx_exec_upload_rows(exec, err);
     if (rc == PHX_OK)
         rc = enter_stage(exec, err);
@@ -308,12 +309,52 @@ phx_code phx_exec_upload_rows(phx_exec *exec, phx_error *err)
     return rc;
 }
 
+typedef struct passed { /* what goes from a stage to the next */
+    void *data;
+    size_t n_bytes;
+} passed;
+
+/* The residual stream and, where `stage` begins inside a run of layers that share a selection, that
+ * selection. Returns how many messages. */
+static size_t passed_to(const phx_exec *exec, uint32_t stage, passed *messages)
+{
+    const size_t n = (size_t)exec->n_tokens;
+    const phx_dims *d = exec->dims;
+    messages[0] = (passed){exec->buf.hidden, n * (size_t)d->d_hidden * sizeof(float)};
+    if (!exec->selecting || !phx_stage_shares_index(&exec->parts.plan->request.layout, d, stage))
+        return 1;
+    messages[1] = (passed){exec->buf.selected, n * (size_t)d->index_topk * sizeof(int32_t)};
+    messages[2] = (passed){exec->buf.n_selected, n * sizeof(int32_t)};
+    return 3;
+}
+
+static phx_code receive_rows(phx_exec *exec, phx_error *err)
+{
+    passed messages[3];
+    const size_t n = passed_to(exec, exec->rank->stage, messages);
+    phx_code rc = PHX_OK;
+    for (size_t i = 0; i < n && rc == PHX_OK; i++)
+        rc = phx_stage_recv(exec->parts.comm, exec->rank->stage - 1, messages[i].data, messages[i].n_bytes,
+                            err);
+    return rc;
+}
+
+static phx_code send_rows(phx_exec *exec, phx_error *err)
+{
+    passed messages[3];
+    const size_t n = passed_to(exec, exec->rank->stage + 1, messages);
+    phx_code rc = PHX_OK;
+    for (size_t i = 0; i < n && rc == PHX_OK; i++)
+        rc = phx_stage_send(exec->parts.comm, exec->rank->stage + 1, messages[i].data, messages[i].n_bytes,
+                            err);
+    return rc;
+}
+
 static phx_code enter_stage(phx_exec *exec, phx_error *err)
 {
     const size_t n = (size_t)(exec->n_tokens * exec->dims->d_hidden);
     if (!exec->first_stage)
-        return phx_stage_recv(exec->parts.comm, exec->rank->stage - 1, exec->buf.hidden, n * sizeof(float),
-                              err);
+        return receive_rows(exec, err);
     exec->parts.ops->embed(exec->pool, &(phx_embed_args){.table = &exec->parts.weights->embed,
                                                          .ids = exec->buf.token_ids,
                                                          .n_rows = exec->n_tokens,
@@ -329,13 +370,7 @@ static phx_code enter_stage(phx_exec *exec, phx_error *err)
 
 static phx_code leave_stage(phx_exec *exec, phx_error *err)
 {
-    const size_t n = (size_t)(exec->n_tokens * exec->dims->d_hidden);
-    phx_code rc;
-    if (exec->last_stage)
-        rc = phx_exec_logits(exec, err);
-    else
-        rc =
-            phx_stage_send(exec->parts.comm, exec->rank->stage + 1, exec->buf.hidden, n * sizeof(float), err);
+    const phx_code rc = exec->last_stage ? phx_exec_logits(exec, err) : send_rows(exec, err);
     return rc == PHX_OK ? note_samples(exec, err) : rc;
 }
 

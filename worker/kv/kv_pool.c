@@ -21,7 +21,6 @@ phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, const phx_memor
     const size_t n_layers = (size_t)phx_range_n(plan->ranks[rank].layers);
     const size_t n_entries = (size_t)plan->n_blocks * PHX_BLOCK_TOKENS;
     const phx_dtype dtype = plan->request.numerics.cache;
-    const int64_t index_width = dims->index_n_heads ? dims->index_d : 0;
     phx_slot *slots = NULL;
     phx_kv_pool *pool = phx_alloc(1, sizeof(*pool));
     if (!pool) {
@@ -37,7 +36,9 @@ phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, const phx_memor
         goto out;
     }
     for (size_t l = 0; l < n_layers; l++) {
-        const bool drafts = plan->ranks[rank].layers.first + (int64_t)l >= dims->n_layers;
+        const int64_t layer = plan->ranks[rank].layers.first + (int64_t)l;
+        const int64_t index_width = phx_layer_has_indexer(dims, layer) ? dims->index_d : 0;
+        const bool drafts = layer >= dims->n_layers;
         pool->latent[l] =
             (phx_cache){.width = dims->kv_lora + dims->d_rope, .dtype = dtype, .n_before = drafts};
         pool->index[l] = (phx_cache){.width = index_width, .dtype = dtype, .n_before = drafts};
