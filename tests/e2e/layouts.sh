@@ -23,7 +23,7 @@ grep -q ' avx512bw ' /proc/cpuinfo && levels="$levels avx512"
 # name folder heads layers; the large data where it is, else what is bundled
 cases=()
 for name in deepseek-v3-bf16 deepseek-v3-fp8 deepseek-v3-qdirect deepseek-v32-bf16 deepseek-v32-fp8 deepseek-v32-long \
-    kimi-k2-fp8 glm5-bf16 glm4-moe-lite-bf16; do
+    kimi-k2-fp8 glm5-bf16 glm52-bf16 glm4-moe-lite-bf16; do
     folder=$PHX_SHARED/golden/$name
     [ -e "$folder/golden.safetensors" ] || folder=$PHX_SOURCE/tests/data/golden/$name
     if [ -e "$folder/golden.safetensors" ]; then
