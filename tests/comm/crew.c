@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "tests/comm/device_comm.h"
 #include "tests/comm/host_device.h"
 
 #define RANKS_MAX 16u
@@ -53,12 +54,17 @@ static void run_member(member *m)
     phx_error err = {0};
     phx_comm *comm = NULL;
     void *stream = NULL;
-    const bool is_nccl = phx_crew_is_nccl(m->backend);
-    const phx_comm_shape shape = is_nccl ? phx_comm_nccl_under_shape(&m->shape) : m->shape;
+    const bool is_nccl = phx_crew_is_nccl(m->backend), is_peers = m->backend == PHX_CREW_PEERS;
+    const phx_comm_shape shape = is_nccl || is_peers ? phx_comm_nccl_under_shape(&m->shape) : m->shape;
     phx_code rc = m->hub ? phx_comm_loop_create(m->hub, &shape, &comm, &err)
                          : phx_comm_shm_create(m->segment, &shape, &comm, &err);
     if (rc == PHX_OK && is_nccl)
         rc = phx_crew_nccl_create(comm, &m->shape, m->options, &comm, &stream, &err);
+    if (rc == PHX_OK && is_peers) {
+        phx_comm *under = comm;
+        comm = NULL;
+        rc = phx_device_comm_create(under, &m->shape, &comm, &err);
+    }
     if (rc == PHX_OK)
         m->good = m->body(comm, m->arg, m->report);
     else
@@ -128,6 +134,11 @@ static bool run_processes(member *members, uint32_t n)
         good = false;
     }
     return good;
+}
+
+bool phx_crew_has(phx_crew_backend backend)
+{
+    return backend != PHX_CREW_PEERS || access(PHX_TEST_PLUGINS "/libphalanx_emu.so", R_OK) == 0;
 }
 
 bool phx_crew_run(phx_crew_backend backend, const phx_comm_shape *shape, phx_crew_body *body, const void *arg)

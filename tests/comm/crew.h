@@ -9,12 +9,14 @@
 
 #define PHX_CREW_REPORT_BYTES 512u
 
-/* The last two: NCCL's stand-in, over a group of threads or of processes. */
+/* The last three: NCCL's stand-in, over a group of threads or of processes; and processes with emulated
+ * devices that exchange through each other's memory. */
 typedef enum phx_crew_backend {
     PHX_CREW_LOOP,
     PHX_CREW_SHM,
     PHX_CREW_NCCL_THREADS,
     PHX_CREW_NCCL,
+    PHX_CREW_PEERS,
     PHX_CREW_BACKEND_COUNT
 } phx_crew_backend;
 
@@ -22,6 +24,9 @@ static inline bool phx_crew_is_nccl(phx_crew_backend backend)
 {
     return backend == PHX_CREW_NCCL_THREADS || backend == PHX_CREW_NCCL;
 }
+
+/* False where the build has no emulator. */
+bool phx_crew_has(phx_crew_backend backend);
 
 /* One rank; comm is destroyed after it. False with a report says what went wrong. */
 typedef bool phx_crew_body(phx_comm *comm, const void *arg, char *report);

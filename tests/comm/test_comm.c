@@ -1,7 +1,8 @@
 /* tests/comm/test_comm.c - what the verbs compute, to the bit, on every backend.
- * `test_comm`: loop and shm, many layouts; `test_comm nccl`: the stand-in for NCCL over both. `mpirun -n
- * TP*PP test_comm mpi|nccl TP PP`: the same checks over MPI, or the stand-in over that.
- * Inputs follow from (case, rank, index), so each rank knows what all others put in. */
+ * `test_comm`: loop and shm, many layouts; `test_comm nccl`: the stand-in for NCCL over both; `test_comm
+ * peers`: emulated devices that exchange through each other's memory. `mpirun -n TP*PP test_comm mpi|nccl TP
+ * PP`: the same checks over MPI, or the stand-in over that. Inputs follow from (case, rank, index), so each
+ * rank knows what all others put in. */
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -363,6 +364,20 @@ static void nccl_has_exact_results(void **state)
     run_layouts(PHX_CREW_NCCL);
 }
 
+/* In rooms both ways have their turn: one shot up to 128 KiB, two above; the kernels are emulated, hence few
+ * layouts. */
+static void peers_have_exact_results(void **state)
+{
+    (void)state;
+    static const uint32_t layouts[][2] = {{2, 1}, {4, 1}, {2, 2}};
+    for (size_t l = 0; l < sizeof(layouts) / sizeof(layouts[0]); l++) {
+        const phx_comm_shape shape = shape_of(layouts[l][0], layouts[l][1], false);
+        assert_true(phx_crew_run(PHX_CREW_PEERS, &shape, suite, NULL));
+    }
+    const phx_comm_shape large = shape_of(2, 1, true);
+    assert_true(phx_crew_run(PHX_CREW_PEERS, &large, suite, NULL));
+}
+
 /* Sums in the library's order: exact where the order does not matter, and not the tree where it does. */
 static bool any_order_body(phx_comm *comm, const void *arg, char *report)
 {
@@ -535,8 +550,9 @@ int main(int argc, char **argv)
         return run_mpi(strcmp(argv[1], "nccl") == 0, (uint32_t)tp, (uint32_t)pp);
 #endif
     const bool is_nccl = argc == 2 && strcmp(argv[1], "nccl") == 0;
-    if (argc != 1 && !is_nccl) {
-        (void)fprintf(stderr, "usage: %s [nccl | mpi TP PP | nccl TP PP]\n", argv[0]);
+    const bool is_peers = argc == 2 && strcmp(argv[1], "peers") == 0;
+    if (argc != 1 && !is_nccl && !is_peers) {
+        (void)fprintf(stderr, "usage: %s [nccl | peers | mpi TP PP | nccl TP PP]\n", argv[0]);
         return 2;
     }
     const struct CMUnitTest nccl_tests[] = {
@@ -545,6 +561,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(nccl_in_other_modes_has_exact_results),
         cmocka_unit_test(nccl_check_finds_a_fault),
     };
+    const struct CMUnitTest peers_tests[] = {cmocka_unit_test(peers_have_exact_results)};
+    if (is_peers && !phx_crew_has(PHX_CREW_PEERS)) {
+        (void)printf("SKIP: the build has no emulator: no C++ compiler, or sanitizers\n");
+        return 77;
+    }
+    if (is_peers)
+        return cmocka_run_group_tests(peers_tests, NULL, NULL);
     if (is_nccl)
         return cmocka_run_group_tests(nccl_tests, NULL, NULL);
     const struct CMUnitTest tests[] = {

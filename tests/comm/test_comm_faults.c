@@ -139,7 +139,7 @@ static void abort_ends_a_wait(void **state)
     for (phx_crew_backend backend = PHX_CREW_LOOP; backend < PHX_CREW_BACKEND_COUNT; backend++)
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
             const phx_comm_shape shape = shape_of(2, 2, 0);
-            assert_true(phx_crew_run(backend, &shape, abort_body, &cases[i]));
+            assert_true(!phx_crew_has(backend) || phx_crew_run(backend, &shape, abort_body, &cases[i]));
         }
 }
 
@@ -177,6 +177,7 @@ static void timeout_names_who_is_late(void **state)
     assert_true(phx_crew_run(PHX_CREW_LOOP, &shape, timeout_body, NULL));
     assert_true(phx_crew_run(PHX_CREW_NCCL_THREADS, &shape, timeout_body, NULL));
     assert_true(phx_crew_run(PHX_CREW_NCCL, &shape, timeout_body, NULL));
+    assert_true(!phx_crew_has(PHX_CREW_PEERS) || phx_crew_run(PHX_CREW_PEERS, &shape, timeout_body, NULL));
 }
 
 /* ---- a rank that dies or leaves ---- */
@@ -217,6 +218,8 @@ static void killed_rank_is_named(void **state)
     assert_true(phx_crew_run(PHX_CREW_SHM, &wide, killed_body, NULL));
     assert_true(phx_crew_run(PHX_CREW_NCCL, &shape, killed_body, NULL));
     assert_true(phx_crew_run(PHX_CREW_NCCL, &wide, killed_body, NULL));
+    assert_true(!phx_crew_has(PHX_CREW_PEERS) || phx_crew_run(PHX_CREW_PEERS, &shape, killed_body, NULL));
+    assert_true(!phx_crew_has(PHX_CREW_PEERS) || phx_crew_run(PHX_CREW_PEERS, &wide, killed_body, NULL));
 }
 
 static bool leaving_body(phx_comm *comm, const void *arg, char *report)
@@ -239,6 +242,7 @@ static void departed_rank_is_named(void **state)
     assert_true(phx_crew_run(PHX_CREW_SHM, &shape, leaving_body, NULL));
     assert_true(phx_crew_run(PHX_CREW_NCCL_THREADS, &shape, leaving_body, NULL));
     assert_true(phx_crew_run(PHX_CREW_NCCL, &shape, leaving_body, NULL));
+    assert_true(!phx_crew_has(PHX_CREW_PEERS) || phx_crew_run(PHX_CREW_PEERS, &shape, leaving_body, NULL));
 }
 
 static bool unequal_body(phx_comm *comm, const void *arg, char *report)

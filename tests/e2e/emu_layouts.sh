@@ -1,7 +1,7 @@
 #!/bin/bash
 # tests/e2e/emu_layouts.sh [--long] - `phalanx logits --backend emu` over layouts: the same bytes whatever the
-# number of ranks, through the CUDA kernels, their host code and the stand-in for NCCL. Without --long a covering
-# subset. Environment: PHX_BUILD, PHX_SOURCE, PHX_SHARED.
+# number of ranks, through the CUDA kernels, their host code, and peers' memory or the stand-in for NCCL. Without
+# --long a covering subset. Environment: PHX_BUILD, PHX_SOURCE, PHX_SHARED.
 set -u
 long=${1:-}
 phalanx=$PHX_BUILD/phalanx
@@ -29,12 +29,13 @@ logits() { # OUT FOLDER FLAG...
     return 1
 }
 
+carried= # what the log says of the exchange, in the same below
 same() { # FOLDER FLAG...: the bytes of $tmp/base.npy, and NCCL carried them
     n_compared=$((n_compared + 1))
     rm -f "$tmp/other.npy"
     logits "$tmp/other.npy" "$@" || return
     cmp "$tmp/base.npy" "$tmp/other.npy" >"$tmp/cmp" 2>&1 || fails "other bytes: $*" "$tmp/cmp"
-    grep -q 'collectives: NCCL' "$tmp/said" || fails "not over NCCL: $*" "$tmp/said"
+    grep -q "collectives: NCCL.*$carried" "$tmp/said" || fails "not over NCCL $carried: $*" "$tmp/said"
 }
 
 cases=("$PHX_SOURCE/tests/data/golden/deepseek-v32-fp8")
@@ -42,8 +43,13 @@ cases=("$PHX_SOURCE/tests/data/golden/deepseek-v32-fp8")
 for folder in "${cases[@]}"; do
     awk 'BEGIN { for (i = 0; i < 20; i++) printf "%d ", (i * i * 7 + i * 13 + 5) % 90 }' >"$tmp/tokens"
     logits "$tmp/base.npy" "$folder" || continue
+    carried="exchange by peers' memory"
     same "$folder" --tp 2
     same "$folder" --tp 4
+    carried="exchange by NCCL"
+    NCCL_P2P_DISABLE=1 same "$folder" --tp 2
+    [ -n "$long" ] && NCCL_P2P_DISABLE=1 same "$folder" --tp 4
+    carried=
     same "$folder" --pp 2
     [ -n "$long" ] && same "$folder" --tp 2 --pp 2
     [ -n "$long" ] && same "$folder" --tp 2 --chunk 7

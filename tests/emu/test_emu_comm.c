@@ -61,11 +61,66 @@ static bool says(const phx_comm *comm, const char *part, phx_error *err)
     return good;
 }
 
-static bool run_rank(const char *segment, const phx_comm_shape *shape, bool measure)
+/* Devices with one fault each, for rooms. */
+typedef enum fault { NO_FAULT, OFF_BY_OPTION, NO_ACCESS, LOST_VALUE } fault;
+
+static phx_code no_access(void *user, const phx_device_offer *offer, void **ret_room, phx_error *err)
+{
+    (void)user;
+    (void)ret_room;
+    return PHX_FAIL(err, PHX_ERR_UNAVAILABLE, "no peer access to GPU %.31s", offer->where);
+}
+
+/* The last value of more than a few is not exchanged; the same on every rank. */
+static phx_code lose_one(void *user, void *stream, const phx_device_exchange *what, phx_error *err)
+{
+    phx_device_exchange shorter = *what;
+    shorter.n -= what->n > 100;
+    return ((const phx_device *)user)->peers->exchange(NULL, stream, &shorter, err);
+}
+
+typedef struct setup {
+    const char *segment;
+    bool measure;
+    fault fault;
+} setup;
+
+/* Only the last rank cannot reach the others: none of the stage may go that way then. */
+static void break_device(const setup *how, const phx_comm_shape *shape, phx_device_peers *ret_peers,
+                         phx_device *ret_device)
+{
+    const bool is_last = shape->rank % shape->tp == shape->tp - 1;
+    if (how->fault == NO_ACCESS && is_last)
+        ret_peers->open = no_access;
+    if (how->fault == LOST_VALUE)
+        ret_peers->exchange = lose_one;
+    ret_device->peers = ret_peers;
+}
+
+static bool check_comm(const setup *how, phx_comm *comm, phx_error *err)
+{
+    static const char *const expected[] = {
+        [NO_FAULT] = "; exchange by peers' memory in one shot up to ",
+        [OFF_BY_OPTION] = "no peers' memory (rank 0: peer access is switched off by NCCL_P2P_DISABLE); "
+                          "exchange by NCCL in one shot",
+        [NO_ACCESS] = "no peers' memory (rank 1: rank 0: no peer access to GPU emu:",
+        [LOST_VALUE] = "; exchange by peers' memory"};
+    const char *part = how->measure ? "as measured" : expected[how->fault];
+    if (comm->shape.tp > 1 && !says(comm, part, err))
+        return false;
+    const phx_code rc = phx_comm_nccl_check(comm, err);
+    if (how->fault != LOST_VALUE)
+        return rc == PHX_OK;
+    return rc == PHX_ERR_NUMERIC || rc == PHX_ERR_COMM; /* or another rank has found it first */
+}
+
+static bool run_rank(const setup *how, const phx_comm_shape *shape)
 {
     const phx_device_request request = {.name = "emu", .dir = PHX_TEST_PLUGINS};
     const phx_comm_shape group = phx_comm_nccl_under_shape(shape);
-    phx_comm_nccl_options options = {.library = PHX_TEST_NCCL, .measure = measure};
+    phx_comm_nccl_options options = {.library = PHX_TEST_NCCL, .measure = how->measure};
+    phx_device_peers peers;
+    phx_device device;
     phx_backend *backend = NULL;
     phx_comm *comm = NULL;
     phx_error err = {0};
@@ -73,13 +128,16 @@ static bool run_rank(const char *segment, const phx_comm_shape *shape, bool meas
     for (uint32_t n = 2; good && n <= PHX_TREE_PARTS_MAX; n *= 2)
         good = tree_is_right(backend, n, &err);
     if (good) {
-        options.device = backend->order;
+        device = *backend->order;
+        peers = *device.peers;
+        device.user = (void *)(uintptr_t)backend->order; /* the plugin's own asks for none */
+        break_device(how, shape, &peers, &device);
+        options.device = &device;
         options.stream = backend->stream;
-        good = phx_comm_shm_create(segment, &group, &comm, &err) == PHX_OK &&
+        options.no_peers = how->fault == OFF_BY_OPTION;
+        good = phx_comm_shm_create(how->segment, &group, &comm, &err) == PHX_OK &&
                phx_comm_nccl_create(comm, shape, &options, &comm, &err) == PHX_OK &&
-               phx_comm_nccl_check(comm, &err) == PHX_OK;
-        if (good && shape->tp > 1)
-            good = says(comm, measure ? "as measured" : "peers' memory in one shot up to", &err);
+               check_comm(how, comm, &err);
     }
     phx_comm_destroy(comm);
     phx_backend_destroy(backend);
@@ -88,16 +146,17 @@ static bool run_rank(const char *segment, const phx_comm_shape *shape, bool meas
     return good;
 }
 
-static void run_group(uint32_t tp, uint32_t pp, bool measure)
+static void run_group(uint32_t tp, uint32_t pp, bool measure, fault what)
 {
     char segment[64];
     phx_comm_shape shape = {
         .tp = tp, .pp = pp, .exchange_bytes = 20000, .stage_bytes = 5001, .timeout_ms = 30000};
+    const setup how = {.segment = segment, .measure = measure, .fault = what};
     (void)snprintf(segment, sizeof(segment), "phx-test-emu-%d", (int)getpid());
     (void)fflush(NULL);
     for (shape.rank = 0; shape.rank < tp * pp; shape.rank++)
         if (fork() == 0)
-            _exit(run_rank(segment, &shape, measure) ? 0 : 1);
+            _exit(run_rank(&how, &shape) ? 0 : 1);
     for (uint32_t r = 0; r < tp * pp; r++) {
         int status = 1;
         assert_true(wait(&status) > 0);
@@ -108,14 +167,31 @@ static void run_group(uint32_t tp, uint32_t pp, bool measure)
 static void collectives_move_device_memory(void **state)
 {
     (void)state;
-    run_group(2, 1, false);
-    run_group(4, 1, true);
-    run_group(1, 2, false);
-    run_group(2, 2, false);
+    run_group(2, 1, false, NO_FAULT);
+    run_group(4, 1, true, NO_FAULT);
+    run_group(1, 2, false, NO_FAULT);
+    run_group(2, 2, false, NO_FAULT);
+}
+
+static void without_peers_nccl_does_it(void **state)
+{
+    (void)state;
+    run_group(2, 1, false, OFF_BY_OPTION);
+    run_group(2, 1, false, NO_ACCESS);
+}
+
+static void wrong_bytes_are_found_before_ready(void **state)
+{
+    (void)state;
+    run_group(2, 1, false, LOST_VALUE);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(collectives_move_device_memory)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(collectives_move_device_memory),
+        cmocka_unit_test(without_peers_nccl_does_it),
+        cmocka_unit_test(wrong_bytes_are_found_before_ready),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

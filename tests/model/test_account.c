@@ -5,7 +5,7 @@
 #include "kernels/pool.h"
 #include "model/plan.h"
 #include "model/step_buf.h"
-#include "worker/comm/comm.h"
+#include "worker/comm/comm_nccl.h"
 
 _Static_assert(PHX_PLAN_SCRATCH_BYTES == PHX_SCRATCH_BYTES, "scratch of a compute thread");
 
@@ -73,8 +73,41 @@ static void test_lines(void **state)
     phx_checkpoint_close(ck);
 }
 
+/* What a rank takes of its device for collectives: slots below their limit, at it, and none. */
+static void test_device_collectives(void **state)
+{
+    (void)state;
+    static const uint32_t n_step_tokens[] = {32, 512, 16384};
+    phx_error err = {0};
+    phx_checkpoint *ck = NULL;
+    must(phx_checkpoint_open(source_path("tests/data/golden/deepseek-v32-fp8"), &ck, &err), &err);
+    const phx_dims *dims = phx_checkpoint_dims(ck);
+    for (size_t i = 0; i < 3 * N_OF(n_step_tokens); i++) {
+        phx_plan *plan = NULL;
+        phx_plan_request request;
+        phx_plan_request_default(&request);
+        request.layout.tp = i % 3 == 0 ? 1 : 4;
+        request.memory_bytes = (uint64_t)64 << 30;
+        request.n_step_tokens = n_step_tokens[i / 3];
+        must(phx_layout_parse_pp(phx_str_of(i % 3 == 1 ? "1" : "2"), dims, &request.layout, &err), &err);
+        must(phx_numerics_parse(phx_str_of("profile=serving level=emu"), &request.numerics, &err), &err);
+        must(phx_plan_build(ck, &request, &plan, &err), &err);
+        const phx_rank_plan *rank = &plan->ranks[0];
+        const phx_step_bytes step =
+            phx_step_buf_bytes(dims, &plan->request, rank, width_of(rank, true), width_of(rank, false));
+        const phx_comm_shape shape = {.tp = request.layout.tp,
+                                      .pp = request.layout.pp,
+                                      .exchange_bytes = step.exchange,
+                                      .stage_bytes = step.stage};
+        assert_int_equal(rank->collectives_bytes, phx_comm_nccl_bytes(&shape));
+        phx_plan_destroy(plan);
+    }
+    phx_checkpoint_close(ck);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_lines)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_lines),
+                                       cmocka_unit_test(test_device_collectives)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
