@@ -17,6 +17,13 @@ extern "C" {
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/queue.cuh"
 
+/* A kernel's argument that is indexed where it lies, not copied to each thread's local memory first. */
+#if defined(PHX_EMU)
+#define ARGUMENT const
+#else
+#define ARGUMENT const __grid_constant__
+#endif
+
 #define RANKS_MAX  8
 #define BLOCKS_MAX 32
 #define THREADS    256
@@ -184,7 +191,7 @@ PHX_DEVICE span share_of(const exchange &x, int rank)
 }
 
 /* Everyone adds everything. */
-template <int N_RANKS> static __global__ void one_shot(exchange x)
+template <int N_RANKS> static __global__ void one_shot(ARGUMENT exchange x)
 {
     const uint64_t number = head_of(x, x.rank)->number + 1;
     const span mine = cut({0, (x.n + 3) / 4}, blockIdx.x, gridDim.x);
@@ -200,7 +207,7 @@ template <int N_RANKS> static __global__ void one_shot(exchange x)
 }
 
 /* Each rank adds its share; the sums go where its own part of that share was, which nobody else reads. */
-template <int N_RANKS> static __global__ void two_shots(exchange x)
+template <int N_RANKS> static __global__ void two_shots(ARGUMENT exchange x)
 {
     const uint64_t number = head_of(x, x.rank)->number + 1;
     quad *own = slot_of(x, x.rank, number);
@@ -230,7 +237,7 @@ template <int N_RANKS> static __global__ void two_shots(exchange x)
 }
 
 /* Nobody touches the room of another after this. */
-static __global__ void leave(exchange x)
+static __global__ void leave(ARGUMENT exchange x)
 {
     const uint64_t number = head_of(x, x.rank)->number + 1;
     publish(x, PHASE_LEAVING, number);
