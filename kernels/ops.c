@@ -93,6 +93,12 @@ void phx_ops_choose(phx_level level, phx_ops *ret_ops)
     *ret_ops = ops;
 }
 
+int32_t phx_ops_pack(const phx_ops *ops)
+{
+    static const int32_t of_level[PHX_LEVEL_COUNT] = {[PHX_LEVEL_AVX2] = 32, [PHX_LEVEL_AVX512] = 64};
+    return of_level[ops->product_level];
+}
+
 void phx_ops_print(const phx_ops *ops, phx_buf *buf)
 {
     const char *space = "";

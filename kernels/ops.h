@@ -491,6 +491,10 @@ bool phx_level_parse(phx_str name, phx_level *ret_level);
 /* Fills every slot with the highest implementation not above level, which is one of the CPU. */
 void phx_ops_choose(phx_level level, phx_ops *ret_ops);
 
+/* The packing (phx_matrix.pack) that product, product_t, ffn_in and leaf_sum like best for fp8 weights; 0:
+ * none. Every level of the CPU takes row major weights too, and the reference any packing. */
+int32_t phx_ops_pack(const phx_ops *ops);
+
 /* "rms_norm=avx2 product=avx2 ...": printed at start, part of the numerics profile. */
 void phx_ops_print(const phx_ops *ops, phx_buf *buf);
 

@@ -39,6 +39,7 @@ struct phx_pool {
     worker *workers; /* [n_threads]; [0] is the caller */
 
     /* the run: written by the caller while no claim is open */
+    phx_pool_begin *begin; /* or NULL */
     phx_pool_work *work;
     void *user;
     int64_t n_items;
@@ -130,14 +131,23 @@ uint32_t phx_pool_n_threads(const phx_pool *pool)
 
 void phx_pool_run(phx_pool *pool, int64_t n_items, phx_pool_work *work, void *user)
 {
+    phx_pool_run_begun(pool, n_items, NULL, work, user);
+}
+
+void phx_pool_run_begun(phx_pool *pool, int64_t n_items, phx_pool_begin *begin, phx_pool_work *work,
+                        void *user)
+{
     if (n_items <= 0)
         return;
     if (pool->n_threads == 1 || n_items == 1) {
+        if (begin)
+            begin(user, pool->workers[0].scratch);
         for (int64_t item = 0; item < n_items; item++)
             work(user, item, pool->workers[0].scratch);
         return;
     }
     assert(atomic_load(&pool->n_undone) == 0); /* not reentrant */
+    pool->begin = begin;
     pool->work = work;
     pool->user = user;
     pool->n_items = n_items;
@@ -165,6 +175,8 @@ static void work_off(phx_pool *pool, void *scratch)
         const int64_t left = atomic_fetch_sub(&pool->n_unclaimed, 1);
         if (left <= 0)
             break;
+        if (n_done == 0 && pool->begin)
+            pool->begin(pool->user, scratch);
         pool->work(pool->user, pool->n_items - left, scratch);
         n_done++;
     }

@@ -27,4 +27,9 @@ uint32_t phx_pool_n_threads(const phx_pool *pool);
 typedef void phx_pool_work(void *user, int64_t item, void *scratch);
 void phx_pool_run(phx_pool *pool, int64_t n_items, phx_pool_work *work, void *user);
 
+/* The same; a thread calls begin(user, scratch) before its first item: for what its items have in common. */
+typedef void phx_pool_begin(void *user, void *scratch);
+void phx_pool_run_begun(phx_pool *pool, int64_t n_items, phx_pool_begin *begin, phx_pool_work *work,
+                        void *user);
+
 #endif

@@ -193,7 +193,7 @@ float phx_matrix_at(const phx_matrix *matrix, int64_t row, int64_t col)
 {
     assert(row >= 0 && row < matrix->n_rows);
     assert(col >= 0 && col < matrix->n_cols);
-    const size_t idx = (size_t)row * (size_t)matrix->n_cols + (size_t)col;
+    const size_t idx = (size_t)phx_matrix_place(matrix, row, col);
     const float element = element_at(phx_format_dtype(matrix->format), matrix->data, idx);
     const int64_t block = phx_format_block(matrix->format);
     if (block == 0)
@@ -201,4 +201,18 @@ float phx_matrix_at(const phx_matrix *matrix, int64_t row, int64_t col)
     const int64_t scale_row = (row + matrix->row_shift) / block;
     const int64_t scale_col = (col + matrix->col_shift) / block;
     return element * matrix->scales[scale_row * matrix->scale_stride + scale_col];
+}
+
+void phx_pack_rows(uint8_t *data, int64_t n_rows, int64_t n_cols, int32_t pack, uint8_t *room)
+{
+    assert(phx_pack_fits(n_rows, n_cols, pack));
+    const int64_t band_bytes = PHX_PACK_ROWS * n_cols;
+    for (uint8_t *band = data; band < data + n_rows * n_cols; band += band_bytes) {
+        uint8_t *to = band;
+        memcpy(room, band, (size_t)band_bytes);
+        for (int64_t col = 0; col < n_cols; col += pack) {
+            for (int64_t row = 0; row < PHX_PACK_ROWS; row++, to += pack)
+                memcpy(to, room + row * n_cols + col, (size_t)pack);
+        }
+    }
 }

@@ -95,20 +95,46 @@ float phx_e4m3_to_f32(uint8_t code);  /* bias 7, no infinity, 0x7F and 0xFF are 
 uint8_t phx_f32_to_e4m3(float value); /* nearest even, saturating at 448; NaN to 0x7F */
 float phx_e8m0_to_f32(uint8_t code);  /* 2^(code-127), 255 is NaN */
 
-/* A weight matrix or the slice of one that a rank holds: borrowed memory in the stored format, row major.
+/* A packed matrix: bands of so many rows, in which units of `pack` columns of each row follow one another, so
+ * that a kernel which takes the rows of a band together reads one line of memory after the other. A
+ * permutation without padding: it needs n_rows % PHX_PACK_ROWS == 0 and n_cols % pack == 0. */
+#define PHX_PACK_ROWS 8
+
+/* A weight matrix or the slice of one that a rank holds: borrowed memory in the stored format, row major or
+ * packed as the kernels of the level like it (phx_ops_pack).
  * The value of local element (r, c) of a block format is element * scales[((r + row_shift) / 128) *
  * scale_stride + (c + col_shift) / 128]: shifts are the slice's offset inside its first scale block, so cuts
  * need no alignment. */
 typedef struct phx_matrix {
-    const void *data;     /* [n_rows][n_cols] elements, densely packed, any alignment of the element size */
+    const void *data;     /* [n_rows][n_cols] elements without gaps, any alignment of the element size */
     const float *scales;  /* [scale rows][scale_stride]; NULL for formats without scales */
     int64_t n_rows;       /* outputs, local to this rank */
     int64_t n_cols;       /* inputs, local to this rank */
     int64_t scale_stride; /* scales between scale rows */
     int32_t row_shift;    /* 0..127 */
     int32_t col_shift;    /* 0..127 */
+    int32_t pack;         /* 0: row major; else columns of a unit, and data is [band][unit][row][column] */
     phx_format format;
 } phx_matrix;
+
+/* Where element (row, col) lies, in elements. */
+PHX_HOST_DEVICE static inline int64_t phx_matrix_place(const phx_matrix *matrix, int64_t row, int64_t col)
+{
+    const int64_t pack = matrix->pack;
+    if (pack == 0)
+        return row * matrix->n_cols + col;
+    const int64_t band = row / PHX_PACK_ROWS * PHX_PACK_ROWS * matrix->n_cols;
+    return band + col / pack * PHX_PACK_ROWS * pack + row % PHX_PACK_ROWS * pack + col % pack;
+}
+
+/* Whether a matrix of so many rows and columns of one byte can be packed in units of `pack` columns (> 0). */
+static inline bool phx_pack_fits(int64_t n_rows, int64_t n_cols, int32_t pack)
+{
+    return n_rows % PHX_PACK_ROWS == 0 && n_cols % pack == 0;
+}
+
+/* Packs a row major matrix of one-byte elements in place. room: PHX_PACK_ROWS * n_cols bytes. */
+void phx_pack_rows(uint8_t *data, int64_t n_rows, int64_t n_cols, int32_t pack, uint8_t *room);
 
 /* Reference decoder: the exact f32 value (code * scale rounded once to f32) of one element. */
 float phx_matrix_at(const phx_matrix *matrix, int64_t row, int64_t col);

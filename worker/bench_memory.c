@@ -116,6 +116,8 @@ phx_matrix phx_bench_matrix(phx_kernels_bench *bench, phx_format format, int64_t
     if (block > 0) {
         m.scale_stride = (n_cols + block - 1) / block;
         m.scales = phx_bench_memory(bench, (n_rows + block - 1) / block * m.scale_stride, sizeof(float));
+        const int32_t pack = format == PHX_FORMAT_FP8_BLOCK ? phx_ops_pack(&bench->ops) : 0;
+        m.pack = pack > 0 && phx_pack_fits(n_rows, n_cols, pack) ? pack : 0;
     }
     phx_bench_window(bench, &m);
     return m;

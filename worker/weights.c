@@ -27,6 +27,20 @@ static phx_code index_slices(phx_weights *weights, const uint64_t *data_offset, 
 static void load_one(void *user, int64_t item, void *scratch);
 static phx_code make_layers(phx_weights *weights, phx_error *err);
 
+/* phx_matrix.pack of a slice: what the CPU's kernels take for fp8, where the shape allows it. */
+static int32_t packing_of(const phx_weights *weights, const phx_plan_slice *slice)
+{
+    const int64_t n_rows = phx_range_n(slice->rows);
+    const int64_t n_cols = phx_range_n(slice->cols);
+    const int32_t pack = weights->backend->device ? 0 : phx_ops_pack(&weights->backend->ops);
+    const bool taken = slice->tensor->format == PHX_FORMAT_FP8_BLOCK &&
+                       slice->tensor->id.rule->role != PHX_ROLE_EMBED && !slice->tensor->id.rule->keep_f32;
+    return taken && pack > 0 && PHX_PACK_ROWS * n_cols <= (int64_t)PHX_SCRATCH_BYTES &&
+                   phx_pack_fits(n_rows, n_cols, pack)
+               ? pack
+               : 0;
+}
+
 static uint64_t padded(uint64_t bytes)
 {
     return (bytes + 63) & ~(uint64_t)63;
@@ -294,7 +308,7 @@ static phx_code load_staged(loader *load, const phx_plan_slice *slice, phx_range
     return rc;
 }
 
-static phx_code load_slice(loader *load, size_t idx, phx_error *err)
+static phx_code load_slice(loader *load, size_t idx, uint8_t *scratch, phx_error *err)
 {
     const phx_plan_slice *slice = &load->weights->rank->slices[idx];
     uint8_t *to = (uint8_t *)load->weights->memory + load->data_offset[idx];
@@ -304,6 +318,9 @@ static phx_code load_slice(loader *load, size_t idx, phx_error *err)
         return PHX_OK;
     if (!load->stages) {
         const phx_code rc = load_rows(load, slice, slice->rows, to, err);
+        const int32_t pack = packing_of(load->weights, slice);
+        if (rc == PHX_OK && pack > 0)
+            phx_pack_rows(to, phx_range_n(slice->rows), phx_range_n(slice->cols), pack, scratch);
         return rc == PHX_OK && has_scales ? load_scales(load, slice, scale_rows(slice), scales_to, err) : rc;
     }
     const uint64_t element =
@@ -322,10 +339,9 @@ static void load_one(void *user, int64_t item, void *scratch)
 {
     loader *load = user;
     phx_error inner = {0};
-    (void)scratch;
     if (atomic_load(&load->failed))
         return;
-    if (load_slice(load, (size_t)item, &inner) != PHX_OK)
+    if (load_slice(load, (size_t)item, scratch, &inner) != PHX_OK)
         note_failure(load, &inner);
 }
 
@@ -377,6 +393,7 @@ static phx_matrix matrix_of(const phx_weights *weights, const phx_plan_slice *sl
         .data = data,
         .n_rows = phx_range_n(slice->rows),
         .n_cols = phx_range_n(slice->cols),
+        .pack = packing_of(weights, slice),
         .format = slice->tensor->format,
     };
     if (block) {

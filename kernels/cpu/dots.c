@@ -16,10 +16,18 @@
 #define PREFETCH       192
 #define PREFETCH_FIRST 256
 
+/* Packed rows are one stream: so many bytes ahead of it the loop finds all it needs in the first cache. Less
+ * does not cover the latency of memory, much more would not stay there. */
+#define PACKED_AHEAD 3072
+
+#define SCALE_BLOCK 128 /* columns under one scale */
+
 /* Widened weights that stay in the first-level cache while rows of activations pass. */
 #define PANEL_BYTES (16 << 10)
 
 static void run_direct(const phx_dots *job);
+static void run_packed(const phx_dots *job);
+static bool whole_units(const phx_dots *job);
 static void run_panels(const phx_dots *job);
 
 void phx_dots_run(const phx_dots *job)
@@ -27,9 +35,11 @@ void phx_dots_run(const phx_dots *job)
     assert(job->n_out >= 1 && job->n_out <= PHX_DOTS_OUT);
     assert(job->n_rows >= 1 && job->n_rows <= PHX_DOTS_ROWS);
     assert(job->n_ranges >= 1 && job->n_ranges <= PHX_DOTS_RANGES);
-    const int64_t x_bytes = phx_i64_up(job->w->n_cols, PHX_LANES) * job->n_rows * (int64_t)sizeof(float);
-    if (job->n_rows <= PHX_DOTS_FEW && x_bytes <= (int64_t)PHX_DOTS_X_BYTES)
+    const bool few = job->n_rows <= PHX_DOTS_FEW && phx_dots_wide_bytes(job) <= (int64_t)PHX_DOTS_X_BYTES;
+    if (few && job->w->pack == 0)
         run_direct(job);
+    else if (few && whole_units(job))
+        run_packed(job);
     else
         run_panels(job);
 }
@@ -86,16 +96,17 @@ static phx_vf load_fp8_row_n(const uint8_t *p, int64_t n)
     return phx_vf_load_fp8_row(t);
 }
 
-/* The n weights of one chain, then zeros up to whole vectors. */
-static void order_w(const uint8_t *p, int64_t n, float *w)
+/* The n weights of one chain, then zeros up to whole vectors. step: bytes between blocks of 4 * PHX_LANES. */
+static void order_w(const uint8_t *p, int64_t step, int64_t n, float *w)
 {
     int64_t k = 0;
     for (; k + 4 * PHX_LANES <= n; k += 4 * PHX_LANES) {
         phx_vf v[4];
-        phx_vf_load4_fp8_row(p + k, v);
+        phx_vf_load4_fp8_row(p + k / (4 * PHX_LANES) * step, v);
         for (int i = 0; i < 4; i++)
             phx_vf_store(w + k + i * PHX_LANES, v[i]);
     }
+    p += k / (4 * PHX_LANES) * step - k;
     for (; k + PHX_LANES <= n; k += PHX_LANES)
         phx_vf_store(w + k, phx_vf_load_fp8_row(p + k));
     if (k < n)
@@ -112,10 +123,11 @@ typedef struct tile { /* n_m activations by n_n weight rows of a job */
     int64_t first_n;
     int64_t step_n;                /* between the outputs of the tile; 0: they are one, many times */
     const uint8_t *w;              /* row of the first output */
-    int64_t step_w;                /* bytes between the rows of the outputs */
+    int64_t step_w;                /* bytes between the rows of the outputs; not of packed ones */
     const float *scales[OUTS_ONE]; /* their rows of scales */
     bool one_scale;                /* which are one and the same */
     int64_t next;                  /* bytes from a weight to the one at its place in the next job */
+    const uint8_t *end;            /* packed: of the job's weights; they go on `next` bytes further */
 } tile;
 
 /* The next `left` weights of a row, then zeros up to a whole vector. */
@@ -143,10 +155,12 @@ PHX_ALWAYS void direct_rest(phx_format format, int n_m, int n_n, const tile *t, 
     }
 }
 
-PHX_ALWAYS void direct_block_fp8(int n_m, int n_n, const tile *t, int64_t k, int n, phx_vf *acc)
+/* w: the weights of columns [k, k + 4 * PHX_LANES) of output n. */
+PHX_ALWAYS void direct_block_fp8(int n_m, int n_n, const tile *t, int64_t k, const uint8_t *w, int n,
+                                 phx_vf *acc)
 {
     phx_vf v[4];
-    phx_vf_load4_fp8_row(t->w + n * t->step_w + k, v);
+    phx_vf_load4_fp8_row(w, v);
     PHX_UNROLL(4)
     for (int i = 0; i < 4; i++) {
         PHX_UNROLL(8)
@@ -168,7 +182,7 @@ PHX_ALWAYS void direct_chain_fp8(int n_m, int n_n, const tile *t, int64_t k, int
             __builtin_prefetch(t->w + n * t->step_w + k + ahead, 0, 2);
             if (!half)
                 __builtin_prefetch(t->w + n * t->step_w + k + t->next, 0, 2);
-            direct_block_fp8(n_m, n_n, t, k, n, acc);
+            direct_block_fp8(n_m, n_n, t, k, t->w + n * t->step_w + k, n, acc);
         }
     }
     direct_rest(PHX_FORMAT_FP8_BLOCK, n_m, n_n, t, k, end, acc);
@@ -259,6 +273,76 @@ PHX_ALWAYS void direct_tile_as(phx_format format, int64_t n_m, const tile *t)
         direct_tile(format, 3, PHX_TILE_OUTS, t);
 }
 
+/* ---- packed: the same tile over bands of rows whose units follow one another ---- */
+
+/* sum += one chain of whole units, scaled. sum lies in memory: beside the vectors of the chain there are no
+ * registers for it, and compilers that see both in one function keep the wrong ones there (PHX_NOT_INLINE).
+ */
+PHX_ALWAYS void packed_chain(int n_m, int n_n, const tile *t, int64_t k, int64_t end, phx_vf *sum)
+{
+    const int64_t unit = 4 * PHX_LANES;
+    const uint8_t *w = t->w + k * PHX_PACK_ROWS;
+    const int64_t ahead = PACKED_AHEAD + (t->end - w <= PACKED_AHEAD ? t->next : 0);
+    phx_vf part[PHX_TILE_ACCS];
+    phx_tile_zero(part, n_m * n_n);
+    for (int64_t at = k; at < end; at += unit, w += unit * PHX_PACK_ROWS) {
+        PHX_UNROLL(8)
+        for (int n = 0; n < n_n; n++) {
+            if (n * unit % 64 == 0)
+                __builtin_prefetch(w + n * unit + ahead);
+            direct_block_fp8(n_m, n_n, t, at, w + n * unit, n, part);
+        }
+    }
+    add_scaled(n_m, n_n, t, k, part, sum);
+}
+
+PHX_NOT_INLINE static void packed_chain_1(const tile *t, int64_t k, int64_t end, phx_vf *sum)
+{
+    packed_chain(1, OUTS_ONE, t, k, end, sum);
+}
+
+PHX_NOT_INLINE static void packed_chain_2(const tile *t, int64_t k, int64_t end, phx_vf *sum)
+{
+    packed_chain(2, PHX_TILE_OUTS, t, k, end, sum);
+}
+
+PHX_NOT_INLINE static void packed_chain_3(const tile *t, int64_t k, int64_t end, phx_vf *sum)
+{
+    packed_chain(3, PHX_TILE_OUTS, t, k, end, sum);
+}
+
+/* All ranges; their vectors are summed over lanes at the end, so that no range waits for the one before. */
+PHX_ALWAYS void packed_tile(int n_m, int n_n, const tile *t)
+{
+    const phx_dots *job = t->job;
+    phx_vf *sums = (phx_vf *)(void *)((uint8_t *)job->scratch + PHX_DOTS_X_BYTES);
+    for (int64_t range = 0; range < job->n_ranges; range++) {
+        phx_vf *sum = sums + range * PHX_TILE_ACCS;
+        const int64_t end = job->bounds[range + 1];
+        phx_tile_zero(sum, n_m * n_n);
+        for (int64_t k = job->bounds[range]; k < end;) {
+            const int64_t stop = chain_end(job->w, k, end);
+            if (n_m == 1)
+                packed_chain_1(t, k, stop, sum);
+            else if (n_m == 2)
+                packed_chain_2(t, k, stop, sum);
+            else
+                packed_chain_3(t, k, stop, sum);
+            k = stop;
+        }
+    }
+    for (int64_t range = 0; range < job->n_ranges; range++) {
+        const phx_vf *sum = sums + range * PHX_TILE_ACCS;
+        for (int m = 0; m < n_m; m++) {
+            float *dots = job->dots + (range * job->n_rows + t->first_m + m) * PHX_DOTS_OUT + t->first_n;
+            if (n_n == 8)
+                phx_vf_sum8(sum + m * n_n, dots);
+            else
+                phx_vf_sum4(sum + m * n_n, dots);
+        }
+    }
+}
+
 static void direct_tile_any(int64_t n_m, const tile *t)
 {
     switch (t->job->w->format) {
@@ -279,10 +363,12 @@ static void direct_tile_any(int64_t n_m, const tile *t)
     }
 }
 
+/* Weight (n, col); packed: followed by the rest of its unit. */
 static const void *w_row(const phx_dots *job, int64_t n, int64_t col)
 {
     const int64_t row = job->first_row + phx_i64_min(n, job->n_out - 1);
-    return (const uint8_t *)job->w->data + (row * job->w->n_cols + col) * phx_format_bytes(job->w->format);
+    return (const uint8_t *)job->w->data +
+           phx_matrix_place(job->w, row, col) * phx_format_bytes(job->w->format);
 }
 
 static const float *w_scales(const phx_dots *job, int64_t n)
@@ -308,28 +394,33 @@ static void widen_x(const phx_dots *job, int64_t m, float *x)
     }
 }
 
-/* All activations with n_n outputs from first_n on, step_n apart. */
-static void run_tile(const phx_dots *job, int64_t first_n, int64_t step_n, int64_t n_n, int64_t next)
+/* What a tile of n_n outputs lacks but the activations. */
+static void fill_tile(tile *t, int64_t n_n)
 {
-    const int64_t x_stride = phx_i64_up(job->w->n_cols, PHX_LANES);
-    tile t = {.job = job,
-              .x_stride = x_stride,
-              .first_n = first_n,
-              .step_n = step_n,
-              .w = w_row(job, first_n, 0),
-              .step_w = step_n * job->w->n_cols * phx_format_bytes(job->w->format),
-              .next = next};
-    for (int64_t i = 0; i < n_n; i++)
-        t.scales[i] = w_scales(job, first_n + i * step_n);
-    t.one_scale = t.scales[0] == t.scales[n_n - 1]; /* rows ascend, and so do their scales */
-    for (int64_t m = 0; m < job->n_rows;) {
-        const int64_t left = job->n_rows - m;
-        const int64_t n_m = left == 4 ? 2 : phx_i64_min(left, 3); /* never leaves one of several */
-        t.first_m = m;
-        t.x = (const float *)job->scratch + m * x_stride;
-        direct_tile_any(n_m, &t);
-        m += n_m;
-    }
+    const phx_dots *job = t->job;
+    t->x_stride = phx_i64_up(job->w->n_cols, PHX_LANES);
+    t->scales[0] = w_scales(job, t->first_n);
+    t->scales[n_n - 1] = w_scales(job, t->first_n + (n_n - 1) * t->step_n);
+    t->one_scale = t->scales[0] == t->scales[n_n - 1]; /* rows ascend, and so do their scales */
+    for (int64_t i = 1; i < n_n - 1; i++)
+        t->scales[i] = t->one_scale ? t->scales[0] : w_scales(job, t->first_n + i * t->step_n);
+}
+
+/* Activations from first_m on for the next tile: how many of them. */
+static int64_t next_rows(tile *t, int64_t first_m)
+{
+    const phx_dots *job = t->job;
+    const int64_t left = job->n_rows - first_m;
+    t->first_m = first_m;
+    t->x = (job->wide_x ? job->wide_x : (const float *)job->scratch) + first_m * t->x_stride;
+    return left == 4 ? 2 : phx_i64_min(left, 3); /* never leaves one of several */
+}
+
+void phx_dots_widen(const phx_dots *job, float *wide_x)
+{
+    assert(job->n_rows <= PHX_DOTS_FEW);
+    for (int64_t m = 0; m < job->n_rows; m++)
+        widen_x(job, m, wide_x + m * phx_i64_up(job->w->n_cols, PHX_LANES));
 }
 
 /* The first tile's rows arrive while the activations are widened. */
@@ -352,12 +443,64 @@ static void run_direct(const phx_dots *job)
                              ? (const uint8_t *)job->next - (const uint8_t *)w_row(job, 0, 0)
                              : PREFETCH;
     prefetch_rows(job, n_n, n_tiles);
-    for (int64_t m = 0; m < job->n_rows && !job->same_x; m++)
-        widen_x(job, m, (float *)job->scratch + m * phx_i64_up(job->w->n_cols, PHX_LANES));
-    for (int64_t n = 0; n < n_tiles; n++)
-        run_tile(job, n, n_tiles, n_n, next);
-    for (int64_t n = n_tiles * n_n; n < job->n_out; n++)
-        run_tile(job, n, 0, n_n, next);
+    if (!job->same_x && !job->wide_x)
+        phx_dots_widen(job, job->scratch);
+    for (int64_t n = 0; n < job->n_out;) {
+        const bool whole = n < n_tiles;
+        tile t = {.job = job,
+                  .first_n = n,
+                  .step_n = whole ? n_tiles : 0,
+                  .w = w_row(job, n, 0),
+                  .step_w = whole ? n_tiles * row_bytes : 0,
+                  .next = next};
+        fill_tile(&t, n_n);
+        for (int64_t m = 0, n_m; m < job->n_rows; m += n_m) {
+            n_m = next_rows(&t, m);
+            direct_tile_any(n_m, &t);
+        }
+        n = n + 1 == n_tiles ? n_tiles * n_n : n + 1;
+    }
+}
+
+/* Bands of rows that belong to the job alone, and chains of whole units. */
+static bool whole_units(const phx_dots *job)
+{
+    const int64_t unit = 4 * PHX_LANES;
+    bool whole = job->w->pack == unit && job->w->col_shift % unit == 0 &&
+                 job->first_row % PHX_PACK_ROWS == 0 && job->n_out % PHX_PACK_ROWS == 0;
+    for (int64_t range = 0; range <= job->n_ranges && whole; range++)
+        whole = job->bounds[range] % unit == 0;
+    return whole;
+}
+
+static void run_packed(const phx_dots *job)
+{
+    static_assert(PHX_DOTS_RANGES * PHX_TILE_ACCS * sizeof(phx_vf) <= PHX_DOTS_W_BYTES, "running vectors");
+    const int64_t n_n = job->n_rows == 1 ? OUTS_ONE : PHX_TILE_OUTS;
+    const uint8_t *first = w_row(job, 0, 0);
+    const uint8_t *end = first + job->n_out * job->w->n_cols;
+    const int64_t next = job->next ? (const uint8_t *)job->next - end : 0;
+    for (int64_t byte = 0; byte < PREFETCH_FIRST * 4 && !job->same_x; byte += 64)
+        __builtin_prefetch(first + byte);
+    for (int64_t byte = 0; job->next && byte < end - first; byte += 4096) /* the next job's pages are found */
+        __builtin_prefetch((const uint8_t *)job->next + byte);
+    if (!job->same_x && !job->wide_x)
+        phx_dots_widen(job, job->scratch);
+    tile t = {.job = job, .step_n = 1, .next = next, .end = end};
+    for (int64_t n = 0; n < job->n_out; n += n_n) {
+        t.first_n = n;
+        t.w = w_row(job, n, 0);
+        fill_tile(&t, n_n);
+        for (int64_t m = 0, n_m; m < job->n_rows; m += n_m) {
+            n_m = next_rows(&t, m);
+            if (n_m == 1)
+                packed_tile(1, OUTS_ONE, &t);
+            else if (n_m == 2)
+                packed_tile(2, PHX_TILE_OUTS, &t);
+            else
+                packed_tile(3, PHX_TILE_OUTS, &t);
+        }
+    }
 }
 
 /* ---- panels: many rows, weights and activations widened block by block ---- */
@@ -460,8 +603,16 @@ static void order_piece(const block *b, int64_t i_piece)
         for (int64_t k = p->n; k % PHX_LANES != 0; k++)
             x[k] = 0.0f;
     }
-    for (int64_t i = 0; i < phx_i64_up(job->n_out, PHX_TILE_OUTS); i++)
-        order_w(w_row(job, i, p->k), p->n, b->w + i * PHX_DOTS_BLOCK + p->at);
+    const int64_t unit = 4 * PHX_LANES;
+    const bool plain = job->w->pack == 0;
+    const bool whole = job->w->pack == unit && p->k % unit == 0;
+    for (int64_t i = 0; i < phx_i64_up(job->n_out, PHX_TILE_OUTS); i++) {
+        uint8_t codes[SCALE_BLOCK];
+        const uint8_t *row = plain || whole ? w_row(job, i, p->k) : codes;
+        for (int64_t k = 0; k < p->n && row == codes; k++)
+            codes[k] = *(const uint8_t *)w_row(job, i, p->k + k);
+        order_w(row, whole ? unit * PHX_PACK_ROWS : unit, p->n, b->w + i * PHX_DOTS_BLOCK + p->at);
+    }
 }
 
 static void widen_block(block *b)

@@ -27,6 +27,11 @@
 #define PHX_DOTS_ACC_BYTES     (PHX_DOTS_ROWS * PHX_DOTS_OUT * 64u)
 #define PHX_DOTS_SCRATCH_BYTES (PHX_DOTS_X_BYTES + PHX_DOTS_W_BYTES + PHX_DOTS_ACC_BYTES)
 
+/* Beyond every other use of the scratch: activations that phx_dots_widen has widened for all items of a run.
+ */
+#define PHX_DOTS_WIDE_AT    (2u << 20)
+#define PHX_DOTS_WIDE_BYTES (1u << 20)
+
 /* Floats of one range of the result. */
 #define PHX_DOTS_RESULT(n_rows) ((n_rows)*PHX_DOTS_OUT)
 
@@ -41,10 +46,11 @@ typedef struct phx_dots {
     int64_t n_rows;        /* 1..PHX_DOTS_ROWS */
     const int64_t *bounds; /* [n_ranges + 1] ascending columns; range i is [bounds[i], bounds[i + 1]) */
     int64_t n_ranges;
-    const void *next; /* hint: where this thread will read as many weights after this job; or NULL */
-    bool same_x;      /* the scratch holds the activations of the job before: same x, same chains */
-    float *dots;      /* [n_ranges][n_rows][PHX_DOTS_OUT]; columns past n_out are undefined */
-    void *scratch;    /* PHX_DOTS_SCRATCH_BYTES, 64-byte aligned */
+    const void *next;    /* hint: where this thread will read as many weights after this job; or NULL */
+    const float *wide_x; /* what phx_dots_widen made of the same x with the same chains; or NULL */
+    bool same_x;         /* the scratch holds the activations of the job before: same x, same chains */
+    float *dots;         /* [n_ranges][n_rows][PHX_DOTS_OUT]; columns past n_out are undefined */
+    void *scratch;       /* PHX_DOTS_SCRATCH_BYTES, 64-byte aligned */
 } phx_dots;
 
 /* Cuts n things into equal tiles of at most n_max, each but the last a multiple of unit. */
@@ -75,5 +81,16 @@ static inline const void *phx_dots_next(const phx_matrix *w, int64_t row)
 
 void PHX_CPU(phx_dots_run)(const phx_dots *job);
 #define phx_dots_run PHX_CPU(phx_dots_run)
+
+/* Bytes of the job's activations, widened. */
+static inline int64_t phx_dots_wide_bytes(const phx_dots *job)
+{
+    return job->n_rows * phx_i64_up(job->w->n_cols, PHX_LANES) * (int64_t)sizeof(float);
+}
+
+/* Widens the activations of job, which has at most PHX_DOTS_FEW, so that many jobs can share them. wide_x:
+ * phx_dots_wide_bytes. */
+void PHX_CPU(phx_dots_widen)(const phx_dots *job, float *wide_x);
+#define phx_dots_widen PHX_CPU(phx_dots_widen)
 
 #endif

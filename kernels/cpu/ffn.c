@@ -25,6 +25,9 @@ typedef struct ffn_work {
     int64_t n_all; /* outputs of all experts that have entries */
     int64_t n_items;
     int64_t n_threads;
+    int64_t tiles_few; /* items of an expert with up to PHX_DOTS_FEW entries */
+    const phx_matrix
+        *wide; /* the one row of activations is widened once for all matrices like this; or NULL */
 } ffn_work;
 
 static int64_t ffn_tile_out(const ffn_work *p, int64_t n_rows)
@@ -36,8 +39,8 @@ static int64_t ffn_tiles_of(const ffn_work *p, int64_t e)
 {
     const phx_ffn_in_args *a = &p->a;
     const int64_t n = a->rows.first[e + 1] - a->rows.first[e];
-    if (n == 0)
-        return 0;
+    if (n <= PHX_DOTS_FEW)
+        return n == 0 ? 0 : p->tiles_few;
     const int64_t tile_rows = phx_dots_tile_rows(n);
     const int64_t tile_out = ffn_tile_out(p, n);
     return (n + tile_rows - 1) / tile_rows * ((a->n_out + tile_out - 1) / tile_out);
@@ -76,6 +79,28 @@ static void silu_times(float *gate, const float *up, int64_t n)
     }
 }
 
+static bool same_chains(const phx_matrix *a, const phx_matrix *b)
+{
+    return a->format == b->format && a->pack == b->pack && a->n_cols == b->n_cols &&
+           a->col_shift == b->col_shift;
+}
+
+static void ffn_in_begin(void *user, void *scratch)
+{
+    const ffn_work *p = user;
+    if (!p->wide)
+        return;
+    const int64_t bounds[2] = {0, p->wide->n_cols};
+    const phx_dots job = {.w = p->wide,
+                          .x = p->a.x.data,
+                          .x_stride = p->a.x.stride,
+                          .x_dtype = p->a.x.dtype,
+                          .n_rows = 1,
+                          .bounds = bounds,
+                          .n_ranges = 1};
+    phx_dots_widen(&job, (float *)(void *)((uint8_t *)scratch + PHX_DOTS_WIDE_AT));
+}
+
 static void ffn_in_tile(void *user, int64_t item, void *scratch)
 {
     const ffn_work *p = user;
@@ -86,6 +111,7 @@ static void ffn_in_tile(void *user, int64_t item, void *scratch)
     const int64_t out_bytes = a->out.dtype == PHX_BF16 ? 2 : 4;
     float *gate = (float *)(void *)((uint8_t *)scratch + PHX_DOTS_SCRATCH_BYTES);
     float *up = gate + PHX_DOTS_RESULT(PHX_DOTS_ROWS);
+    const float *wide = (const float *)(const void *)((uint8_t *)scratch + PHX_DOTS_WIDE_AT);
     const int64_t bounds[2] = {0, a->gate[t.expert]->n_cols};
     const int64_t first_x = a->rows.token ? 0 : t.first_entry;
     phx_dots job = {.w = a->gate[t.expert],
@@ -98,14 +124,15 @@ static void ffn_in_tile(void *user, int64_t item, void *scratch)
                     .n_rows = t.n_entries,
                     .bounds = bounds,
                     .n_ranges = 1,
+                    .wide_x = p->wide && same_chains(p->wide, a->gate[t.expert]) ? wide : NULL,
                     .next = phx_dots_next(a->up[t.expert], t.first_out),
                     .dots = gate,
                     .scratch = scratch};
     phx_dots_run(&job);
     job.w = a->up[t.expert];
     job.next = phx_dots_next(a->gate[next.expert], next.first_out);
-    job.same_x = a->up[t.expert]->format == a->gate[t.expert]->format &&
-                 a->up[t.expert]->col_shift == a->gate[t.expert]->col_shift;
+    job.wide_x = p->wide && same_chains(p->wide, a->up[t.expert]) ? wide : NULL;
+    job.same_x = !job.wide_x && same_chains(a->up[t.expert], a->gate[t.expert]);
     job.dots = up;
     phx_dots_run(&job);
     for (int64_t r = 0; r < t.n_entries; r++) {
@@ -120,13 +147,19 @@ static void ffn_in_tile(void *user, int64_t item, void *scratch)
 
 void phx_ffn_in(phx_pool *pool, const phx_ffn_in_args *args)
 {
-    static_assert(PHX_DOTS_SCRATCH_BYTES + 2 * PHX_DOTS_RESULT(PHX_DOTS_ROWS) * 4 <= PHX_SCRATCH_BYTES, "");
+    static_assert(PHX_DOTS_SCRATCH_BYTES + 2 * PHX_DOTS_RESULT(PHX_DOTS_ROWS) * 4 <= PHX_DOTS_WIDE_AT, "");
     ffn_work p = {.a = *args, .n_threads = phx_pool_n_threads(pool)};
     for (int64_t e = 0; e < args->rows.n_experts; e++)
         p.n_all += args->rows.first[e] < args->rows.first[e + 1] ? args->n_out : 0;
+    const int64_t tile_few = ffn_tile_out(&p, 1);
+    p.tiles_few = (args->n_out + tile_few - 1) / tile_few;
+    for (int64_t e = 0; e < args->rows.n_experts && args->n_tokens == 1 && !p.wide; e++)
+        p.wide = args->rows.first[e] < args->rows.first[e + 1] ? args->gate[e] : NULL;
+    if (p.wide && p.wide->n_cols * 4 > (int64_t)PHX_DOTS_X_BYTES)
+        p.wide = NULL;
     for (int64_t e = 0; e < args->rows.n_experts; e++)
         p.n_items += ffn_tiles_of(&p, e);
-    phx_pool_run(pool, p.n_items, ffn_in_tile, &p);
+    phx_pool_run_begun(pool, p.n_items, ffn_in_begin, ffn_in_tile, &p);
 }
 
 /* ---- leaf_sum ---- */
@@ -137,6 +170,7 @@ typedef struct leaf_work {
     int64_t tile_tokens;
     int64_t n_tiles_tokens;
     int64_t n_threads;
+    int64_t wide_stride; /* of leaf_tile.wide; 0: jobs widen activations themselves */
 } leaf_work;
 
 typedef struct leaf_tile { /* partial sums of a tile of outputs for a tile of tokens */
@@ -148,6 +182,8 @@ typedef struct leaf_tile { /* partial sums of a tile of outputs for a tile of to
     float *partial;   /* [n_leaves][n_tokens][PHX_DOTS_OUT] */
     float *dots;      /* [n_leaves][PHX_DOTS_ROWS][PHX_DOTS_OUT] */
     int64_t next_out; /* first_out of this thread's next tile, likely */
+    float *wide; /* [entries + 1][wide_stride]: of one token, the fixed ones last; NULL: jobs widen them */
+    int64_t wide_stride;
     void *scratch;
 } leaf_tile;
 
@@ -185,26 +221,65 @@ static const void *next_weights(const phx_leaf_sum_args *a, int64_t e, int64_t r
     return a->fixed ? phx_dots_next(a->fixed, row) : NULL;
 }
 
+/* The n_rows entries of expert e from `first` on. whole: room for bounds. */
+static phx_dots expert_job(const leaf_tile *t, int64_t e, int64_t first, int64_t n_rows, int64_t whole[2])
+{
+    const phx_leaf_sum_args *a = t->a;
+    const int64_t h_bytes = a->h_routed.dtype == PHX_BF16 ? 2 : 4;
+    whole[0] = 0;
+    whole[1] = a->down[e]->n_cols;
+    return (phx_dots){.w = a->down[e],
+                      .first_row = t->first_out,
+                      .n_out = t->n_out,
+                      .x = (const uint8_t *)a->h_routed.data + first * a->h_routed.stride * h_bytes,
+                      .x_stride = a->h_routed.stride,
+                      .x_dtype = a->h_routed.dtype,
+                      .n_rows = n_rows,
+                      .bounds = a->expert_leaf ? whole : a->routed_bounds,
+                      .n_ranges = a->expert_leaf ? 1 : (int64_t)a->n_leaves,
+                      .wide_x = t->wide ? t->wide + first * t->wide_stride : NULL,
+                      .dots = t->dots,
+                      .scratch = t->scratch};
+}
+
+/* The row of leaf_tile.wide after those of all entries. */
+static float *fixed_wide(const leaf_tile *t)
+{
+    const phx_expert_rows *routed = &t->a->routed;
+    return t->wide ? t->wide + (routed->n_experts > 0 ? routed->first[routed->n_experts] : 0) * t->wide_stride
+                   : NULL;
+}
+
+/* The n_rows tokens from `first` of the tile on, for the fixed matrix. */
+static phx_dots fixed_job(const leaf_tile *t, int64_t first, int64_t n_rows)
+{
+    const phx_leaf_sum_args *a = t->a;
+    const int64_t h_bytes = a->h_fixed.dtype == PHX_BF16 ? 2 : 4;
+    return (phx_dots){.w = a->fixed,
+                      .first_row = t->first_out,
+                      .n_out = t->n_out,
+                      .x = (const uint8_t *)a->h_fixed.data +
+                           (t->first_token + first) * a->h_fixed.stride * h_bytes,
+                      .x_stride = a->h_fixed.stride,
+                      .x_dtype = a->h_fixed.dtype,
+                      .n_rows = n_rows,
+                      .bounds = a->fixed_bounds,
+                      .n_ranges = (int64_t)a->n_leaves,
+                      .wide_x = fixed_wide(t),
+                      .next = next_weights(a, 0, t->next_out),
+                      .dots = t->dots,
+                      .scratch = t->scratch};
+}
+
 /* The entries [first, end) of one expert, all of the tile's tokens. */
 static void add_expert(const leaf_tile *t, int64_t e, int64_t first, int64_t end)
 {
     const phx_leaf_sum_args *a = t->a;
-    const int64_t whole[2] = {0, a->down[e]->n_cols};
     const int64_t first_leaf = a->expert_leaf ? a->expert_leaf[e] : 0;
-    const int64_t h_bytes = a->h_routed.dtype == PHX_BF16 ? 2 : 4;
-    phx_dots job = {.w = a->down[e],
-                    .first_row = t->first_out,
-                    .n_out = t->n_out,
-                    .x_stride = a->h_routed.stride,
-                    .x_dtype = a->h_routed.dtype,
-                    .bounds = a->expert_leaf ? whole : a->routed_bounds,
-                    .n_ranges = a->expert_leaf ? 1 : (int64_t)a->n_leaves,
-                    .next = next_weights(a, e + 1, t->first_out),
-                    .dots = t->dots,
-                    .scratch = t->scratch};
-    for (; first < end; first += job.n_rows) {
-        job.x = (const uint8_t *)a->h_routed.data + first * a->h_routed.stride * h_bytes;
-        job.n_rows = phx_i64_min(end - first, PHX_DOTS_ROWS);
+    int64_t whole[2];
+    for (; first < end; first += PHX_DOTS_ROWS) {
+        phx_dots job = expert_job(t, e, first, phx_i64_min(end - first, PHX_DOTS_ROWS), whole);
+        job.next = next_weights(a, e + 1, t->first_out);
         phx_dots_run(&job);
         for (int64_t range = 0; range < job.n_ranges; range++) {
             const float *dots = t->dots + range * PHX_DOTS_RESULT(job.n_rows);
@@ -221,21 +296,8 @@ static void add_expert(const leaf_tile *t, int64_t e, int64_t first, int64_t end
 
 static void add_fixed(const leaf_tile *t)
 {
-    const phx_leaf_sum_args *a = t->a;
-    const int64_t h_bytes = a->h_fixed.dtype == PHX_BF16 ? 2 : 4;
-    phx_dots job = {.w = a->fixed,
-                    .first_row = t->first_out,
-                    .n_out = t->n_out,
-                    .x_stride = a->h_fixed.stride,
-                    .x_dtype = a->h_fixed.dtype,
-                    .bounds = a->fixed_bounds,
-                    .n_ranges = (int64_t)a->n_leaves,
-                    .next = next_weights(a, 0, t->next_out),
-                    .dots = t->dots,
-                    .scratch = t->scratch};
-    for (int64_t first = 0; first < t->n_tokens; first += job.n_rows) {
-        job.x = (const uint8_t *)a->h_fixed.data + (t->first_token + first) * a->h_fixed.stride * h_bytes;
-        job.n_rows = phx_i64_min(t->n_tokens - first, PHX_DOTS_ROWS);
+    for (int64_t first = 0; first < t->n_tokens; first += PHX_DOTS_ROWS) {
+        const phx_dots job = fixed_job(t, first, phx_i64_min(t->n_tokens - first, PHX_DOTS_ROWS));
         phx_dots_run(&job);
         for (int64_t leaf = 0; leaf < job.n_ranges; leaf++) {
             const float *dots = t->dots + leaf * PHX_DOTS_RESULT(job.n_rows);
@@ -243,6 +305,41 @@ static void add_fixed(const leaf_tile *t)
             for (int64_t i = 0; i < PHX_DOTS_RESULT(job.n_rows); i += PHX_LANES)
                 phx_vf_store(partial + i, phx_vf_add(phx_vf_load(partial + i), phx_vf_load(dots + i)));
         }
+    }
+}
+
+/* Floats between the rows of leaf_tile.wide; 0: more than there is room for. */
+static int64_t wide_stride_of(const phx_leaf_sum_args *a)
+{
+    int64_t n_cols = a->fixed ? a->fixed->n_cols : 0;
+    int64_t n = 1;
+    for (int64_t e = 0; e < a->routed.n_experts; e++) {
+        if (a->routed.first[e] == a->routed.first[e + 1])
+            continue;
+        n++;
+        n_cols = a->down[e]->n_cols > n_cols ? a->down[e]->n_cols : n_cols;
+    }
+    const int64_t stride = phx_i64_up(n_cols, PHX_LANES);
+    return n * stride * (int64_t)sizeof(float) <= (int64_t)PHX_DOTS_WIDE_BYTES ? stride : 0;
+}
+
+static void leaf_sum_begin(void *user, void *scratch)
+{
+    const leaf_work *p = user;
+    const leaf_tile t = {.a = p->a,
+                         .n_out = p->tile_out,
+                         .wide = (float *)(void *)((uint8_t *)scratch + PHX_DOTS_WIDE_AT),
+                         .wide_stride = p->wide_stride};
+    int64_t whole[2];
+    for (int64_t e = 0; e < p->a->routed.n_experts && p->wide_stride > 0; e++) {
+        const int64_t j = p->a->routed.first[e];
+        const phx_dots job = j < p->a->routed.first[e + 1] ? expert_job(&t, e, j, 1, whole) : (phx_dots){0};
+        if (job.n_rows > 0)
+            phx_dots_widen(&job, t.wide + j * t.wide_stride);
+    }
+    if (p->a->fixed && p->wide_stride > 0) {
+        const phx_dots job = fixed_job(&t, 0, 1);
+        phx_dots_widen(&job, fixed_wide(&t));
     }
 }
 
@@ -269,6 +366,8 @@ static void leaf_sum_tile(void *user, int64_t item, void *scratch)
                    .first_out = item / p->n_tiles_tokens * p->tile_out,
                    .first_token = item % p->n_tiles_tokens * p->tile_tokens,
                    .dots = (float *)(void *)(memory + PHX_DOTS_SCRATCH_BYTES),
+                   .wide = p->wide_stride > 0 ? (float *)(void *)(memory + PHX_DOTS_WIDE_AT) : NULL,
+                   .wide_stride = p->wide_stride,
                    .scratch = scratch};
     t.n_out = phx_i64_min(p->tile_out, a->n_out - t.first_out);
     t.next_out = t.first_out + p->n_threads * p->tile_out;
@@ -278,6 +377,8 @@ static void leaf_sum_tile(void *user, int64_t item, void *scratch)
     memset(t.partial, 0, (size_t)n_partial * sizeof(float));
     for (int64_t e = 0; e < a->routed.n_experts; e++) {
         const int64_t end = a->routed.first[e + 1];
+        if (a->routed.first[e] == end)
+            continue;
         const int64_t first = entry_at(&a->routed, a->routed.first[e], end, t.first_token);
         const int64_t stop = entry_at(&a->routed, first, end, t.first_token + t.n_tokens);
         if (first < stop)
@@ -294,7 +395,7 @@ static void leaf_sum_tile(void *user, int64_t item, void *scratch)
 void phx_leaf_sum(phx_pool *pool, const phx_leaf_sum_args *args)
 {
     static_assert(PHX_DOTS_SCRATCH_BYTES + LEAVES_MAX * PHX_DOTS_RESULT(PHX_DOTS_ROWS + LEAF_ROWS) * 4 <=
-                      PHX_SCRATCH_BYTES,
+                      PHX_DOTS_WIDE_AT,
                   "scratch");
     assert(args->n_leaves == 1 || args->n_leaves == 2 || args->n_leaves == 4 || args->n_leaves == LEAVES_MAX);
     const leaf_work p = {
@@ -302,7 +403,9 @@ void phx_leaf_sum(phx_pool *pool, const phx_leaf_sum_args *args)
         .tile_out = phx_dots_tile_out(args->n_out, args->n_tokens, args->n_out, phx_pool_n_threads(pool)),
         .tile_tokens = phx_tile_of(args->n_tokens, LEAF_ROWS, 1),
         .n_tiles_tokens = (args->n_tokens + LEAF_ROWS - 1) / LEAF_ROWS,
-        .n_threads = phx_pool_n_threads(pool)};
+        .n_threads = phx_pool_n_threads(pool),
+        .wide_stride = args->n_tokens == 1 ? wide_stride_of(args) : 0};
     const int64_t n_tiles_out = (args->n_out + p.tile_out - 1) / p.tile_out;
-    phx_pool_run(pool, n_tiles_out * p.n_tiles_tokens, leaf_sum_tile, (void *)(uintptr_t)&p);
+    phx_pool_run_begun(pool, n_tiles_out * p.n_tiles_tokens, leaf_sum_begin, leaf_sum_tile,
+                       (void *)(uintptr_t)&p);
 }

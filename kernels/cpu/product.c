@@ -13,7 +13,31 @@ typedef struct product_work {
     int64_t n_tiles_out;
     int64_t n_tiles_rows;
     int64_t n_threads;
+    bool wide; /* all items share few activations, which each thread widens once */
 } product_work;
+
+static const int64_t *whole_row(const phx_matrix *w, int64_t bounds[2])
+{
+    bounds[0] = 0;
+    bounds[1] = w->n_cols;
+    return bounds;
+}
+
+static void product_begin(void *user, void *scratch)
+{
+    const product_work *p = user;
+    const phx_product_args *a = &p->a;
+    int64_t bounds[2];
+    const phx_dots job = {.w = a->w,
+                          .x = a->x.data,
+                          .x_stride = a->x.stride,
+                          .x_dtype = a->x.dtype,
+                          .n_rows = a->n_rows,
+                          .bounds = whole_row(a->w, bounds),
+                          .n_ranges = 1};
+    if (p->wide)
+        phx_dots_widen(&job, (float *)(void *)((uint8_t *)scratch + PHX_DOTS_WIDE_AT));
+}
 
 static void product_tile(void *user, int64_t item, void *scratch)
 {
@@ -23,7 +47,7 @@ static void product_tile(void *user, int64_t item, void *scratch)
     const int64_t n = item / p->n_tiles_rows % p->n_tiles_out * p->tile_out;
     const int64_t g = item / p->n_tiles_rows / p->n_tiles_out;
     const int64_t x_bytes = a->x.dtype == PHX_BF16 ? 2 : 4;
-    const int64_t bounds[2] = {0, a->w->n_cols};
+    int64_t bounds[2];
     const int64_t first_row = a->first_row + g * a->group_rows + n;
     float *dots = (float *)(void *)((uint8_t *)scratch + PHX_DOTS_SCRATCH_BYTES);
     const phx_dots job = {.w = a->w,
@@ -34,8 +58,9 @@ static void product_tile(void *user, int64_t item, void *scratch)
                           .x_stride = a->x.stride,
                           .x_dtype = a->x.dtype,
                           .n_rows = phx_i64_min(p->tile_rows, a->n_rows - m),
-                          .bounds = bounds,
+                          .bounds = whole_row(a->w, bounds),
                           .n_ranges = 1,
+                          .wide_x = p->wide ? (float *)(void *)((uint8_t *)scratch + PHX_DOTS_WIDE_AT) : NULL,
                           .next = phx_dots_next(a->w, first_row + p->n_threads * p->tile_out),
                           .dots = dots,
                           .scratch = scratch};
@@ -47,7 +72,8 @@ static void product_tile(void *user, int64_t item, void *scratch)
 
 void phx_product(phx_pool *pool, const phx_product_args *args)
 {
-    static_assert(PHX_DOTS_SCRATCH_BYTES + PHX_DOTS_ROWS * PHX_DOTS_OUT * 4 <= PHX_SCRATCH_BYTES, "scratch");
+    static_assert(PHX_DOTS_SCRATCH_BYTES + PHX_DOTS_ROWS * PHX_DOTS_OUT * 4 <= PHX_DOTS_WIDE_AT, "scratch");
+    static_assert(PHX_DOTS_WIDE_AT + PHX_DOTS_WIDE_BYTES <= PHX_SCRATCH_BYTES, "scratch");
     product_work p = {.a = *args,
                       .tile_out = phx_dots_tile_out(args->n_out, args->n_rows, args->n_out * args->n_groups,
                                                     phx_pool_n_threads(pool)),
@@ -55,5 +81,8 @@ void phx_product(phx_pool *pool, const phx_product_args *args)
                       .n_threads = phx_pool_n_threads(pool)};
     p.n_tiles_out = (args->n_out + p.tile_out - 1) / p.tile_out;
     p.n_tiles_rows = (args->n_rows + p.tile_rows - 1) / p.tile_rows;
-    phx_pool_run(pool, args->n_groups * p.n_tiles_out * p.n_tiles_rows, product_tile, &p);
+    p.wide = args->n_groups == 1 && args->n_rows <= PHX_DOTS_FEW &&
+             args->n_rows * phx_i64_up(args->w->n_cols, PHX_LANES) * 4 <= (int64_t)PHX_DOTS_WIDE_BYTES;
+    phx_pool_run_begun(pool, args->n_groups * p.n_tiles_out * p.n_tiles_rows, product_begin, product_tile,
+                       &p);
 }

@@ -26,6 +26,7 @@
 #define PHX_PRAGMA(x) _Pragma(#x)
 #define PHX_UNROLL(n) PHX_PRAGMA(GCC unroll n)
 #endif
+#define PHX_NOT_INLINE __attribute__((noinline))
 
 /* e4m3 comes out of phx_vf_load_fp8 times 2^-8, exactly (the bits are shifted into an f16); the scale of its
  * block is multiplied by this instead, exactly too. Codes that mean NaN come out as +-480. */
@@ -57,6 +58,17 @@ PHX_ALWAYS void phx_vf_row_order(const phx_vf v[4], phx_vf ret_v[4])
 {
     for (int i = 0; i < 4; i++)
         ret_v[i] = v[i];
+}
+
+#define phx_vf_row_unorder phx_vf_row_order
+#endif
+
+#if PHX_CPU_FORM != 2
+/* phx_vf_sum4 for v[0..7]. */
+PHX_ALWAYS void phx_vf_sum8(const phx_vf v[8], float ret_sums[8])
+{
+    phx_vf_sum4(v, ret_sums);
+    phx_vf_sum4(v + 4, ret_sums + 4);
 }
 #endif
 

@@ -154,6 +154,21 @@ PHX_ALWAYS void phx_vf_row_order(const phx_vf v[4], phx_vf ret_v[4])
     ret_v[3] = _mm256_shuffle_ps(ab_23, cd_23, 0xEE);
 }
 
+/* The way back. */
+PHX_ALWAYS void phx_vf_row_unorder(const phx_vf v[4], phx_vf ret_v[4])
+{
+    const __m256 ab_lo = _mm256_unpacklo_ps(v[0], v[1]), ab_hi = _mm256_unpackhi_ps(v[0], v[1]);
+    const __m256 cd_lo = _mm256_unpacklo_ps(v[2], v[3]), cd_hi = _mm256_unpackhi_ps(v[2], v[3]);
+    const __m256 fours_04 = _mm256_shuffle_ps(ab_lo, cd_lo, 0x44);
+    const __m256 fours_15 = _mm256_shuffle_ps(ab_lo, cd_lo, 0xEE);
+    const __m256 fours_26 = _mm256_shuffle_ps(ab_hi, cd_hi, 0x44);
+    const __m256 fours_37 = _mm256_shuffle_ps(ab_hi, cd_hi, 0xEE);
+    ret_v[0] = _mm256_permute2f128_ps(fours_04, fours_15, 0x20);
+    ret_v[1] = _mm256_permute2f128_ps(fours_26, fours_37, 0x20);
+    ret_v[2] = _mm256_permute2f128_ps(fours_04, fours_15, 0x31);
+    ret_v[3] = _mm256_permute2f128_ps(fours_26, fours_37, 0x31);
+}
+
 /* phx_f32_to_bf16 in every lane. */
 PHX_ALWAYS void phx_vf_store_bf16(uint16_t *p, phx_vf v)
 {
@@ -175,13 +190,29 @@ PHX_ALWAYS float phx_vf_max_across(phx_vf v)
     return _mm_cvtss_f32(m);
 }
 
+/* hadd; what the instruction does takes a third fewer steps when written out (measured on Zen 3). */
+PHX_ALWAYS phx_vf phx_vf_add_pairs(phx_vf a, phx_vf b)
+{
+    return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xDD));
+}
+
 /* The sums over lanes of v[0..3], in the order named in vec.h. */
 PHX_ALWAYS void phx_vf_sum4(const phx_vf v[4], float ret_sums[4])
 {
-    const __m256 pairs_01 = _mm256_hadd_ps(v[0], v[1]);
-    const __m256 pairs_23 = _mm256_hadd_ps(v[2], v[3]);
-    const __m256 fours = _mm256_hadd_ps(pairs_01, pairs_23);
+    const __m256 pairs_01 = phx_vf_add_pairs(v[0], v[1]);
+    const __m256 pairs_23 = phx_vf_add_pairs(v[2], v[3]);
+    const __m256 fours = phx_vf_add_pairs(pairs_01, pairs_23);
     _mm_storeu_ps(ret_sums, _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps(fours, 1)));
+}
+
+/* The same for v[0..7]. */
+PHX_ALWAYS void phx_vf_sum8(const phx_vf v[8], float ret_sums[8])
+{
+    const __m256 a = phx_vf_add_pairs(phx_vf_add_pairs(v[0], v[1]), phx_vf_add_pairs(v[2], v[3]));
+    const __m256 b = phx_vf_add_pairs(phx_vf_add_pairs(v[4], v[5]), phx_vf_add_pairs(v[6], v[7]));
+    const __m256 low = _mm256_permute2f128_ps(a, b, 0x20);
+    const __m256 high = _mm256_permute2f128_ps(a, b, 0x31);
+    _mm256_storeu_ps(ret_sums, _mm256_add_ps(low, high));
 }
 
 PHX_ALWAYS float phx_vf_sum(phx_vf v)

@@ -3,7 +3,7 @@
 
 static double weight_at(const phx_matrix *w, int64_t row, int64_t col)
 {
-    const int64_t i = row * w->n_cols + col;
+    const int64_t i = phx_matrix_place(w, row, col);
     switch (w->format) {
     case PHX_FORMAT_F32:
         return (double)((const float *)w->data)[i];

@@ -172,6 +172,8 @@ static uint8_t draw_fp8(check *c, check_fill fill, int64_t i)
 static void fill_fp8(check *c, phx_matrix *m, check_fill fill)
 {
     m->row_shift = (int32_t)phx_rng_below(&c->rng, 128);
+    if (m->n_rows % 8 == 0 && phx_rng_below(&c->rng, 2) == 0)
+        m->row_shift = m->row_shift / 8 * 8;
     const bool aligned = phx_rng_below(&c->rng, 4) < (m->n_cols % 64 == 0 ? 3 : 1);
     m->col_shift = aligned ? 0 : (int32_t)phx_rng_below(&c->rng, 128);
     const int64_t n_scale_rows = (m->n_rows + m->row_shift + 127) / 128;
@@ -210,36 +212,53 @@ phx_matrix *check_matrix(check *c, phx_format format, int64_t n_rows, int64_t n_
     return m;
 }
 
+phx_matrix *check_packed(check *c, phx_matrix *m)
+{
+    const int32_t any = phx_rng_below(&c->rng, 2) == 0 ? 32 : 64;
+    const int32_t pack = c->is_ref ? any : phx_ops_pack(c->ops);
+    if (m->format != PHX_FORMAT_FP8_BLOCK || pack == 0 || !phx_pack_fits(m->n_rows, m->n_cols, pack) ||
+        phx_rng_below(&c->rng, 4) == 0)
+        return m;
+    uint8_t *data = check_copy(c, m->data, m->n_rows * m->n_cols, 1);
+    phx_pack_rows(data, m->n_rows, m->n_cols, pack, check_mem(c, PHX_PACK_ROWS * m->n_cols, 1));
+    m->data = data;
+    m->pack = pack;
+    return m;
+}
+
+/* Rows and columns of m, row major. */
+static phx_matrix *slice(check *c, const phx_matrix *m, int64_t first_row, int64_t n_rows, int64_t first_col,
+                         int64_t n_cols)
+{
+    phx_matrix *part = check_mem(c, 1, sizeof(*part));
+    *part = *m;
+    part->n_rows = n_rows;
+    part->n_cols = n_cols;
+    part->pack = 0;
+    const size_t bytes = phx_dtype_bytes(phx_format_dtype(m->format));
+    uint8_t *data = check_mem(c, n_rows * n_cols, bytes);
+    for (int64_t i = 0; i < n_rows * n_cols; i++) {
+        const int64_t at = phx_matrix_place(m, first_row + i / n_cols, first_col + i % n_cols);
+        memcpy(data + (size_t)i * bytes, (const uint8_t *)m->data + (size_t)at * bytes, bytes);
+    }
+    part->data = data;
+    if (m->scales) {
+        part->scales =
+            m->scales + (m->row_shift + first_row) / 128 * m->scale_stride + (m->col_shift + first_col) / 128;
+        part->row_shift = (int32_t)((m->row_shift + first_row) % 128);
+        part->col_shift = (int32_t)((m->col_shift + first_col) % 128);
+    }
+    return part;
+}
+
 phx_matrix *check_slice_cols(check *c, const phx_matrix *m, int64_t first, int64_t end)
 {
-    phx_matrix *slice = check_mem(c, 1, sizeof(*slice));
-    *slice = *m;
-    slice->n_cols = end - first;
-    const size_t bytes = phx_dtype_bytes(phx_format_dtype(m->format));
-    uint8_t *data = check_mem(c, m->n_rows * slice->n_cols, bytes);
-    for (int64_t r = 0; r < m->n_rows; r++)
-        memcpy(data + (size_t)(r * slice->n_cols) * bytes,
-               (const uint8_t *)m->data + (size_t)(r * m->n_cols + first) * bytes,
-               (size_t)slice->n_cols * bytes);
-    slice->data = data;
-    if (m->scales) {
-        slice->scales = m->scales + (m->col_shift + first) / 128;
-        slice->col_shift = (int32_t)((m->col_shift + first) % 128);
-    }
-    return slice;
+    return slice(c, m, 0, m->n_rows, first, end - first);
 }
 
 phx_matrix *check_slice_rows(check *c, const phx_matrix *m, int64_t first, int64_t end)
 {
-    phx_matrix *slice = check_mem(c, 1, sizeof(*slice));
-    *slice = *m;
-    slice->n_rows = end - first;
-    slice->data = (const uint8_t *)m->data + (size_t)first * phx_format_row_bytes(m->format, m->n_cols);
-    if (m->scales) {
-        slice->scales = m->scales + (m->row_shift + first) / 128 * m->scale_stride;
-        slice->row_shift = (int32_t)((m->row_shift + first) % 128);
-    }
-    return slice;
+    return slice(c, m, first, end - first, 0, m->n_cols);
 }
 
 void check_value(check *c, double want, double got, double limit, int64_t row, int64_t col)

@@ -109,8 +109,12 @@ double check_load(const void *data, phx_dtype dtype, int64_t i);
 
 /* A matrix with random shifts inside its scale blocks. */
 phx_matrix *check_matrix(check *c, phx_format format, int64_t n_rows, int64_t n_cols, check_fill fill);
-phx_matrix *check_slice_cols(check *c, const phx_matrix *m, int64_t first, int64_t end); /* packed copy */
-phx_matrix *check_slice_rows(check *c, const phx_matrix *m, int64_t first, int64_t end); /* borrows */
+phx_matrix *check_slice_cols(check *c, const phx_matrix *m, int64_t first, int64_t end); /* row major copy */
+phx_matrix *check_slice_rows(check *c, const phx_matrix *m, int64_t first, int64_t end); /* the same */
+
+/* m; or, in three of four cases where its shape allows it, its packed form (for the reference: of any level).
+ */
+phx_matrix *check_packed(check *c, phx_matrix *m);
 
 /* A matrix of results. want and got may have a stride; what lies between rows must be the pattern. limit:
  * [n_rows][n_cols], the largest |got - want|; NULL: equal values (+0 and -0 differ). The rounding of a

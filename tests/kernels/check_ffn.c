@@ -41,6 +41,9 @@ void check_ffn_in(check *c)
                                 128}); /* many rows */
         ffn_in_case(c,
                     &(shape){(phx_format)f, PHX_BF16, PHX_F32, CHECK_RANDOM, CHECK_ROUTING_ONE, 70, 20, 256});
+        for (int64_t i = 0; i < 4; i++) /* to be packed */
+            ffn_in_case(c, &(shape){(phx_format)f, PHX_BF16, PHX_BF16, CHECK_RANDOM, CHECK_ROUTING_MIXED,
+                                    1 + 3 * i, 48 + 16 * (i % 2), 128 + 64 * i});
         for (int64_t k = 1; k <= 130; k += check_step(c, 3))
             ffn_in_case(c, &(shape){(phx_format)f, PHX_F32, PHX_F32, CHECK_RANDOM, CHECK_ROUTING_MIXED, 3,
                                     1 + k % 9, k});
@@ -136,8 +139,8 @@ static void ffn_in_case(check *c, const shape *s)
     for (int64_t e = 0; e < routing.rows.n_experts; e++) {
         if (routing.rows.first[e] == routing.rows.first[e + 1])
             continue; /* stays NULL */
-        gate[e] = check_matrix(c, s->format, s->n_out, s->n_cols, s->fill);
-        up[e] = check_matrix(c, s->format, s->n_out, s->n_cols, s->fill);
+        gate[e] = check_packed(c, check_matrix(c, s->format, s->n_out, s->n_cols, s->fill));
+        up[e] = check_packed(c, check_matrix(c, s->format, s->n_out, s->n_cols, s->fill));
     }
     phx_ffn_in_args a = {.gate = gate, .up = up, .rows = routing.rows, .n_out = s->n_out};
     a.x = check_activation(c, s->n_tokens, s->n_cols, s->dtype, s->fill);

@@ -134,11 +134,12 @@ static bool cform_collect(phx_level level, check_variant *variant)
     *variant = (check_variant){.name = cform_name(level)};
     phx_ops_choose(PHX_LEVEL_REF, &variant->ops);
     bool any = false;
-#define PHX_OP(op_name, op_level, fn)    \
-    if (PHX_LEVEL_##op_level == level) { \
-        variant->ops.op_name = fn;       \
-        variant->has_##op_name = true;   \
-        any = true;                      \
+#define PHX_OP(op_name, op_level, fn)         \
+    if (PHX_LEVEL_##op_level == level) {      \
+        variant->ops.op_name = fn;            \
+        variant->ops.op_name##_level = level; \
+        variant->has_##op_name = true;        \
+        any = true;                           \
     }
 #if __has_include("kernels/ops_cform.list")
 #include "kernels/ops_cform.list"

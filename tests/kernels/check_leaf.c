@@ -73,6 +73,18 @@ void check_leaf_sum(check *c)
                                   .n_out = 18,
                                   .k_routed = i < 2 ? 256 : 1024,
                                   .k_fixed = 384});
+    for (int i = 0; i < (c->brief ? 4 : 12); i++) /* to be packed */
+        leaf_sum_case(c, &(shape){.format = PHX_FORMAT_FP8_BLOCK,
+                                  .dtype = (i & 1) != 0 ? PHX_F32 : PHX_BF16,
+                                  .fill = CHECK_RANDOM,
+                                  .kind = CHECK_ROUTING_MIXED,
+                                  .has_routed = true,
+                                  .has_fixed = i % 3 != 2,
+                                  .ep = i % 4 == 3,
+                                  .n_tokens = 1 + i % 7,
+                                  .n_out = 24 + 32 * (i % 2),
+                                  .k_routed = 512 << i % 2,
+                                  .k_fixed = 1024});
     for (int i = 0; i < (c->brief ? 2 : 6); i++)
         leaf_sum_case(c, &(shape){.format = PHX_FORMAT_BF16,
                                   .dtype = PHX_BF16,
@@ -129,7 +141,7 @@ static void build(check *c, const shape *s, leaf_case *k)
         const phx_matrix **down = check_mem(c, a->routed.n_experts, sizeof(*down));
         for (int64_t e = 0; e < a->routed.n_experts; e++) {
             if (a->routed.first[e] < a->routed.first[e + 1])
-                down[e] = check_matrix(c, s->format, s->n_out, s->k_routed, s->fill);
+                down[e] = check_packed(c, check_matrix(c, s->format, s->n_out, s->k_routed, s->fill));
         }
         a->down = down;
         a->h_routed =
@@ -138,7 +150,7 @@ static void build(check *c, const shape *s, leaf_case *k)
         a->expert_leaf = s->ep ? k->expert_leaf : NULL;
     }
     if (s->has_fixed) {
-        a->fixed = check_matrix(c, s->format, s->n_out, s->k_fixed, s->fill);
+        a->fixed = check_packed(c, check_matrix(c, s->format, s->n_out, s->k_fixed, s->fill));
         a->h_fixed = check_activation(c, s->n_tokens, s->k_fixed, s->dtype, s->fill);
         a->fixed_bounds = k->fixed_bounds;
     }

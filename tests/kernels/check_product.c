@@ -42,7 +42,18 @@ static void all_shapes(check *c, void (*run)(check *c, const shape *s))
         run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, 2, 1, 7, 2048});
         run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, 1, 1, 5, 10240});
         run(c, &(shape){format, PHX_F32, CHECK_RANDOM, 1, 2, 130, 515});
+        for (int64_t i = 0; format == PHX_FORMAT_FP8_BLOCK && i < (c->brief ? 8 : 32); i++) /* to be packed */
+            run(c, &(shape){format, (i & 1) != 0 ? PHX_BF16 : PHX_F32, (check_fill)(i % CHECK_FILL_COUNT),
+                            1 + i % 8, i % 3 == 2 ? 2 : 1, i % 3 == 2 ? 144 : 24 + 16 * (i % 4),
+                            64 * (1 + i % 9)});
     }
+}
+
+/* Rows of each group of W that stay out of the product, half of them before it; bands where groups are some.
+ */
+static int64_t unused_rows(const shape *s)
+{
+    return s->n_groups == 1 ? 0 : s->n_per_group % 16 == 0 ? 16 : 2;
 }
 
 static void name_case(check *c, const shape *s)
@@ -131,10 +142,11 @@ static void product_promises(check *c, const phx_product_args *args, const float
 static void product_case(check *c, const shape *s)
 {
     name_case(c, s);
-    const int64_t n_out = s->n_groups > 1 ? s->n_per_group - 2 : s->n_per_group; /* W has unused rows */
+    const int64_t unused = unused_rows(s);
+    const int64_t n_out = s->n_per_group - unused;
     const int64_t n_all = s->n_groups * n_out;
     phx_product_args a = {.x_group_stride = s->n_cols,
-                          .first_row = s->n_groups > 1 ? 1 : 0,
+                          .first_row = unused / 2,
                           .group_rows = s->n_per_group,
                           .n_groups = s->n_groups,
                           .n_out = n_out,
@@ -142,7 +154,8 @@ static void product_case(check *c, const shape *s)
                           .out_stride = n_all + 3,
                           .out_group_stride = n_out};
     a.x = check_activation(c, s->n_rows, s->n_groups * s->n_cols, s->dtype, s->fill);
-    a.w = check_matrix(c, s->format, s->n_groups * s->n_per_group + a.first_row, s->n_cols, s->fill);
+    a.w = check_packed(
+        c, check_matrix(c, s->format, s->n_groups * s->n_per_group + a.first_row, s->n_cols, s->fill));
     float *got = check_out(c, s->n_rows * a.out_stride, sizeof(float));
     float *want = check_out(c, s->n_rows * a.out_stride, sizeof(float));
     double *limit = check_mem(c, s->n_rows * n_all, sizeof(double));
@@ -210,10 +223,11 @@ static void product_t_promises(check *c, const phx_product_t_args *args, const f
 static void product_t_case(check *c, const shape *s)
 {
     name_case(c, s);
-    const int64_t n_in = s->n_groups > 1 ? s->n_per_group - 2 : s->n_per_group;
+    const int64_t unused = unused_rows(s);
+    const int64_t n_in = s->n_per_group - unused;
     const int64_t n_all = s->n_groups * s->n_cols;
     phx_product_t_args a = {.x_group_stride = n_in,
-                            .first_row = s->n_groups > 1 ? 1 : 0,
+                            .first_row = unused / 2,
                             .group_rows = s->n_per_group,
                             .n_groups = s->n_groups,
                             .n_in = n_in,
@@ -221,7 +235,8 @@ static void product_t_case(check *c, const shape *s)
                             .out_stride = n_all + 3,
                             .out_group_stride = s->n_cols};
     a.x = check_activation(c, s->n_rows, s->n_groups * n_in, s->dtype, s->fill);
-    a.w = check_matrix(c, s->format, s->n_groups * s->n_per_group + a.first_row, s->n_cols, s->fill);
+    a.w = check_packed(
+        c, check_matrix(c, s->format, s->n_groups * s->n_per_group + a.first_row, s->n_cols, s->fill));
     float *got = check_out(c, s->n_rows * a.out_stride, sizeof(float));
     float *want = check_out(c, s->n_rows * a.out_stride, sizeof(float));
     double *limit = check_mem(c, s->n_rows * n_all, sizeof(double));

@@ -186,7 +186,7 @@ static uint64_t prefill(ranks *group, const bench_args *args, uint32_t slot, uin
         blocks[i] = slot * per_slot + i;
     const phx_slot_open open = {
         .slot = slot, .request_id = slot, .n_prompt = n, .sampling = {.top_p = 1, .repetition_penalty = 1}};
-    const phx_step_row row = {slot, PHX_ROW_SAMPLE, 0, n, 0, per_slot};
+    const phx_step_row row = {.slot = slot, .flags = PHX_ROW_SAMPLE, .n_tokens = n, .n_blocks = per_slot};
     const phx_step_plan plan = {.step = ++*n_step,
                                 .n_opens = 1,
                                 .opens = &open,
@@ -225,7 +225,7 @@ static void run(ranks *group, const bench_args *args)
     report("prefill", total, total / n_batch, n_batch, args->n_prompt);
     phx_step_row rows[BATCH_MAX];
     for (uint32_t i = 0; i < n_batch; i++)
-        rows[i] = (phx_step_row){i, PHX_ROW_SAMPLE | PHX_ROW_FROM_SLOT, 0, 1, 0, 0};
+        rows[i] = (phx_step_row){.slot = i, .flags = PHX_ROW_SAMPLE | PHX_ROW_FROM_SLOT, .n_tokens = 1};
     uint64_t *us = phx_alloc(args->n_decode, sizeof(*us));
     total = 0;
     for (uint32_t i = 0; i < args->n_decode; i++) {
