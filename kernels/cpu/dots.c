@@ -275,15 +275,15 @@ PHX_ALWAYS void direct_tile_as(phx_format format, int64_t n_m, const tile *t)
 
 /* ---- packed: the same tile over bands of rows whose units follow one another ---- */
 
-/* sum += one chain of whole units, scaled. sum lies in memory: beside the vectors of the chain there are no
- * registers for it, and compilers that see both in one function keep the wrong ones there (PHX_NOT_INLINE).
- */
+/* sum += one chain of whole units, scaled. sum stays in memory: beside the vectors of the chain there are no
+ * registers for it, and compilers left alone keep the wrong ones there. */
 PHX_ALWAYS void packed_chain(int n_m, int n_n, const tile *t, int64_t k, int64_t end, phx_vf *sum)
 {
     const int64_t unit = 4 * PHX_LANES;
     const uint8_t *w = t->w + k * PHX_PACK_ROWS;
     const int64_t ahead = PACKED_AHEAD + (t->end - w <= PACKED_AHEAD ? t->next : 0);
     phx_vf part[PHX_TILE_ACCS];
+    PHX_IN_MEMORY(sum);
     phx_tile_zero(part, n_m * n_n);
     for (int64_t at = k; at < end; at += unit, w += unit * PHX_PACK_ROWS) {
         PHX_UNROLL(8)
@@ -293,22 +293,9 @@ PHX_ALWAYS void packed_chain(int n_m, int n_n, const tile *t, int64_t k, int64_t
             direct_block_fp8(n_m, n_n, t, at, w + n * unit, n, part);
         }
     }
+    PHX_IN_MEMORY(sum);
     add_scaled(n_m, n_n, t, k, part, sum);
-}
-
-PHX_NOT_INLINE static void packed_chain_1(const tile *t, int64_t k, int64_t end, phx_vf *sum)
-{
-    packed_chain(1, OUTS_ONE, t, k, end, sum);
-}
-
-PHX_NOT_INLINE static void packed_chain_2(const tile *t, int64_t k, int64_t end, phx_vf *sum)
-{
-    packed_chain(2, PHX_TILE_OUTS, t, k, end, sum);
-}
-
-PHX_NOT_INLINE static void packed_chain_3(const tile *t, int64_t k, int64_t end, phx_vf *sum)
-{
-    packed_chain(3, PHX_TILE_OUTS, t, k, end, sum);
+    PHX_IN_MEMORY(sum);
 }
 
 /* All ranges; their vectors are summed over lanes at the end, so that no range waits for the one before. */
@@ -322,12 +309,7 @@ PHX_ALWAYS void packed_tile(int n_m, int n_n, const tile *t)
         phx_tile_zero(sum, n_m * n_n);
         for (int64_t k = job->bounds[range]; k < end;) {
             const int64_t stop = chain_end(job->w, k, end);
-            if (n_m == 1)
-                packed_chain_1(t, k, stop, sum);
-            else if (n_m == 2)
-                packed_chain_2(t, k, stop, sum);
-            else
-                packed_chain_3(t, k, stop, sum);
+            packed_chain(n_m, n_n, t, k, stop, sum);
             k = stop;
         }
     }

@@ -26,7 +26,9 @@
 #define PHX_PRAGMA(x) _Pragma(#x)
 #define PHX_UNROLL(n) PHX_PRAGMA(GCC unroll n)
 #endif
-#define PHX_NOT_INLINE __attribute__((noinline))
+
+/* What p points to is in memory here and not in registers, whatever the compiler prefers. */
+#define PHX_IN_MEMORY(p) __asm__ volatile("" : "+r"(p) : : "memory")
 
 /* e4m3 comes out of phx_vf_load_fp8 times 2^-8, exactly (the bits are shifted into an f16); the scale of its
  * block is multiplied by this instead, exactly too. Codes that mean NaN come out as +-480. */
