@@ -174,8 +174,12 @@ static phx_code open_model(coordinator *c, phx_error *err)
     for (char *line = text.ptr, *end; line && (end = strchr(line, '\n')); line = end + 1)
         phx_log(PHX_LOG_INFO, "%.*s", (int)(end - line), line);
     phx_buf_done(&text);
-    rc = phx_model_text_load(c->model_dir, c->options.model_name[0] ? c->options.model_name : NULL, dims,
-                             plan->n_context, &c->text, err);
+    const phx_model_text_from from = {.model_dir = c->model_dir,
+                                      .name = c->options.model_name,
+                                      .chat_format = c->options.chat_format,
+                                      .dims = dims,
+                                      .n_context = plan->n_context};
+    rc = phx_model_text_load(&from, &c->text, err);
     phx_plan_destroy(plan);
     return rc;
 }

@@ -229,6 +229,9 @@ static bool make_answer(asking *a, phx_answer **ret_answer, phx_api_fault *fault
     answer->logprobs = request->sampling.logprobs;
     answer->n_top = request->sampling.n_top_logprobs;
     answer->in_reasoning = a->prompts[0].in_reasoning;
+    if (api->text && api->text->chat)
+        answer->call_ids =
+            (phx_api_call_ids){.numbered = api->text->chat->numbers_calls, .first = a->prompts[0].next_call};
     phx_random_bytes(random, sizeof(random));
     (void)snprintf(answer->id, sizeof(answer->id), "%s-%016llx%016llx",
                    a->face == PHX_API_FACE_CHAT ? "chatcmpl" : "cmpl", (unsigned long long)random[0],
@@ -268,6 +271,7 @@ static bool start(phx_answer *answer, const asking *a, phx_api_fault *fault)
                                     .plain = !is_chat,
                                     .in_reasoning = prompts[0].in_reasoning,
                                     .parse_calls = prompts[0].parse_calls,
+                                    .types = prompts[0].types,
                                     .cache_salt = a->salt};
     memcpy(params.stop_ids, request->stop_ids, sizeof(params.stop_ids));
     params.n_output_max = request->has_max_completion_tokens ? request->max_completion_tokens

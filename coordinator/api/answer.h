@@ -30,6 +30,7 @@ typedef struct phx_answer_choice {
     uint64_t n_chars; /* characters of the text so far, for text_offset */
     uint32_t n_tokens;
     uint32_t n_reasoning; /* tokens before the first of the content */
+    bool has_reasoning;
     bool has_content;
     bool has_role;     /* stream: the first chunk is out */
     bool has_logprobs; /* some items wait */
@@ -51,6 +52,7 @@ struct phx_answer {
     bool include_usage;
     bool logprobs;
     bool in_reasoning; /* at the start */
+    phx_api_call_ids call_ids;
     uint32_t n_top;
     uint32_t n_parts;
     uint32_t n_parts_open;

@@ -149,7 +149,7 @@ void phx_answer_keep_token(phx_answer *answer, const phx_delta *delta)
         c->n_chars += count_chars(delta->token_bytes);
     }
     c->n_tokens++;
-    if (answer->in_reasoning && !c->has_content)
+    if ((answer->in_reasoning || c->has_reasoning) && !c->has_content)
         c->n_reasoning = c->n_tokens;
 }
 
@@ -158,13 +158,17 @@ void phx_answer_keep_token(phx_answer *answer, const phx_delta *delta)
 void phx_answer_keep_output(phx_answer *answer, uint32_t choice, const phx_output_event *event)
 {
     phx_answer_choice *c = &answer->choices[choice];
+    if (event->kind == PHX_OUTPUT_REASONING && !c->has_reasoning) {
+        c->has_reasoning = true; /* perhaps the model opened it itself */
+        c->n_reasoning = c->n_tokens;
+    }
     if (event->kind != PHX_OUTPUT_REASONING && !c->has_content) {
         c->has_content = true; /* the token that brought the first of it is not reasoning */
         c->n_reasoning -= c->n_reasoning > 0;
     }
     if (event->kind == PHX_OUTPUT_CALL_BEGIN) {
         (void)phx_str_copy(c->call_name, sizeof(c->call_name), event->name);
-        phx_api_call_id(c->call_id);
+        phx_api_call_id(answer->call_ids, event, c->call_id);
         phx_buf_clear(&c->arguments);
     }
     if (answer->is_stream)

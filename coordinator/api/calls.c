@@ -5,9 +5,14 @@
 
 #include "base/hash.h"
 
-void phx_api_call_id(char ret_id[PHX_API_CALL_ID_BYTES])
+void phx_api_call_id(phx_api_call_ids how, const phx_output_event *begin, char ret_id[PHX_API_CALL_ID_BYTES])
 {
     uint64_t random[2];
+    if (how.numbered) {
+        (void)snprintf(ret_id, PHX_API_CALL_ID_BYTES, "functions.%.*s:%u", PHX_STR_ARG(begin->name),
+                       how.first + begin->call_idx);
+        return;
+    }
     phx_random_bytes(random, sizeof(random));
     (void)snprintf(ret_id, PHX_API_CALL_ID_BYTES, "call_%016llx%08llx", (unsigned long long)random[0],
                    (unsigned long long)(random[1] & 0xFFFFFFFFu));

@@ -42,6 +42,7 @@ struct phx_control_call {
     bool has_first;
     phx_error failed; /* of the first choice that failed */
     phx_finish finish;
+    phx_api_call_ids numbering;
     char call_ids[PHX_CHOICES_MAX][PHX_API_CALL_ID_BYTES];
     phx_control_pending pending;
 };

@@ -184,6 +184,7 @@ static bool start(phx_control_call *call, const Phalanx__ClientFrame *frame, con
         .plain = !is_chat,
         .in_reasoning = prompt->in_reasoning,
         .parse_calls = prompt->parse_calls,
+        .types = prompt->types,
         .deadline_us = frame->deadline_ms ? phx_clock_us() + frame->deadline_ms * (uint64_t)1000 : 0,
         .capture = from->capture,
         .n_warm = from->warm,
@@ -194,6 +195,9 @@ static bool start(phx_control_call *call, const Phalanx__ClientFrame *frame, con
     for (size_t i = 0; i < from->n_stop_ids; i++)
         params.stop_ids[i] = from->stop_ids[i];
     call->logprobs = params.sampling.logprobs;
+    if (api->text->chat)
+        call->numbering =
+            (phx_api_call_ids){.numbered = api->text->chat->numbers_calls, .first = prompt->next_call};
     if (phx_generation_start(api->options.engine, api->text, &params, on_delta, call, &call->generation,
                              &err) == PHX_OK)
         return true;
@@ -287,7 +291,7 @@ static void take_output(phx_control_call *call, uint32_t choice, const phx_outpu
         append_text(&p->text, event->text);
         break;
     case PHX_OUTPUT_CALL_BEGIN:
-        phx_api_call_id(call->call_ids[choice]);
+        phx_api_call_id(call->numbering, event, call->call_ids[choice]);
         /* fall through */
     case PHX_OUTPUT_CALL_DELTA:
         (void)phx_buf_char(&p->calls, p->calls.n > 0 ? ',' : '[');

@@ -26,10 +26,12 @@ typedef struct phx_api_request {
     const phx_json *tools;    /* NULL: none */
     const phx_json *tool_choice;
     bool thinking;
-    bool has_thinking;       /* some field said so */
-    const phx_json *prompt;  /* completions: the first: a text, or a list of token ids */
-    const phx_json *prompts; /* the array of all when there are several; else NULL */
-    uint32_t n_prompts;      /* 1 for chat */
+    bool has_thinking;               /* some field said so */
+    phx_str reasoning_effort;        /* empty: not given */
+    const phx_json *template_kwargs; /* chat_template_kwargs as it stands, or NULL */
+    const phx_json *prompt;          /* completions: the first: a text, or a list of token ids */
+    const phx_json *prompts;         /* the array of all when there are several; else NULL */
+    uint32_t n_prompts;              /* 1 for chat */
     bool add_special_tokens;
     bool echo;
     phx_sampling sampling; /* bias points into the arrays below: a request is not copied */

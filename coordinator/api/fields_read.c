@@ -142,22 +142,39 @@ static bool set_thinking(phx_api_request *request, const char *param, bool on, p
     return true;
 }
 
+/* A name that the checkpoint's template looks at, and none that the prompt itself is made of. */
+static bool is_template_switch(const phx_model_text *text, phx_str key)
+{
+    static const char *const taken[] = {"messages",  "tools",     "tools_ts_str", "add_generation_prompt",
+                                        "bos_token", "eos_token", "documents",    "loop"};
+    char name[64];
+    bool known = text->template && phx_str_copy(name, sizeof(name), key) && key.n > 0;
+    for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
+        known = known && !phx_str_is(key, taken[i]);
+    return known && phx_jinja_mentions(text->template, name);
+}
+
 bool phx_api_read_chat_template_kwargs(const phx_json *value, const phx_model_text *text,
                                        phx_api_request *request, phx_api_fault *fault)
 {
-    (void)text;
     if (phx_json_kind_of(value) != PHX_JSON_OBJECT)
         return wrong_type(fault, "chat_template_kwargs", "an object", value);
     for (phx_json_member it = phx_json_first(value); it.value; it = phx_json_next(value, it)) {
         bool on = false;
-        if (!phx_str_is(it.key, "thinking") && !phx_str_is(it.key, "enable_thinking"))
+        const bool is_thinking = phx_str_is(it.key, "thinking") || phx_str_is(it.key, "enable_thinking");
+        const phx_json_kind kind = phx_json_kind_of(it.value);
+        if (!is_thinking && !is_template_switch(text, it.key))
             return phx_api_refuse(fault, "chat_template_kwargs",
-                                  "'chat_template_kwargs' knows thinking and enable_thinking, not '%.*s'",
+                                  "'chat_template_kwargs' knows thinking, enable_thinking%s, not '%.*s'",
+                                  text->template ? " and the switches of the model's template" : "",
                                   (int)(it.key.n > 64 ? 64 : it.key.n), it.key.ptr);
-        if (!read_bool(it.value, "chat_template_kwargs.thinking", &on, fault) ||
-            !set_thinking(request, "chat_template_kwargs.thinking", on, fault))
+        if (is_thinking && (!read_bool(it.value, "chat_template_kwargs.thinking", &on, fault) ||
+                            !set_thinking(request, "chat_template_kwargs.thinking", on, fault)))
             return false;
+        if (kind == PHX_JSON_ARRAY || kind == PHX_JSON_OBJECT)
+            return wrong_type(fault, "chat_template_kwargs", "an object of plain values", it.value);
     }
+    request->template_kwargs = value;
     return true;
 }
 
@@ -177,7 +194,7 @@ bool phx_api_read_thinking(const phx_json *value, const phx_model_text *text, ph
     return set_thinking(request, "thinking", phx_str_is(type, "enabled"), fault);
 }
 
-/* The model knows no degrees: every effort but none switches thinking on. */
+/* Every effort but none switches thinking on; a template may know degrees. */
 bool phx_api_read_reasoning_effort(const phx_json *value, const phx_model_text *text,
                                    phx_api_request *request, phx_api_fault *fault)
 {
@@ -187,8 +204,10 @@ bool phx_api_read_reasoning_effort(const phx_json *value, const phx_model_text *
     if (!phx_json_as_str(value, &effort))
         return wrong_type(fault, "reasoning_effort", "a string", value);
     for (size_t i = 0; i < sizeof(efforts) / sizeof(efforts[0]); i++) {
-        if (phx_str_is(effort, efforts[i]))
-            return set_thinking(request, "reasoning_effort", i > 0, fault);
+        if (!phx_str_is(effort, efforts[i]))
+            continue;
+        request->reasoning_effort = effort;
+        return set_thinking(request, "reasoning_effort", i > 0, fault);
     }
     return phx_api_refuse(fault, "reasoning_effort",
                           "'reasoning_effort' must be none, minimal, low, medium, high or xhigh");

@@ -32,6 +32,7 @@ struct phx_generation {
     const phx_model_text *text;
     phx_generation_sink *sink;
     void *user;
+    phx_output_types *types;
     uint32_t n_choices;
     uint32_t n_alive;
     uint32_t n_prompt;
@@ -79,6 +80,7 @@ phx_code phx_generation_start(phx_engine *engine, const phx_model_text *text,
     g->sink = sink;
     g->user = user;
     g->n_choices = params->n_choices;
+    rc = phx_output_types_copy(params->types, &g->types, err);
     for (uint32_t i = 0; rc == PHX_OK && i < g->n_choices; i++)
         rc = init_choice(g, i, params, err);
     for (uint32_t i = 0; rc == PHX_OK && i < g->n_choices; i++)
@@ -138,6 +140,7 @@ static phx_code init_choice(phx_generation *g, uint32_t idx, const phx_generatio
     return phx_output_parser_create(&(phx_output_options){.syntax = g->text->chat->syntax,
                                                           .in_reasoning = params->in_reasoning,
                                                           .parse_calls = params->parse_calls,
+                                                          .types = g->types,
                                                           .sink = on_output,
                                                           .ctx = c},
                                     &c->parser, err);
@@ -185,6 +188,7 @@ static void free_generation(phx_generation *g)
         phx_buf_done(&g->choices[i].piece);
         phx_buf_done(&g->choices[i].passed);
     }
+    phx_output_types_destroy(g->types);
     phx_free(g);
 }
 

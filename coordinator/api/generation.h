@@ -24,6 +24,7 @@ typedef struct phx_generation_params {
     bool plain;        /* completions: no reasoning, no tool calls */
     bool in_reasoning; /* the prompt ended inside a reasoning block */
     bool parse_calls;
+    const phx_output_types *types; /* of the tools' parameters, copied; or NULL */
     uint64_t cache_salt;
     uint64_t deadline_us; /* absolute; 0: none */
     uint32_t capture;     /* then one choice, plain */

@@ -11,27 +11,27 @@
 #include "proto/limits.h"
 
 static phx_code load_tokenizer(phx_model_text *text, phx_error *err);
-static phx_code find_chat(phx_model_text *text, const phx_dims *dims, phx_error *err);
-static phx_code find_template(const char *model_dir, bool *ret_has, phx_error *err);
+static phx_code find_chat(phx_model_text *text, const phx_model_text_from *from, phx_error *err);
+static phx_code read_template(const char *model_dir, phx_buf *to, phx_error *err);
 static void add_eos(phx_model_text *text, int64_t id);
 static phx_code load_defaults(phx_model_text *text, phx_error *err);
 static phx_code copy_name(phx_model_text *text, const char *name, phx_error *err);
 
-phx_code phx_model_text_load(const char *model_dir, const char *name, const phx_dims *dims,
-                             uint32_t n_context, phx_model_text *ret_text, phx_error *err)
+phx_code phx_model_text_load(const phx_model_text_from *from, phx_model_text *ret_text, phx_error *err)
 {
-    phx_model_text text = {.n_context = n_context,
+    const phx_dims *dims = from->dims;
+    phx_model_text text = {.n_context = from->n_context,
                            .n_vocab = (uint32_t)dims->n_vocab,
                            .created_s = phx_clock_wall_s(),
                            .temperature = 1,
                            .top_p = 1};
     phx_code rc = PHX_OK;
-    if (!phx_str_copy(text.dir, sizeof(text.dir), phx_str_of(model_dir))) {
+    if (!phx_str_copy(text.dir, sizeof(text.dir), phx_str_of(from->model_dir))) {
         rc = PHX_FAIL(err, PHX_ERR_TOO_LONG, "the path of the model has more than %zu bytes",
                       sizeof(text.dir) - 1);
         goto out;
     }
-    rc = copy_name(&text, name, err);
+    rc = copy_name(&text, from->name, err);
     if (rc == PHX_OK)
         rc = load_defaults(&text, err);
     if (rc == PHX_OK)
@@ -42,18 +42,21 @@ phx_code phx_model_text_load(const char *model_dir, const char *name, const phx_
         add_eos(&text, dims->eos_ids[i]);
     if (text.tokenizer && phx_tokenizer_eos(text.tokenizer) != PHX_TOKEN_NONE)
         add_eos(&text, phx_tokenizer_eos(text.tokenizer));
-    rc = find_chat(&text, dims, err);
+    rc = find_chat(&text, from, err);
     if (rc != PHX_OK)
         goto out;
     *ret_text = text;
     text.tokenizer = NULL;
+    text.template = NULL;
 out:
+    phx_jinja_destroy(text.template);
     phx_tokenizer_destroy(text.tokenizer);
     return rc;
 }
 
 void phx_model_text_done(phx_model_text *text)
 {
+    phx_jinja_destroy(text->template);
     phx_tokenizer_destroy(text->tokenizer);
     *text = (phx_model_text){0};
 }
@@ -97,43 +100,115 @@ static phx_code load_tokenizer(phx_model_text *text, phx_error *err)
     return rc;
 }
 
-static phx_code find_chat(phx_model_text *text, const phx_dims *dims, phx_error *err)
+/* The format that was asked for; PHX_OK and NULL: none was. */
+static phx_code named_format(const phx_model_text_from *from, bool has_template,
+                             const phx_chat_format **ret_format, phx_error *err)
 {
-    bool has_template = false;
+    const char *name = from->chat_format;
+    *ret_format = NULL;
+    if (!name || !name[0] || strcmp(name, "auto") == 0)
+        return PHX_OK;
+    *ret_format = phx_chat_format_named(phx_str_of(name));
+    if (!*ret_format)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "--chat-format: there is no format '%s'", name);
+    if ((*ret_format)->uses_template && !has_template)
+        return PHX_FAIL(
+            err, PHX_ERR_INVALID,
+            "--chat-format %s: '%s' has no chat template (chat_template.jinja or chat_template in "
+            "tokenizer_config.json)",
+            name, from->model_dir);
+    return PHX_OK;
+}
+
+/* What the format needs of the checkpoint: its template, its end tokens. */
+static void take_format(phx_model_text *text, phx_str template)
+{
+    phx_error why = {0};
+    if (text->chat->uses_template && phx_jinja_parse(template, &text->template, &why) != PHX_OK) {
+        text->chat = NULL;
+        (void)PHX_FAIL(&text->chat_error, why.code, "%s", why.text);
+        return;
+    }
+    for (const char *const *stop = text->chat->stops; *stop; stop++) {
+        uint32_t id = 0;
+        if (phx_tokenizer_id_of(text->tokenizer, phx_str_of(*stop), &id))
+            add_eos(text, id);
+    }
+}
+
+static phx_code find_chat(phx_model_text *text, const phx_model_text_from *from, phx_error *err)
+{
+    phx_buf template;
     if (!text->tokenizer) {
         text->chat_error = text->tokenizer_error;
         return PHX_OK;
     }
-    const phx_code rc = find_template(text->dir, &has_template, err);
-    if (rc != PHX_OK)
-        return rc;
-    const phx_family *family = phx_family_find(dims->model_type);
+    phx_buf_init(&template, PHX_JINJA_TEMPLATE_BYTES_MAX + 1);
+    const phx_family *family = phx_family_find(from->dims->model_type);
+    phx_code rc = read_template(text->dir, &template, err);
+    if (rc == PHX_OK)
+        rc = named_format(from, template.n > 0, &text->chat, err);
     const phx_chat_probe probe = phx_chat_probe_of(
-        text->tokenizer, phx_str_of(family ? family->name : dims->model_type), has_template);
-    (void)phx_chat_format_find(&probe, &text->chat, &text->chat_error);
-    return PHX_OK;
+        text->tokenizer, phx_str_of(family ? family->name : from->dims->model_type), template.n > 0);
+    if (rc == PHX_OK && !text->chat)
+        (void)phx_chat_format_find(&probe, &text->chat, &text->chat_error);
+    if (rc == PHX_OK && text->chat)
+        take_format(text, phx_buf_view(&template));
+    phx_buf_done(&template);
+    return rc;
 }
 
-/* A template of the checkpoint's own, in either place where makers put it. A file that cannot be read is
- * the tokenizer's failure, which was reported; only a lack of memory is new. */
-static phx_code find_template(const char *model_dir, bool *ret_has, phx_error *err)
+/* A text, or a list of named ones of which "default" is meant. */
+static phx_str template_of(const phx_json *node)
+{
+    phx_str text = {"", 0};
+    if (!node || phx_json_kind_of(node) != PHX_JSON_ARRAY) {
+        (void)phx_json_as_str(node, &text);
+        return text;
+    }
+    for (size_t i = 0; i < phx_json_count(node); i++) {
+        phx_str name = {"", 0};
+        const phx_json *one = phx_json_at(node, i);
+        (void)phx_json_as_str(phx_json_get(one, "name"), &name);
+        if (phx_str_is(name, "default"))
+            (void)phx_json_as_str(phx_json_get(one, "template"), &text);
+    }
+    return text;
+}
+
+/* The checkpoint's own, in either place where makers put it; empty: there is none. A tokenizer_config.json
+ * that cannot be read is the tokenizer's failure, which was reported. */
+static phx_code read_template(const char *model_dir, phx_buf *to, phx_error *err)
 {
     char path[4200];
     phx_json *root = NULL;
-    phx_error why = {0};
+    phx_buf file;
+    phx_code rc = PHX_OK;
+    phx_buf_init(&file, PHX_TOKENIZER_FILE_BYTES_MAX);
     (void)snprintf(path, sizeof(path), "%s/chat_template.jinja", model_dir);
     if (phx_file_exists(path)) {
-        *ret_has = true;
-        return PHX_OK;
+        rc = phx_file_read(path, to, err);
+        goto out;
     }
     (void)snprintf(path, sizeof(path), "%s/tokenizer_config.json", model_dir);
-    const phx_code rc = phx_json_parse_file(path, PHX_JSON_LIMITS_FILE, &root, &why);
-    if (rc == PHX_ERR_NOMEM)
-        return PHX_FAIL(err, rc, "%s", why.text);
-    const phx_json *node = phx_json_get(root, "chat_template");
-    *ret_has = node && phx_json_kind_of(node) != PHX_JSON_NULL;
+    rc = phx_file_read(path, &file, err);
+    if (rc != PHX_OK) {
+        rc = rc == PHX_ERR_NOMEM ? rc : PHX_OK;
+        goto out;
+    }
+    const phx_bytes json = {(const uint8_t *)file.ptr, file.n};
+    rc = phx_json_parse_lax(json, PHX_JSON_LIMITS_FILE, &root, NULL);
+    if (rc != PHX_OK && rc != PHX_ERR_NOMEM)
+        rc = PHX_OK;
+    const phx_str template = template_of(phx_json_get(root, "chat_template"));
+    if (rc == PHX_OK)
+        rc = phx_buf_append(to, template.ptr, template.n);
+    if (rc != PHX_OK)
+        rc = PHX_FAIL(err, rc, "'%s': its chat_template", path);
+out:
     phx_json_destroy(root);
-    return PHX_OK;
+    phx_buf_done(&file);
+    return rc;
 }
 
 static void add_eos(phx_model_text *text, int64_t id)

@@ -21,6 +21,17 @@ static size_t ids_max(size_t n_bytes, uint32_t n_ids_max)
     return n < n_ids_max ? n : n_ids_max;
 }
 
+/* The text of the tokenizer's begin or end token, for templates that write it; empty: it has none. */
+static phx_str token_text(const phx_model_text *text, bool is_bos)
+{
+    phx_str piece = {"", 0};
+    if (text->tokenizer)
+        (void)phx_tokenizer_piece(
+            text->tokenizer, is_bos ? phx_tokenizer_bos(text->tokenizer) : phx_tokenizer_eos(text->tokenizer),
+            &piece);
+    return piece;
+}
+
 bool phx_api_prompt_chat(const phx_model_text *text, const phx_api_request *request, uint32_t n_ids_max,
                          phx_api_prompt *ret_prompt, phx_api_fault *fault)
 {
@@ -31,7 +42,13 @@ bool phx_api_prompt_chat(const phx_model_text *text, const phx_api_request *requ
     const phx_chat_options options = {.thinking = request->thinking,
                                       .drop_thinking = true,
                                       .developer_as_system = true,
-                                      .add_generation_prompt = true};
+                                      .add_generation_prompt = true,
+                                      .template = text->template,
+                                      .template_kwargs = request->template_kwargs,
+                                      .thinking_given = request->has_thinking,
+                                      .reasoning_effort = request->reasoning_effort,
+                                      .bos_token = token_text(text, true),
+                                      .eos_token = token_text(text, false)};
     if (!text->chat)
         return phx_api_refuse(fault, NULL, "this checkpoint cannot chat, use /v1/completions: %s",
                               text->chat_error.text);
@@ -41,12 +58,17 @@ bool phx_api_prompt_chat(const phx_model_text *text, const phx_api_request *requ
     phx_code rc = phx_chat_build(&nodes, &chat, &err);
     if (rc == PHX_OK)
         rc = phx_chat_render(text->chat, chat, &options, &rendered, &err);
+    if (rc == PHX_OK)
+        rc = phx_output_types_create(chat, &prompt.types, &err);
     const bool ok = rc == PHX_OK ? chat_ids(text, &rendered, n_ids_max, &prompt, fault)
                                  : fail_with(&err, "messages", fault);
     if (ok) {
         prompt.in_reasoning = rendered.in_reasoning;
         prompt.parse_calls = takes_calls(chat);
+        prompt.next_call = rendered.next_call;
         *ret_prompt = prompt;
+    } else {
+        phx_api_prompt_done(&prompt);
     }
     phx_chat_prompt_done(&rendered);
     phx_chat_destroy(chat);
@@ -180,6 +202,7 @@ static bool fail_length(const phx_model_text *text, const char *has, uint32_t n,
 void phx_api_prompt_done(phx_api_prompt *prompt)
 {
     phx_free(prompt->ids);
+    phx_output_types_destroy(prompt->types);
     *prompt = (phx_api_prompt){0};
 }
 

@@ -4,12 +4,15 @@
 #define PHX_COORDINATOR_API_PROMPT_H
 
 #include "coordinator/api/fields.h"
+#include "coordinator/text/output_types.h"
 
 typedef struct phx_api_prompt {
     uint32_t *ids; /* [n] */
     uint32_t n;
     bool in_reasoning; /* for phx_generation_params */
     bool parse_calls;
+    phx_output_types *types; /* of the tools' parameters, or NULL */
+    uint32_t next_call;      /* number of the answer's first call, where ids are numbered */
 } phx_api_prompt;
 
 /* From the messages, tools and switches of a request that was read. n_ids_max: encoding ends as soon as there

@@ -5,11 +5,31 @@
 
 #include "base/alloc.h"
 #include "coordinator/text/chat_deepseek_v32.h"
+#include "coordinator/text/chat_template.h"
 #include "coordinator/text/pyjson.h"
 
 /* One row per format; the first row that fits a checkpoint is its format. */
 static const phx_chat_format formats[] = {
-    {"deepseek-v3.2", phx_deepseek_v32_lacks, phx_deepseek_v32_render, &phx_deepseek_v32_syntax},
+    {"deepseek-v3.2",
+     phx_deepseek_v32_lacks,
+     phx_deepseek_v32_render,
+     &phx_deepseek_v32_syntax,
+     {NULL},
+     .uses_template = false},
+    {"glm",
+     phx_glm_lacks,
+     phx_template_render,
+     &phx_glm_syntax,
+     {"<|endoftext|>", "<|user|>", "<|observation|>"},
+     .uses_template = true},
+    {"kimi",
+     phx_kimi_lacks,
+     phx_kimi_render,
+     &phx_kimi_syntax,
+     {"<|im_end|>", "[EOS]"},
+     .uses_template = true,
+     .numbers_calls = true},
+    {"template", phx_template_lacks, phx_template_render, &phx_plain_syntax, {NULL}, .uses_template = true},
 };
 
 #define N_FORMATS (sizeof(formats) / sizeof(formats[0]))
@@ -102,9 +122,14 @@ void phx_chat_prompt_control(phx_chat_prompt *prompt, const char *text)
 
 void phx_chat_prompt_data(phx_chat_prompt *prompt, phx_str text)
 {
+    phx_chat_prompt_put(prompt, text, false);
+}
+
+void phx_chat_prompt_put(phx_chat_prompt *prompt, phx_str text, bool is_control)
+{
     const size_t offset = prompt->text.n;
     (void)phx_buf_append(&prompt->text, text.ptr, text.n);
-    mark_segment(prompt, offset, false);
+    mark_segment(prompt, offset, is_control);
 }
 
 void phx_chat_prompt_json(phx_chat_prompt *prompt, const phx_json *node)

@@ -29,6 +29,7 @@ typedef struct phx_chat_tool {
     phx_str description;        /* empty when not given */
     const phx_json *parameters; /* JSON schema; NULL when not given */
     const phx_json *function; /* the whole function object with the keys and the order that the client sent */
+    const phx_json *whole;    /* the object around it */
 } phx_chat_tool;
 
 typedef struct phx_chat_call {
@@ -103,7 +104,8 @@ typedef struct phx_chat_prompt {
     phx_chat_segment *segments; /* [n_segments] */
     size_t n_segments;
     size_t cap;
-    bool in_reasoning; /* the answer starts inside a reasoning block */
+    bool in_reasoning;  /* the answer starts inside a reasoning block */
+    uint32_t next_call; /* where a format numbers calls: the number of the answer's first */
 } phx_chat_prompt;
 
 void phx_chat_prompt_init(phx_chat_prompt *prompt);
@@ -115,6 +117,7 @@ phx_str phx_chat_prompt_segment(const phx_chat_prompt *prompt, size_t idx);
 /* For renderers. Failures latch in prompt->text.code, as in base/buf.h. */
 void phx_chat_prompt_control(phx_chat_prompt *prompt, const char *text);
 void phx_chat_prompt_data(phx_chat_prompt *prompt, phx_str text);
+void phx_chat_prompt_put(phx_chat_prompt *prompt, phx_str text, bool is_control);
 void phx_chat_prompt_json(phx_chat_prompt *prompt, const phx_json *node); /* data, as json.dumps */
 
 /* ---- formats
@@ -129,6 +132,13 @@ typedef struct phx_chat_options {
                                    reading */
     bool add_generation_prompt; /* end where the assistant speaks; refused after a system or assistant message
                                  */
+    /* For formats that the checkpoint's template renders; all are borrowed. */
+    const struct phx_jinja *template; /* jinja.h */
+    const phx_json *template_kwargs;  /* an object of further names, or NULL */
+    bool thinking_given;              /* somebody chose `thinking`; else the model's default */
+    phx_str reasoning_effort;         /* empty: nobody chose */
+    phx_str bos_token;
+    phx_str eos_token;
 } phx_chat_options;
 
 /* What a checkpoint tells about its chat format. */
@@ -139,10 +149,20 @@ typedef struct phx_chat_probe {
     const void *tokenizer;
 } phx_chat_probe;
 
+typedef enum phx_output_dialect {
+    PHX_DIALECT_DSML, /* DeepSeek: blocks of invokes with parameters */
+    PHX_DIALECT_GLM,  /* one block per call: a name, then pairs of arg_key and arg_value */
+    PHX_DIALECT_KIMI  /* a section of calls, each an id and JSON */
+} phx_output_dialect;
+
 /* The marks between which a model writes its reasoning and its calls; output_parser.h reads them. */
 typedef struct phx_output_syntax {
+    phx_output_dialect dialect;
+    bool trims;               /* white space around reasoning, content and calls means nothing */
+    bool calls_end_reasoning; /* also without think_end */
+    const char *think_open;   /* at the start of an answer; NULL: the prompt writes it */
     const char *think_end;
-    const char *block_open; /* with or without two newlines in front, which belong to it */
+    const char *block_open; /* with or without two newlines in front, which belong to it; NULL: no calls */
     const char *block_close;
     const char *invoke_open; /* up to and including the quote before the name */
     const char *invoke_close;
@@ -150,12 +170,18 @@ typedef struct phx_output_syntax {
     const char *param_close;
 } phx_output_syntax;
 
+#define PHX_CHAT_STOPS_MAX 4u
+
+/* One row per way of speaking: what renders the prompt, what reads the answer, which tokens end it. */
 typedef struct phx_chat_format {
     const char *name;
     const char *(*lacks)(const phx_chat_probe *probe); /* NULL when the checkpoint speaks it, else why not */
     phx_code (*render)(const phx_chat *chat, const phx_chat_options *options, phx_chat_prompt *prompt,
                        phx_error *err);
     const phx_output_syntax *syntax;
+    const char *stops[PHX_CHAT_STOPS_MAX + 1]; /* added tokens, besides those of the checkpoint's files */
+    bool uses_template;                        /* the checkpoint's: options.template is needed */
+    bool numbers_calls; /* ids of calls are functions.NAME:NUMBER, counted from phx_chat_prompt.next_call */
 } phx_chat_format;
 
 /* PHX_ERR_UNSUPPORTED with the reason when no row fits: completions still work with such a checkpoint. */

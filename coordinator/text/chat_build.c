@@ -415,6 +415,7 @@ static phx_code build_tool(builder *b, const phx_json *node, phx_chat_tool *tool
     rc = only_fields(b, "", node, (const char *const[]){"type", "function", NULL});
     if (rc != PHX_OK)
         return rc;
+    tool->whole = node;
     tool->function = phx_json_get(node, "function");
     if (!tool->function || phx_json_kind_of(tool->function) != PHX_JSON_OBJECT)
         return wrong(b, ".function", "object", tool->function);

@@ -6,59 +6,22 @@
 #include <assert.h>
 
 #include "base/alloc.h"
+#include "coordinator/text/output_impl.h"
 #include "coordinator/text/pyjson.h"
-
-#define SLICE_BYTES   65536u /* a piece is worked off in slices, so that pending stays bounded */
-#define VALUE_DEPTH   60u    /* leaves room for the levels around it when a client sends the call back */
-#define VALUE_NODES   100000u
-#define LEAD_NEWLINES 2u /* in front of a block, part of it */
-
-typedef enum state {
-    IN_REASONING,
-    IN_CONTENT,
-    IN_BLOCK,  /* between calls */
-    IN_INVOKE, /* between parameters */
-    IN_VALUE,
-    IN_RAW /* after a deviation */
-} state;
-
-typedef enum verdict { GO_ON, NEED_MORE, DEVIATES } verdict;
-
-/* Offsets into pending. */
-typedef struct span {
-    size_t at;
-    size_t n;
-} span;
-
-typedef struct param {
-    span key;
-    span value;
-    bool is_str;
-} param;
-
-struct phx_output_parser {
-    phx_output_options options;
-    phx_buf pending;
-    phx_buf scratch;
-    state state;
-    size_t scan; /* bytes of pending that are understood; only inside a block */
-    span name;
-    param *params; /* [PHX_OUTPUT_PARAMS_MAX] once a call was seen */
-    size_t n_params;
-    uint32_t n_block_calls;
-    phx_output_summary summary;
-};
 
 static phx_code feed_slice(phx_output_parser *p, phx_str slice, phx_error *err);
 static verdict step(phx_output_parser *p);
+static verdict step_start(phx_output_parser *p);
 static verdict step_reasoning(phx_output_parser *p);
 static verdict step_content(phx_output_parser *p);
 static verdict step_block(phx_output_parser *p);
 static verdict step_invoke(phx_output_parser *p);
 static verdict step_value(phx_output_parser *p);
 static void give_text(phx_output_parser *p, phx_output_kind kind, size_t n);
-static verdict give_call(phx_output_parser *p);
 static void give_rest_raw(phx_output_parser *p);
+static void give_rest(phx_output_parser *p);
+static bool is_over(const phx_output_parser *p);
+static bool is_blank(char c);
 
 phx_code phx_output_parser_create(const phx_output_options *options, phx_output_parser **ret_parser,
                                   phx_error *err)
@@ -67,7 +30,8 @@ phx_code phx_output_parser_create(const phx_output_options *options, phx_output_
     if (!p)
         return PHX_FAIL(err, PHX_ERR_NOMEM, "an output parser");
     p->options = *options;
-    p->state = options->in_reasoning ? IN_REASONING : IN_CONTENT;
+    p->state = options->in_reasoning ? IN_REASONING : options->syntax->think_open ? AT_START : IN_CONTENT;
+    p->drops_space = options->syntax->trims;
     phx_buf_init(&p->pending, PHX_OUTPUT_CALL_BYTES_MAX + 2 * SLICE_BYTES);
     phx_buf_init(&p->scratch, 8 * SLICE_BYTES);
     *ret_parser = p;
@@ -100,11 +64,28 @@ phx_output_summary phx_output_parser_finish(phx_output_parser *p)
     p->summary.in_reasoning = p->state == IN_REASONING;
     if (p->state == IN_REASONING)
         give_text(p, PHX_OUTPUT_REASONING, p->pending.n);
-    else if (p->state == IN_CONTENT)
-        give_text(p, PHX_OUTPUT_CONTENT, p->pending.n);
-    else if (p->state != IN_RAW)
+    else if (p->state == AT_START || p->state == IN_CONTENT)
+        give_rest(p);
+    else if (p->state != IN_RAW && !is_over(p))
         give_rest_raw(p);
     return p->summary;
+}
+
+/* What was held back as content at the end. */
+static void give_rest(phx_output_parser *p)
+{
+    if (p->drops_space && phx_output_trimmed(phx_buf_view(&p->pending)).n == 0)
+        return;
+    while (p->drops_space && p->pending.n && is_blank(p->pending.ptr[0]))
+        phx_buf_drop_front(&p->pending, 1);
+    give_text(p, PHX_OUTPUT_CONTENT, p->pending.n);
+}
+
+/* Kimi may end behind its last call without closing the section. */
+static bool is_over(const phx_output_parser *p)
+{
+    return p->options.syntax->dialect == PHX_DIALECT_KIMI && p->state == IN_BLOCK && p->n_block_calls > 0 &&
+           phx_output_trimmed(phx_buf_view(&p->pending)).n == 0;
 }
 
 static phx_code feed_slice(phx_output_parser *p, phx_str slice, phx_error *err)
@@ -126,10 +107,21 @@ static phx_code feed_slice(phx_output_parser *p, phx_str slice, phx_error *err)
     return PHX_OK;
 }
 
+static verdict step_call(phx_output_parser *p)
+{
+    if (p->options.syntax->dialect == PHX_DIALECT_GLM)
+        return phx_output_glm_step(p);
+    if (p->options.syntax->dialect == PHX_DIALECT_KIMI)
+        return phx_output_kimi_step(p);
+    return p->state == IN_BLOCK ? step_block(p) : p->state == IN_INVOKE ? step_invoke(p) : step_value(p);
+}
+
 static verdict step(phx_output_parser *p)
 {
     verdict v = NEED_MORE;
     switch (p->state) {
+    case AT_START:
+        return step_start(p);
     case IN_REASONING:
         return step_reasoning(p);
     case IN_CONTENT:
@@ -138,13 +130,9 @@ static verdict step(phx_output_parser *p)
         give_text(p, PHX_OUTPUT_CONTENT, p->pending.n);
         return NEED_MORE;
     case IN_BLOCK:
-        v = step_block(p);
-        break;
     case IN_INVOKE:
-        v = step_invoke(p);
-        break;
     case IN_VALUE:
-        v = step_value(p);
+        v = step_call(p);
         break;
     }
     /* The same texts are too long whether they come in one piece or byte by byte: only consumed bytes count,
@@ -156,11 +144,10 @@ static verdict step(phx_output_parser *p)
 /* ---- text outside of calls
  * --------------------------------------------------------------------------------- */
 
-/* Offset of the mark at or after from, or SIZE_MAX. */
-static size_t find_mark(const phx_buf *pending, size_t from, const char *mark)
+size_t phx_output_find(const phx_output_parser *p, size_t from, const char *mark)
 {
-    const char *found = memmem(pending->ptr + from, pending->n - from, mark, strlen(mark));
-    return found ? (size_t)(found - pending->ptr) : SIZE_MAX;
+    const char *found = memmem(p->pending.ptr + from, p->pending.n - from, mark, strlen(mark));
+    return found ? (size_t)(found - p->pending.ptr) : SIZE_MAX;
 }
 
 /* How many bytes at the end may be the start of the mark. */
@@ -173,26 +160,62 @@ static size_t partial_mark(const phx_buf *pending, const char *mark)
     return n;
 }
 
-static size_t lead_newlines(const phx_buf *pending, size_t end)
+static bool is_blank(char c)
 {
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* White space in front of a block that belongs to it. */
+static size_t lead_space(const phx_output_parser *p, size_t end)
+{
+    const bool trims = p->options.syntax->trims;
+    const size_t n_max = trims ? LEAD_BYTES : LEAD_NEWLINES;
     size_t n = 0;
-    while (n < LEAD_NEWLINES && n < end && pending->ptr[end - 1 - n] == '\n')
+    while (n < n_max && n < end &&
+           (trims ? is_blank(p->pending.ptr[end - 1 - n]) : p->pending.ptr[end - 1 - n] == '\n'))
         n++;
     return n;
 }
 
+static size_t max_of(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* White space, then perhaps the mark that opens reasoning. */
+static verdict step_start(phx_output_parser *p)
+{
+    size_t at = 0;
+    while (at < p->pending.n && is_blank(p->pending.ptr[at]) && at < LEAD_BYTES)
+        at++;
+    const verdict v = phx_output_expect(p, &at, p->options.syntax->think_open);
+    if (v == NEED_MORE)
+        return NEED_MORE;
+    if (v == GO_ON)
+        phx_buf_drop_front(&p->pending, at);
+    p->state = v == GO_ON ? IN_REASONING : IN_CONTENT;
+    return GO_ON;
+}
+
 static verdict step_reasoning(phx_output_parser *p)
 {
-    const char *mark = p->options.syntax->think_end;
+    const phx_output_syntax *syntax = p->options.syntax;
+    const char *mark = syntax->think_end;
     if (p->pending.n == 0)
         return NEED_MORE;
-    const size_t at = find_mark(&p->pending, 0, mark);
-    if (at == SIZE_MAX) {
-        give_text(p, PHX_OUTPUT_REASONING, p->pending.n - partial_mark(&p->pending, mark));
+    const bool calls_end = syntax->calls_end_reasoning && p->options.parse_calls;
+    const size_t at = phx_output_find(p, 0, mark);
+    const size_t call = calls_end ? phx_output_find(p, 0, syntax->block_open) : SIZE_MAX;
+    if (at == SIZE_MAX && call == SIZE_MAX) {
+        const size_t n_held = max_of(partial_mark(&p->pending, mark),
+                                     calls_end ? partial_mark(&p->pending, syntax->block_open) : 0);
+        give_text(p, PHX_OUTPUT_REASONING, p->pending.n - n_held);
         return NEED_MORE;
     }
-    give_text(p, PHX_OUTPUT_REASONING, at);
-    phx_buf_drop_front(&p->pending, strlen(mark));
+    give_text(p, PHX_OUTPUT_REASONING, at < call ? at : call);
+    if (at < call)
+        phx_buf_drop_front(&p->pending, strlen(mark));
+    p->drops_space = syntax->trims;
     p->state = IN_CONTENT;
     return GO_ON;
 }
@@ -200,19 +223,25 @@ static verdict step_reasoning(phx_output_parser *p)
 static verdict step_content(phx_output_parser *p)
 {
     const char *mark = p->options.syntax->block_open;
+    size_t n_blank = 0;
+    while (p->drops_space && n_blank < p->pending.n && is_blank(p->pending.ptr[n_blank]))
+        n_blank++;
+    if (n_blank)
+        phx_buf_drop_front(&p->pending, n_blank);
     if (p->pending.n == 0)
         return NEED_MORE;
-    if (!p->options.parse_calls) {
+    p->drops_space = false;
+    if (!p->options.parse_calls || !mark) {
         give_text(p, PHX_OUTPUT_CONTENT, p->pending.n);
         return NEED_MORE;
     }
-    const size_t at = find_mark(&p->pending, 0, mark);
+    const size_t at = phx_output_find(p, 0, mark);
     if (at == SIZE_MAX) {
         const size_t end = p->pending.n - partial_mark(&p->pending, mark);
-        give_text(p, PHX_OUTPUT_CONTENT, end - lead_newlines(&p->pending, end));
+        give_text(p, PHX_OUTPUT_CONTENT, end - lead_space(p, end));
         return NEED_MORE;
     }
-    const size_t n_lead = lead_newlines(&p->pending, at);
+    const size_t n_lead = lead_space(p, at);
     give_text(p, PHX_OUTPUT_CONTENT, at - n_lead);
     p->scan = n_lead + strlen(mark);
     p->n_block_calls = 0;
@@ -223,8 +252,7 @@ static verdict step_content(phx_output_parser *p)
 /* ---- inside a block
  * ---------------------------------------------------------------------------------------- */
 
-/* Does the mark stand at *at? Moves *at behind it when it does. */
-static verdict expect(const phx_output_parser *p, size_t *at, const char *mark)
+verdict phx_output_expect(const phx_output_parser *p, size_t *at, const char *mark)
 {
     const size_t n_mark = strlen(mark), n_have = p->pending.n - *at;
     const size_t n = n_have < n_mark ? n_have : n_mark;
@@ -236,7 +264,7 @@ static verdict expect(const phx_output_parser *p, size_t *at, const char *mark)
     return GO_ON;
 }
 
-static void skip_space(phx_output_parser *p)
+void phx_output_skip_space(phx_output_parser *p)
 {
     while (p->scan < p->pending.n && strchr(" \t\r\n", p->pending.ptr[p->scan]) && p->pending.ptr[p->scan])
         p->scan++;
@@ -260,7 +288,7 @@ static verdict read_quoted(const phx_output_parser *p, size_t *at, size_t n_max,
     return GO_ON;
 }
 
-static phx_str text_of(const phx_output_parser *p, span where)
+phx_str phx_output_text(const phx_output_parser *p, span where)
 {
     return (phx_str){p->pending.ptr + where.at, where.n};
 }
@@ -268,9 +296,9 @@ static phx_str text_of(const phx_output_parser *p, span where)
 static verdict step_block(phx_output_parser *p)
 {
     const phx_output_syntax *syntax = p->options.syntax;
-    skip_space(p);
+    phx_output_skip_space(p);
     size_t at = p->scan;
-    verdict v = expect(p, &at, syntax->block_close);
+    verdict v = phx_output_expect(p, &at, syntax->block_close);
     if (v == GO_ON && (p->n_block_calls == 0 || at > PHX_OUTPUT_CALL_BYTES_MAX))
         return DEVIATES;
     if (v == GO_ON) {
@@ -279,16 +307,16 @@ static verdict step_block(phx_output_parser *p)
         p->state = IN_CONTENT;
         return GO_ON;
     }
-    const verdict open = expect(p, &at, syntax->invoke_open);
+    const verdict open = phx_output_expect(p, &at, syntax->invoke_open);
     if (open != GO_ON)
         return v == NEED_MORE ? v : open;
     span name;
     v = read_quoted(p, &at, PHX_CHAT_NAME_BYTES_MAX, &name);
     if (v == GO_ON)
-        v = expect(p, &at, "\">");
+        v = phx_output_expect(p, &at, "\">");
     if (v != GO_ON)
         return v;
-    if (!phx_chat_name_valid(text_of(p, name)))
+    if (!phx_chat_name_valid(phx_output_text(p, name)))
         return DEVIATES;
     p->name = name;
     p->n_params = 0;
@@ -302,57 +330,86 @@ static verdict read_param(phx_output_parser *p, size_t at)
     span key;
     verdict v = read_quoted(p, &at, PHX_OUTPUT_KEY_BYTES_MAX, &key);
     if (v == GO_ON)
-        v = expect(p, &at, "\" string=\"");
+        v = phx_output_expect(p, &at, "\" string=\"");
     if (v != GO_ON)
         return v;
     size_t end = at;
     bool is_str = true;
-    v = expect(p, &end, "true\">");
+    v = phx_output_expect(p, &end, "true\">");
     if (v == DEVIATES) {
         is_str = false;
-        v = expect(p, &end, "false\">");
+        v = phx_output_expect(p, &end, "false\">");
     }
     if (v != GO_ON)
         return v;
-    if (p->n_params == PHX_OUTPUT_PARAMS_MAX)
-        return DEVIATES;
-    p->params[p->n_params++] = (param){.key = key, .value = {end, 0}, .is_str = is_str};
-    p->scan = end;
-    p->state = IN_VALUE;
-    return GO_ON;
+    v = phx_output_add_param(p, key, end);
+    if (v == GO_ON)
+        p->params[p->n_params - 1].is_str = is_str;
+    return v;
 }
 
 static verdict step_invoke(phx_output_parser *p)
 {
     const phx_output_syntax *syntax = p->options.syntax;
-    skip_space(p);
+    phx_output_skip_space(p);
     size_t at = p->scan;
-    verdict v = expect(p, &at, syntax->invoke_close);
+    verdict v = phx_output_expect(p, &at, syntax->invoke_close);
     if (v == GO_ON) {
         p->scan = at;
-        return at > PHX_OUTPUT_CALL_BYTES_MAX ? DEVIATES : give_call(p);
+        return at > PHX_OUTPUT_CALL_BYTES_MAX ? DEVIATES : phx_output_give_call(p);
     }
-    const verdict open = expect(p, &at, syntax->param_open);
+    const verdict open = phx_output_expect(p, &at, syntax->param_open);
     if (open == GO_ON)
         return read_param(p, at);
     return v == NEED_MORE ? v : open;
 }
 
-static verdict step_value(phx_output_parser *p)
+verdict phx_output_close(phx_output_parser *p, const char *mark, size_t *ret_end)
 {
-    const char *mark = p->options.syntax->param_close;
-    param *last = &p->params[p->n_params - 1];
-    const size_t at = find_mark(&p->pending, p->scan, mark);
+    const size_t at = phx_output_find(p, p->scan, mark);
     if (at == SIZE_MAX) {
         const size_t n_keep = partial_mark(&p->pending, mark);
         if (p->pending.n - n_keep > p->scan)
             p->scan = p->pending.n - n_keep;
         return NEED_MORE;
     }
-    last->value.n = at - last->value.at;
+    *ret_end = at;
     p->scan = at + strlen(mark);
-    p->state = IN_INVOKE;
     return GO_ON;
+}
+
+verdict phx_output_until(phx_output_parser *p, const char *mark, size_t n_max, span *ret_text)
+{
+    const size_t at = phx_output_find(p, p->scan, mark);
+    if (at == SIZE_MAX)
+        return p->pending.n - partial_mark(&p->pending, mark) > p->scan + n_max ? DEVIATES : NEED_MORE;
+    if (at == p->scan || at - p->scan > n_max)
+        return DEVIATES;
+    *ret_text = (span){p->scan, at - p->scan};
+    p->scan = at + strlen(mark);
+    return GO_ON;
+}
+
+verdict phx_output_add_param(phx_output_parser *p, span key, size_t value_at)
+{
+    if (p->n_params == PHX_OUTPUT_PARAMS_MAX)
+        return DEVIATES;
+    p->params[p->n_params++] = (param){.key = key, .value = {value_at, 0}};
+    p->scan = value_at;
+    p->state = IN_VALUE;
+    return GO_ON;
+}
+
+static verdict step_value(phx_output_parser *p)
+{
+    param *last = &p->params[p->n_params - 1];
+    size_t end = 0;
+    const verdict v = phx_output_close(p, p->options.syntax->param_close, &end);
+    if (v == GO_ON) {
+        last->value.n = end - last->value.at;
+        p->state = IN_INVOKE;
+    }
+    return v;
 }
 
 /* ---- giving out
@@ -383,12 +440,12 @@ static bool has_twins(const phx_output_parser *p)
 {
     for (size_t i = 1; i < p->n_params; i++)
         for (size_t j = 0; j < i; j++)
-            if (phx_str_eq(text_of(p, p->params[i].key), text_of(p, p->params[j].key)))
+            if (phx_str_eq(phx_output_text(p, p->params[i].key), phx_output_text(p, p->params[j].key)))
                 return true;
     return false;
 }
 
-static phx_str trimmed(phx_str text)
+phx_str phx_output_trimmed(phx_str text)
 {
     while (text.n && strchr(" \t\r\n", text.ptr[0]) && text.ptr[0])
         text = (phx_str){text.ptr + 1, text.n - 1};
@@ -397,11 +454,13 @@ static phx_str trimmed(phx_str text)
     return text;
 }
 
-static bool is_json(phx_str text)
+bool phx_output_is_json(phx_str text, phx_json_kind *ret_kind)
 {
     phx_json *root = NULL;
     const phx_json_limits limits = {PHX_OUTPUT_CALL_BYTES_MAX, VALUE_DEPTH, VALUE_NODES, VALUE_NODES};
     const phx_code rc = phx_json_parse((phx_bytes){(const uint8_t *)text.ptr, text.n}, limits, &root, NULL);
+    if (rc == PHX_OK && ret_kind)
+        *ret_kind = phx_json_kind_of(root);
     phx_json_destroy(root);
     return rc == PHX_OK;
 }
@@ -435,9 +494,9 @@ static void give_string(phx_output_parser *p, phx_str value)
 /* A value that should be JSON but is not becomes a string: the model's words reach the tool in any case. */
 static void give_value(phx_output_parser *p, const param *value)
 {
-    const phx_str text = text_of(p, value->value);
-    const phx_str json = trimmed(text);
-    if (value->is_str || !is_json(json)) {
+    const phx_str text = phx_output_text(p, value->value);
+    const phx_str json = phx_output_trimmed(text);
+    if (value->is_str || !phx_output_is_json(json, NULL)) {
         give_string(p, text);
         return;
     }
@@ -445,31 +504,49 @@ static void give_value(phx_output_parser *p, const param *value)
     give(p, (phx_output_event){.kind = PHX_OUTPUT_CALL_DELTA, .text = json, .call_idx = p->summary.n_calls});
 }
 
-static verdict give_call(phx_output_parser *p)
+static void begin_call(phx_output_parser *p)
 {
-    const uint32_t call_idx = p->summary.n_calls;
-    if (has_twins(p))
-        return DEVIATES;
-    give(p, (phx_output_event){
-                .kind = PHX_OUTPUT_CALL_BEGIN, .name = text_of(p, p->name), .call_idx = call_idx});
-    (void)phx_buf_char(&p->scratch, '{');
-    for (size_t i = 0; i < p->n_params; i++) {
-        if (i)
-            (void)phx_buf_str(&p->scratch, ", ");
-        (void)phx_pyjson_str(&p->scratch, text_of(p, p->params[i].key));
-        (void)phx_buf_str(&p->scratch, ": ");
-        give_value(p, &p->params[i]);
-        give_delta(p);
-    }
-    (void)phx_buf_char(&p->scratch, '}');
-    give_delta(p);
+    give(p, (phx_output_event){.kind = PHX_OUTPUT_CALL_BEGIN,
+                               .name = phx_output_text(p, p->name),
+                               .call_idx = p->summary.n_calls});
+}
+
+static verdict end_call(phx_output_parser *p)
+{
     if (p->scratch.code != PHX_OK)
         return NEED_MORE; /* the feed fails; no call may look complete */
-    give(p, (phx_output_event){.kind = PHX_OUTPUT_CALL_END, .call_idx = call_idx});
+    give(p, (phx_output_event){.kind = PHX_OUTPUT_CALL_END, .call_idx = p->summary.n_calls});
     p->summary.n_calls++;
     p->n_block_calls++;
     phx_buf_drop_front(&p->pending, p->scan);
     p->scan = 0;
     p->state = IN_BLOCK;
     return GO_ON;
+}
+
+verdict phx_output_give_call(phx_output_parser *p)
+{
+    if (has_twins(p))
+        return DEVIATES;
+    begin_call(p);
+    (void)phx_buf_char(&p->scratch, '{');
+    for (size_t i = 0; i < p->n_params; i++) {
+        if (i)
+            (void)phx_buf_str(&p->scratch, ", ");
+        (void)phx_pyjson_str(&p->scratch, phx_output_text(p, p->params[i].key));
+        (void)phx_buf_str(&p->scratch, ": ");
+        give_value(p, &p->params[i]);
+        give_delta(p);
+    }
+    (void)phx_buf_char(&p->scratch, '}');
+    give_delta(p);
+    return end_call(p);
+}
+
+verdict phx_output_give_json_call(phx_output_parser *p, phx_str arguments)
+{
+    begin_call(p);
+    give(p, (phx_output_event){
+                .kind = PHX_OUTPUT_CALL_DELTA, .text = arguments, .call_idx = p->summary.n_calls});
+    return end_call(p);
 }

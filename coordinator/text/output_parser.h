@@ -6,6 +6,7 @@
 #define PHX_COORDINATOR_TEXT_OUTPUT_PARSER_H
 
 #include "coordinator/text/chat.h"
+#include "coordinator/text/output_types.h"
 
 typedef enum phx_output_kind {
     PHX_OUTPUT_REASONING,  /* text: more reasoning */
@@ -29,6 +30,8 @@ typedef void (*phx_output_sink)(void *ctx, const phx_output_event *event);
 typedef struct phx_output_options {
     const phx_output_syntax *syntax; /* of the chat format */
     bool in_reasoning;               /* phx_chat_prompt.in_reasoning */
+    const phx_output_types *types; /* of the tools' parameters, where the syntax leaves open what is a string;
+                                      NULL: all are. Outlives the parser */
     bool parse_calls; /* phx_chat.tool_choice is auto; otherwise calls are content like any text */
     phx_output_sink sink;
     void *ctx;

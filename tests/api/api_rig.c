@@ -51,7 +51,11 @@ void api_rig_open(api_rig *r)
         phx_json_parse_file(file, PHX_JSON_LIMITS_FILE, &r->greedy, &err) != PHX_OK ||
         phx_checkpoint_open(demo, &r->checkpoint, &err) != PHX_OK ||
         phx_plan_build(r->checkpoint, &request, &r->plan, &err) != PHX_OK ||
-        phx_model_text_load(demo, "demo", phx_checkpoint_dims(r->checkpoint), 512, &r->text, &err) != PHX_OK)
+        phx_model_text_load(&(phx_model_text_from){.model_dir = demo,
+                                                   .name = "demo",
+                                                   .dims = phx_checkpoint_dims(r->checkpoint),
+                                                   .n_context = 512},
+                            &r->text, &err) != PHX_OK)
         fail_msg("%s", err.text);
     r->engine = fake_engine_create(r->web.loop);
     r->engine->plan = r->plan;

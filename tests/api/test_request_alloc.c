@@ -36,7 +36,9 @@ static phx_code load_text(void *user, phx_error *err)
     phx_dims dims;
     phx_code rc = phx_dims_load(j->dir, &dims, err);
     if (rc == PHX_OK)
-        rc = phx_model_text_load(j->dir, "demo", &dims, 512, &text, err);
+        rc = phx_model_text_load(
+            &(phx_model_text_from){.model_dir = j->dir, .name = "demo", .dims = &dims, .n_context = 512},
+            &text, err);
     phx_model_text_done(&text);
     return rc;
 }
@@ -102,7 +104,9 @@ static void test_requests(void **state)
     phx_error err = {0};
     (void)state;
     set_up(&j);
-    if (phx_model_text_load(j.dir, "demo", &j.dims, 512, &j.text, &err) != PHX_OK)
+    if (phx_model_text_load(
+            &(phx_model_text_from){.model_dir = j.dir, .name = "demo", .dims = &j.dims, .n_context = 512},
+            &j.text, &err) != PHX_OK)
         fail_msg("%s", err.text);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         j.body = cases[i].body;

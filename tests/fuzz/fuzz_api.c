@@ -14,7 +14,12 @@ static const phx_model_text *model_text(void)
     if (text.tokenizer)
         return &text;
     fuzz_must(phx_dims_load(fuzz_source_path("launch/demo"), &dims, &err), &err);
-    fuzz_must(phx_model_text_load(fuzz_source_path("launch/demo"), "demo", &dims, 512, &text, &err), &err);
+    fuzz_must(phx_model_text_load(&(phx_model_text_from){.model_dir = fuzz_source_path("launch/demo"),
+                                                         .name = "demo",
+                                                         .dims = &dims,
+                                                         .n_context = 512},
+                                  &text, &err),
+              &err);
     FUZZ_CHECK(text.tokenizer && text.chat);
     return &text;
 }

@@ -33,7 +33,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
         FUZZ_CHECK(dims.n_eos >= 0 && dims.n_eos <= PHX_EOS_MAX);
         for (int64_t i = 0; i < dims.n_eos; i++)
             FUZZ_CHECK(dims.eos_ids[i] >= 0 && dims.eos_ids[i] < 1 << 22);
-        rc = phx_model_text_load(fuzz_folder(), "fuzz", &dims, 100, &text, &err);
+        rc = phx_model_text_load(
+            &(phx_model_text_from){
+                .model_dir = fuzz_folder(), .name = "fuzz", .dims = &dims, .n_context = 100},
+            &text, &err);
     }
     if (rc != PHX_OK) {
         fuzz_check_refusal(rc, &err);

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/options.h"
+#include "coordinator/text/jinja.h"
 #include "coordinator/text/tokenizer.h"
 #include "model/checkpoint_files.h"
 #include "model/dims.h"
@@ -253,6 +254,37 @@ bool takes_PHX_TOKENIZER_TEXT_BYTES_MAX(size_t n)
     phx_buf_done(&config);
     phx_buf_done(&text);
     return strstr(err.text, "bytes") == NULL;
+}
+
+/* ---- chat template ---- */
+
+static bool fits_template(phx_buf *text)
+{
+    phx_jinja *template = NULL;
+    const phx_code rc = phx_jinja_parse(phx_buf_view(text), &template, NULL);
+    phx_jinja_destroy(template);
+    phx_buf_done(text);
+    return rc == PHX_OK;
+}
+
+bool takes_PHX_JINJA_TEMPLATE_BYTES_MAX(size_t n)
+{
+    phx_buf text;
+    make_start(&text, "");
+    make_fill(&text, 'x', n);
+    return fits_template(&text);
+}
+
+/* The template itself is a level, and so is each block. */
+bool takes_PHX_JINJA_DEPTH_MAX(size_t n)
+{
+    phx_buf text;
+    make_start(&text, "");
+    for (size_t i = 1; i < n; i++)
+        (void)phx_buf_str(&text, "{% set x %}");
+    for (size_t i = 1; i < n; i++)
+        (void)phx_buf_str(&text, "{% endset %}");
+    return fits_template(&text);
 }
 
 /* ---- cluster.yaml ---- */

@@ -1,0 +1,44 @@
+/* coordinator/text/jinja.h - chat templates: a subset of Jinja, read once and rendered for each prompt.
+ * Owns: parsing a template with the settings that Hugging Face gives Jinja (trim_blocks, lstrip_blocks, loop
+ * controls), rendering it within bounds of depth, steps and memory, and the origin of every byte of the
+ * result. Not here: what a template is given (chat_template.c). What the subset holds stands in README.md;
+ * any other construct is an error that names the line. */
+#ifndef PHX_COORDINATOR_TEXT_JINJA_H
+#define PHX_COORDINATOR_TEXT_JINJA_H
+
+#include "base/limits.h"
+#include "base/status.h"
+#include "coordinator/text/jinja_value.h"
+
+/* Immutable once made: any number of threads may use one. */
+typedef struct phx_jinja phx_jinja;
+
+/* text: valid UTF-8, else PHX_ERR_CORRUPT, as for a template that is not Jinja; PHX_ERR_UNSUPPORTED: beyond
+ * the subset; PHX_ERR_TOO_LONG past a limit. Destroy with phx_jinja_destroy. */
+phx_code phx_jinja_parse(phx_str text, phx_jinja **ret_template, phx_error *err);
+void phx_jinja_destroy(phx_jinja *template); /* accepts NULL */
+
+/* Is this word a name that the template uses? For switches that a template may or may not know. */
+bool phx_jinja_mentions(const phx_jinja *template, const char *name);
+
+/* The rendered text, and for each byte 1 when it came from the inputs' data, 0 when from the template. */
+typedef struct phx_jinja_out {
+    phx_buf text;
+    phx_buf mask;
+} phx_jinja_out;
+
+void phx_jinja_out_init(phx_jinja_out *out, size_t n_max);
+void phx_jinja_out_done(phx_jinja_out *out);
+
+/* What one rendering may use. */
+#define PHX_JINJA_STEPS_MAX \
+    10000000u /* nodes visited, and one for each 64 bytes that a text operation reads */
+#define PHX_JINJA_MEMORY_MAX (256u << 20) /* bytes of values */
+
+/* inputs: a dictionary of pool; its members are the template's global names. PHX_ERR_INVALID: the template
+ * refused (raise_exception) or does not fit the inputs; PHX_ERR_TOO_LONG: past a bound; PHX_ERR_UNSUPPORTED:
+ * an unknown method. The texts of out are complete only after PHX_OK. */
+phx_code phx_jinja_render(const phx_jinja *template, phx_jpool *pool, phx_jv inputs, phx_jinja_out *out,
+                          phx_error *err);
+
+#endif
