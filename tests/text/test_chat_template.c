@@ -155,6 +155,58 @@ static void test_typescript(void **state)
     phx_buf_done(&text);
 }
 
+/* The parts of the form that the published cases do not show: order, comments, defaults, unions, definitions.
+ */
+static void test_typescript_form(void **state)
+{
+    (void)state;
+    static const char tools[] =
+        "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"One.\\nTwo.\",\"parameters\":"
+        "{"
+        "\"type\":\"object\",\"$defs\":{\"P\":{\"type\":\"object\",\"description\":\"A "
+        "point\",\"properties\":{"
+        "\"x\":{\"type\":\"number\"}}}},\"required\":[\"z\",\"b\"],\"additionalProperties\":false,"
+        "\"properties\":{"
+        "\"z\":{\"type\":\"string\",\"description\":\"last\",\"minLength\":1,\"maxLength\":5},"
+        "\"b\":{\"$ref\":\"#/$defs/P\"},\"a\":{\"type\":[\"integer\",\"null\"],\"default\":3},"
+        "\"c\":{\"type\":\"boolean\",\"default\":true},\"d\":{\"type\":\"array\",\"items\":{\"type\":"
+        "\"string\","
+        "\"description\":\"each\"}},\"e\":{\"enum\":[\"q\",1,null,true]},\"g\":{\"anyOf\":[{\"type\":"
+        "\"array\","
+        "\"items\":{\"type\":\"integer\"}},{\"type\":\"object\"}]},\"h\":{\"type\":\"string\",\"default\":"
+        "\"é\"}}}}},"
+        "{\"type\":\"function\",\"function\":{\"name\":\"bare\"}}]";
+    static const char expected[] = "# Tools\n\n## functions\nnamespace functions {\n"
+                                   "// A point\ninterface P {\n  x?: number\n}\n"
+                                   "// One.\n// Two.\n"
+                                   "type f = (_: {\n"
+                                   "  b: P,\n"
+                                   "  // last\n  // maxLength: 5, minLength: 1\n  z: string,\n"
+                                   "  // Default: 3\n  a?: number | null,\n"
+                                   "  // Default: True\n  c?: boolean,\n"
+                                   "  d?: Array<\n    // each\n    string\n  >,\n"
+                                   "  e?: \"q\" | 1 | None | True,\n"
+                                   "  g?: Array<number> | {},\n"
+                                   "  // Default: \"é\"\n  h?: string,\n"
+                                   "  [k: string]: never\n"
+                                   "}) => any;\n"
+                                   "type bare = (_: {}) => any;\n"
+                                   "}\n";
+    phx_json *messages = chat_case_json(phx_str_of("[{\"role\":\"user\",\"content\":\"x\"}]"));
+    phx_json *nodes = chat_case_json(phx_str_of(tools));
+    const phx_chat_request request = {.messages = messages, .tools = nodes};
+    phx_chat *chat = NULL;
+    phx_buf got;
+    phx_buf_init(&got, 1u << 16);
+    assert_int_equal(phx_chat_build(&request, &chat, NULL), PHX_OK);
+    assert_true(phx_kimi_tools(chat->tools, chat->n_tools, &got));
+    chat_case_equal("declaration", phx_buf_view(&got), phx_str_of(expected));
+    phx_buf_done(&got);
+    phx_chat_destroy(chat);
+    phx_json_destroy(nodes);
+    phx_json_destroy(messages);
+}
+
 /* ctx: all the tokens that there are. */
 static bool has_token(const void *ctx, phx_str token)
 {
@@ -284,9 +336,10 @@ int main(void)
     }
     phx_buf_done(&text);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_glm),        cmocka_unit_test(test_kimi),
-        cmocka_unit_test(test_typescript), cmocka_unit_test(test_recognition),
-        cmocka_unit_test(test_injection),  cmocka_unit_test(test_call_ids),
+        cmocka_unit_test(test_glm),         cmocka_unit_test(test_kimi),
+        cmocka_unit_test(test_typescript),  cmocka_unit_test(test_typescript_form),
+        cmocka_unit_test(test_recognition), cmocka_unit_test(test_injection),
+        cmocka_unit_test(test_call_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
