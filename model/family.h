@@ -96,6 +96,7 @@ typedef struct phx_family {
     const char *text_key; /* the object of config.json with the text model's keys; NULL: config.json */
     const char *const *text_types; /* NULL-terminated: its model_type; the first is what synth writes */
     const char *prefix;            /* before every tensor name; NULL: none */
+    bool mtp_copies;               /* published MTP layers repeat embedding and head */
     const char *const *skipped; /* NULL-terminated prefixes of tensors that are known and not loaded (vision
                                    towers), or NULL */
     bool has_indexer;

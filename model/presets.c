@@ -17,6 +17,44 @@
     .rms_eps = 1e-6, .rope = {PHX_ROPE_YARN, 10000, 40, 32, 1, 1, 1, 4096}, .bos_id = 0, .eos_ids = {1}, \
     .n_eos = 1
 
+#define KIMI_COMMON                                                                                     \
+    .n_layers = 61, .n_layers_dense = 1, .n_vocab = 163840, .d_hidden = 7168, .d_ff_dense = 18432,      \
+    .d_ff_expert = 2048, .n_heads = 64, .d_nope = 128, .d_rope = 64, .d_v = 128, .q_lora = 1536,        \
+    .kv_lora = 512, .n_experts = 384, .n_experts_used = 8, .n_experts_shared = 1, .n_expert_groups = 1, \
+    .n_expert_groups_used = 1, .norm_topk = true, .routed_scale = 2.827, .bos_id = 163584,              \
+    .eos_ids = {163585}, .n_eos = 1
+
+/* 192 + 64 and 256 wide heads, one expert group, no YaRN. */
+#define GLM_COMMON                                                                                 \
+    .n_layers_mtp = 1, .n_vocab = 154880, .d_nope = 192, .d_rope = 64, .d_v = 256, .kv_lora = 512, \
+    .n_experts_shared = 1, .n_expert_groups = 1, .n_expert_groups_used = 1, .norm_topk = true,     \
+    .rms_eps = 1e-5, .bos_id = -1, .eos_ids = {154820, 154827, 154829}, .n_eos = 3
+
+#define GLM5_COMMON                                                                                        \
+    GLM_COMMON, .n_layers = 78, .n_layers_dense = 3, .d_hidden = 6144, .d_ff_dense = 12288,                \
+                .d_ff_expert = 2048, .n_heads = 64, .q_lora = 2048, .n_experts = 256, .n_experts_used = 8, \
+                .routed_scale = 2.5, .index_n_heads = 32, .index_d = 128, .index_topk = 2048,              \
+                .index_rope_interleaved = true
+
+#define GLM5                                                                              \
+    {                                                                                     \
+        .model_type = "glm_moe_dsa", .architecture = "GlmMoeDsaForCausalLM", GLM5_COMMON, \
+        .n_positions = 202752, .rope = {                                                  \
+            .kind = PHX_ROPE_PLAIN,                                                       \
+            .theta = 1e6                                                                  \
+        }                                                                                 \
+    }
+
+/* Layers 0, 1, 2, 6, 10 ... 74 have an indexer; the others share. */
+#define GLM52                                                                                     \
+    {                                                                                             \
+        .model_type = "glm_moe_dsa", .architecture = "GlmMoeDsaForCausalLM", GLM5_COMMON,         \
+        .n_positions = 1048576, .rope = {.kind = PHX_ROPE_PLAIN, .theta = 8e6}, .index_shared = { \
+            0xbbbbbbbbbbbbbbb8,                                                                   \
+            0x3bbb                                                                                \
+        }                                                                                         \
+    }
+
 static const phx_preset presets[] = {
     {"deepseek-v3",
      "DeepSeek V3 and R1: 671 B parameters, 61 layers",
@@ -34,6 +72,39 @@ static const phx_preset presets[] = {
       .fp8_scale_ue8m0 = true},
      PHX_SYNTH_FP8_UE8M0,
      163},
+    {"glm-4.7-flash",
+     "GLM-4.7-Flash: 30 B parameters, 47 layers, no indexer",
+     {.model_type = "glm4_moe_lite",
+      .architecture = "Glm4MoeLiteForCausalLM",
+      GLM_COMMON,
+      .n_layers = 47,
+      .n_layers_dense = 1,
+      .n_positions = 202752,
+      .d_hidden = 2048,
+      .d_ff_dense = 10240,
+      .d_ff_expert = 1536,
+      .n_heads = 20,
+      .q_lora = 768,
+      .n_experts = 64,
+      .n_experts_used = 4,
+      .routed_scale = 1.8,
+      .rope = {.kind = PHX_ROPE_PLAIN, .theta = 1e6}},
+     PHX_SYNTH_BF16,
+     0},
+    {"glm-5", "GLM-5 and 5.1: 744 B parameters, 78 layers, an indexer in each", GLM5, PHX_SYNTH_BF16, 0},
+    {"glm-5-fp8", "the same in FP8", GLM5, PHX_SYNTH_FP8, 0},
+    {"glm-5.2", "GLM-5.2: an indexer in 21 of 78 layers, context of a million", GLM52, PHX_SYNTH_BF16, 0},
+    {"glm-5.2-fp8", "the same in FP8", GLM52, PHX_SYNTH_FP8, 141},
+    {"kimi-k2",
+     "Kimi K2: 1.03 T parameters, 61 layers, 384 experts",
+     {.model_type = "kimi_k2",
+      .architecture = "DeepseekV3ForCausalLM",
+      KIMI_COMMON,
+      .n_positions = 131072,
+      .rms_eps = 1e-6,
+      .rope = {PHX_ROPE_YARN, 50000, 32, 1, 1, 1, 1, 4096}},
+     PHX_SYNTH_FP8,
+     61},
     {"ds-3b",
      "3.4 B parameters in the shape of DeepSeek V3, for measuring",
      {.model_type = "deepseek_v3", .architecture = "DeepseekV3ForCausalLM", DS3B_COMMON},

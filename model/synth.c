@@ -213,6 +213,8 @@ static phx_code add_tensor(void *user, const phx_tensor_id *id, phx_error *err)
     const phx_synth_request *request = s->request;
     const phx_format format = formats[request->format].format;
     char name[PHX_TENSOR_NAME_MAX];
+    if (id->rule->optional && !id->family->mtp_copies)
+        return PHX_OK;
     const bool fits = phx_tensor_name(id, name, sizeof(name) - 16);
     assert(fits);
     item it = {

@@ -125,8 +125,9 @@ static const char *const vision[] = {"vision_tower.", "mm_projector.", NULL};
 
 /* A model of this kind is one row. */
 const phx_family phx_families_mla[] = {
-    {COMMON, .name = "deepseek_v3", .model_types = TYPES("deepseek_v3")},
-    {COMMON, .name = "deepseek_v32", .model_types = TYPES("deepseek_v32"), .has_indexer = true},
+    {COMMON, .name = "deepseek_v3", .model_types = TYPES("deepseek_v3"), .mtp_copies = true},
+    {COMMON, .name = "deepseek_v32", .model_types = TYPES("deepseek_v32"), .has_indexer = true,
+     .mtp_copies = true},
     {COMMON, .name = "kimi_k2", .model_types = TYPES("kimi_k2")},
     {COMMON, .name = "kimi_k25", .model_types = TYPES("kimi_k25"), .text_key = "text_config",
      .text_types = TYPES("kimi_k2", "deepseek_v3"), .prefix = "language_model.", .skipped = vision},
