@@ -1,5 +1,5 @@
-/* client/cmd_bench.c - `phalanx bench engine|machine|kernels`.
- * engine runs here, in llama-bench's manner, and compares with the machine's limits; the other two become
+/* client/cmd_bench.c - `phalanx bench engine|machine|kernels|rank`.
+ * engine runs here, in llama-bench's manner, and compares with the machine's limits; the others become
  * `phalanx-worker --bench`, because they need kernels. */
 #include "client/server.h"
 
@@ -26,10 +26,12 @@ static const char default_tests[] =
 static const char usage[] =
     "Usage: phalanx bench engine [--model DIR] [options] [--tests LIST] [--reps N] [--json]\n"
     "       phalanx bench machine [--threads N] [--json]\n"
-    "       phalanx bench kernels [...]\n\n"
+    "       phalanx bench kernels [...]\n"
+    "       phalanx bench rank [...]\n\n"
     "engine   tokens per second through the whole path, and the share of the machine's limits\n"
     "machine  read bandwidth and the peak of each multiply unit\n"
-    "kernels  every kernel alone\n\n"
+    "kernels  every kernel alone\n"
+    "rank     one rank of a full-size model, with random weights and modelled collectives\n\n"
     "phalanx bench MODE --help lists the options of each.\n\nExit codes\n"
     "  0 done\n  1 failed\n  2 wrong usage\n  3 the server failed, or nothing could be measured\n";
 
@@ -408,7 +410,8 @@ phx_exit phx_command_bench(const phx_env *env, int argc, char *const *argv)
     }
     if (argc >= 2 && strcmp(argv[1], "engine") == 0)
         return bench_engine(env, argc - 1, argv + 1);
-    if (argc >= 2 && (strcmp(argv[1], "machine") == 0 || strcmp(argv[1], "kernels") == 0))
+    if (argc >= 2 &&
+        (strcmp(argv[1], "machine") == 0 || strcmp(argv[1], "kernels") == 0 || strcmp(argv[1], "rank") == 0))
         return become_worker(argc, argv);
-    return phx_command_fail_usage("bench what? engine, machine or kernels: see phalanx bench --help");
+    return phx_command_fail_usage("bench what? engine, machine, kernels or rank: see phalanx bench --help");
 }

@@ -91,6 +91,9 @@ typedef struct phx_device {
     phx_code (*copy)(void *user, void *stream, const phx_device_copy *copy, phx_error *err);
     phx_code (*tree_add)(void *user, void *stream, const phx_device_tree *tree, phx_error *err);
     const phx_device_peers *peers; /* NULL: this device shares no memory */
+    /* The stream does nothing for so long; the emulator, whose times mean nothing, does not wait. NULL:
+     * cannot. */
+    phx_code (*pause)(void *user, void *stream, uint64_t ns, phx_error *err);
 } phx_device;
 
 #endif

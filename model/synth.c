@@ -207,36 +207,50 @@ static const char *key_name(phx_role role, const char *name)
     return role == PHX_ROLE_MTP_HEAD ? "lm_head.weight" : name;
 }
 
+phx_synth_source phx_synth_source_of(const phx_synth_request *request, const phx_tensor_id *id, bool is_scale)
+{
+    char name[PHX_TENSOR_NAME_MAX];
+    const bool fits = phx_tensor_name(id, name, sizeof(name) - 16);
+    assert(fits);
+    const phx_format format = formats[request->format].format;
+    phx_synth_source source = {.role = id->rule->role};
+    source.sd = sd_of(id->rule, id->rule->n_cols(request->dims));
+    if (is_scale) {
+        (void)snprintf(name + strlen(name), 16, "_scale_inv");
+        source.key = key_of(request->seed, name);
+        source.dtype = PHX_F32;
+        source.is_scale = true;
+        source.powers_of_two = request->format == PHX_SYNTH_FP8_UE8M0;
+        return source;
+    }
+    source.key = key_of(request->seed, key_name(id->rule->role, name));
+    source.dtype = id->rule->quantised                      ? phx_format_dtype(format)
+                   : id->rule->role == PHX_ROLE_ROUTER_BIAS ? PHX_F32
+                                                            : PHX_BF16;
+    return source;
+}
+
 static phx_code add_tensor(void *user, const phx_tensor_id *id, phx_error *err)
 {
     synth *s = user;
-    const phx_synth_request *request = s->request;
-    const phx_format format = formats[request->format].format;
     char name[PHX_TENSOR_NAME_MAX];
     if (id->rule->optional && !id->family->mtp_copies)
         return PHX_OK;
     const bool fits = phx_tensor_name(id, name, sizeof(name) - 16);
     assert(fits);
     item it = {
-        .n_rows = id->rule->n_rows(request->dims),
-        .n_cols = id->rule->n_cols(request->dims),
+        .n_rows = id->rule->n_rows(s->request->dims),
+        .n_cols = id->rule->n_cols(s->request->dims),
         .is_vector = id->rule->is_vector,
-        .source = {.key = key_of(request->seed, key_name(id->rule->role, name)), .role = id->rule->role},
+        .source = phx_synth_source_of(s->request, id, false),
     };
-    it.source.sd = sd_of(id->rule, it.n_cols);
-    it.source.dtype = id->rule->quantised                      ? phx_format_dtype(format)
-                      : id->rule->role == PHX_ROLE_ROUTER_BIAS ? PHX_F32
-                                                               : PHX_BF16;
     const phx_code rc = add_item(s, &it, name, err);
     if (rc != PHX_OK || it.source.dtype != PHX_F8_E4M3)
         return rc;
     (void)snprintf(name + strlen(name), 16, "_scale_inv");
     it.n_rows = (it.n_rows + BLOCK - 1) / BLOCK;
     it.n_cols = (it.n_cols + BLOCK - 1) / BLOCK;
-    it.source.dtype = PHX_F32;
-    it.source.is_scale = true;
-    it.source.powers_of_two = request->format == PHX_SYNTH_FP8_UE8M0;
-    it.source.key = key_of(request->seed, name);
+    it.source = phx_synth_source_of(s->request, id, true);
     return add_item(s, &it, name, err);
 }
 

@@ -56,7 +56,10 @@ static uint32_t draw(uint64_t draws, uint64_t element)
 
 static void fill_e4m3(const phx_synth_tables *tables, uint64_t key, uint64_t first, size_t n, uint8_t *to)
 {
-    for (size_t i = 0; i < n; i += 4) {
+    size_t i = 0;
+    for (; i < n && (first + i) % 4 != 0; i++) /* up to the first whole draw */
+        to[i] = tables->e4m3[draw(draws_at(key, first + i), first + i)];
+    for (; i < n; i += 4) {
         const uint64_t draws = draws_at(key, first + i);
         for (size_t j = 0; j < 4 && i + j < n; j++)
             to[i + j] = tables->e4m3[draw(draws, j)];
@@ -66,7 +69,11 @@ static void fill_e4m3(const phx_synth_tables *tables, uint64_t key, uint64_t fir
 static void fill_bf16(const phx_synth_tables *tables, const phx_synth_source *source, uint64_t first,
                       size_t n, uint16_t *to)
 {
-    for (size_t i = 0; i < n; i += 4) {
+    size_t i = 0;
+    for (; i < n && (first + i) % 4 != 0; i++) /* up to the first whole draw */
+        to[i] =
+            phx_f32_to_bf16(tables->normal[draw(draws_at(source->key, first + i), first + i)] * source->sd);
+    for (; i < n; i += 4) {
         const uint64_t draws = draws_at(source->key, first + i);
         for (size_t j = 0; j < 4 && i + j < n; j++)
             to[i + j] = phx_f32_to_bf16(tables->normal[draw(draws, j)] * source->sd);

@@ -1,4 +1,5 @@
-/* model/synth_fill.h - the numbers of one synthetic tensor; used by model/synth.c only. */
+/* model/synth_fill.h - the numbers of one synthetic tensor; used by model/synth.c, which writes them, and by
+ * worker/weights.c, which can make them in place. */
 #ifndef PHX_MODEL_SYNTH_FILL_H
 #define PHX_MODEL_SYNTH_FILL_H
 
@@ -25,7 +26,11 @@ typedef struct phx_synth_source {
     bool powers_of_two;
 } phx_synth_source;
 
-/* Elements [first, first + n) into to. first: a multiple of 4. */
+/* What phx_synth_write gives a tensor, or its block scales. dims, format and seed of the request count. */
+phx_synth_source phx_synth_source_of(const phx_synth_request *request, const phx_tensor_id *id,
+                                     bool is_scale);
+
+/* Elements [first, first + n) into to. */
 void phx_synth_fill(const phx_synth_tables *tables, const phx_synth_source *source, uint64_t first, size_t n,
                     void *to);
 

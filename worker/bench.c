@@ -19,23 +19,35 @@ static const char usage[] =
     "Usage: phalanx bench machine [--threads N] [--read-only] [--json]\n"
     "       phalanx bench kernels [--backend B] [--threads N] [--json] [--level L] [--shape S] [--format F]\n"
     "                             [--case-ms MS]\n"
+    "       phalanx bench rank --preset P --tp T --rank R [--layers LIST] [--batch N] [--depth N] [--steps "
+    "N]\n"
+    "                          [--backend B] [--threads N] [--format F] [--latency-ns N] [--link-gbs N]\n"
     "       (phalanx-worker --bench MODE is the same)\n"
     "\n"
     "machine   the rate of each multiply unit and the bandwidth of reading memory, for 1 to N threads;\n"
     "          with --read-only that of memory alone, for N threads\n"
     "kernels   time of each op and the fraction of this machine's limit that it reaches\n"
+    "rank      decode steps of one rank of a full-size model with random weights, collectives modelled,\n"
+    "          beside the floor that its bytes set\n"
     "\n"
     "B   cpu (default), cuda, emu: what computes; emu only tries every row, its times mean nothing\n"
     "N   the number of cores that this process may use, unless given\n"
     "L   ref, avx2, avx512: at most what the machine has, which is the default\n"
     "S   ds-3b (default), ds32-3b, deepseek-v3.2-tp8, small and tiny (to try it out)\n"
-    "F   fp8 (default), bf16, f16, f32: of the weights\n"
+    "F   of the weights. kernels: fp8 (default), bf16, f16, f32; rank: those of phalanx synth [the "
+    "preset's]\n"
     "MS  time for each op with each shape, about [120]\n"
+    "\n"
+    "--preset   a name of phalanx synth, or tiny\n"
+    "--layers   0,3: only these layers are resident; the step of all is reckoned from them, kind by kind\n"
+    "--batch    sequences that decode together [1]; --depth: tokens that each has before [4096]; --steps "
+    "[30]\n"
+    "--latency-ns, --link-gbs   a collective takes N ns [3900] and its bytes at N GB/s [180]\n"
     "\nExit codes\n  0 measured\n  2 wrong usage\n  3 could not measure\n";
 
 typedef phx_code bench_mode(const phx_bench_options *options, phx_error *err);
 
-static bool parse_options(int argc, char **argv, phx_bench_options *ret_options);
+static bool parse_options(int argc, char **argv, bool of_rank, phx_bench_options *ret_options);
 static uint32_t count_cores(void);
 
 int phx_bench_main(int argc, char **argv)
@@ -43,7 +55,7 @@ int phx_bench_main(int argc, char **argv)
     static const struct {
         const char *name;
         bench_mode *run;
-    } modes[] = {{"machine", phx_bench_machine}, {"kernels", phx_bench_kernels}};
+    } modes[] = {{"machine", phx_bench_machine}, {"kernels", phx_bench_kernels}, {"rank", phx_bench_rank}};
     bench_mode *run = NULL;
     for (size_t i = 0; argc > 1 && i < sizeof(modes) / sizeof(modes[0]); i++)
         run = strcmp(argv[1], modes[i].name) == 0 ? modes[i].run : run;
@@ -53,7 +65,14 @@ int phx_bench_main(int argc, char **argv)
                                  .format = PHX_FORMAT_FP8_BLOCK,
                                  .shape = "ds-3b",
                                  .case_ms = 120,
-                                 .out = stdout};
+                                 .out = stdout,
+                                 .rank = {.preset = "deepseek-v3.2",
+                                          .tp = 8,
+                                          .n_batch = 1,
+                                          .depth = 4096,
+                                          .n_steps = 30,
+                                          .latency_ns = 3900,
+                                          .link_gbs = 180}};
     phx_error err = {0};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
@@ -61,7 +80,7 @@ int phx_bench_main(int argc, char **argv)
             return EXIT_MEASURED;
         }
     }
-    if (!run || !parse_options(argc - 1, argv + 1, &options)) {
+    if (!run || !parse_options(argc - 1, argv + 1, run == phx_bench_rank, &options)) {
         (void)fputs(usage, stderr);
         return EXIT_USAGE;
     }
@@ -71,73 +90,118 @@ int phx_bench_main(int argc, char **argv)
     return EXIT_FAILED;
 }
 
-static bool parse_options(int argc, char **argv, phx_bench_options *ret_options)
+/* The options that are a number, and the greatest that each may be. */
+typedef struct number_option {
+    const char *name;
+    uint32_t min;
+    uint32_t max;
+    size_t at; /* in phx_bench_options */
+} number_option;
+
+#define AT(field) offsetof(phx_bench_options, field)
+static const number_option numbers[] = {
+    {"threads", 1, PHX_THREADS_MAX, AT(n_threads)},
+    {"case-ms", 1, 60000, AT(case_ms)},
+    {"tp", 1, 8, AT(rank.tp)},
+    {"rank", 0, 7, AT(rank.rank)},
+    {"batch", 1, PHX_BENCH_BATCH_MAX, AT(rank.n_batch)},
+    {"depth", 1, 1u << 20, AT(rank.depth)},
+    {"steps", 1, PHX_BENCH_STEPS_MAX, AT(rank.n_steps)},
+    {"latency-ns", 0, 1000000000, AT(rank.latency_ns)},
+    {"link-gbs", 1, 1000000, AT(rank.link_gbs)},
+};
+#undef AT
+enum { N_NUMBERS = sizeof(numbers) / sizeof(numbers[0]) };
+
+static bool take_number(const number_option *option, const char *text, phx_bench_options *ret_options)
 {
-    static const struct option long_options[] = {
-        {"threads", required_argument, NULL, 't'},
-        {"json", no_argument, NULL, 'j'},
-        {"read-only", no_argument, NULL, 'r'},
-        {"level", required_argument, NULL, 'l'},
-        {"shape", required_argument, NULL, 's'},
-        {"format", required_argument, NULL, 'f'},
-        {"case-ms", required_argument, NULL, 'c'},
-        {"backend", required_argument, NULL, 'b'},
-        {NULL, 0, NULL, 0},
+    uint64_t value;
+    if (!phx_str_to_u64(phx_str_of(text), option->min, option->max, &value)) {
+        (void)fprintf(stderr, "phalanx-worker: --%s takes a number from %u to %u, not '%s'\n", option->name,
+                      option->min, option->max, text);
+        return false;
+    }
+    const uint32_t number = (uint32_t)value;
+    memcpy((uint8_t *)ret_options + option->at, &number, sizeof(number));
+    return true;
+}
+
+static bool take_word(int option, const char *text, bool of_rank, phx_bench_options *ret_options)
+{
+    switch (option) {
+    case 'j':
+        ret_options->json = true;
+        return true;
+    case 'r':
+        ret_options->read_only = true;
+        return true;
+    case 's':
+        ret_options->shape = text;
+        return true;
+    case 'p':
+        ret_options->rank.preset = text;
+        return true;
+    case 'y':
+        ret_options->rank.layers = text;
+        return true;
+    case 'l':
+        if (phx_level_parse(phx_str_of(text), &ret_options->level) &&
+            ret_options->level <= phx_level_of_machine())
+            return true;
+        (void)fprintf(stderr, "phalanx-worker: --level '%s': this machine has levels up to %s\n", text,
+                      phx_level_name(phx_level_of_machine()));
+        return false;
+    case 'b':
+        ret_options->backend = text;
+        if (strcmp(text, "cpu") == 0 || strcmp(text, "cuda") == 0 || strcmp(text, "emu") == 0)
+            return true;
+        (void)fprintf(stderr, "phalanx-worker: --backend takes cpu, cuda or emu, not '%s'\n", text);
+        return false;
+    case 'f':
+        ret_options->rank.format = text;
+        if (of_rank || phx_format_parse(phx_str_of(text), &ret_options->format))
+            return true;
+        (void)fprintf(stderr, "phalanx-worker: --format '%s': use fp8, bf16, f16 or f32\n", text);
+        return false;
+    default:
+        return false;
+    }
+}
+
+static bool parse_options(int argc, char **argv, bool of_rank, phx_bench_options *ret_options)
+{
+    static const struct option words[] = {
+        {"json", no_argument, NULL, 'j'},         {"read-only", no_argument, NULL, 'r'},
+        {"level", required_argument, NULL, 'l'},  {"shape", required_argument, NULL, 's'},
+        {"format", required_argument, NULL, 'f'}, {"backend", required_argument, NULL, 'b'},
+        {"preset", required_argument, NULL, 'p'}, {"layers", required_argument, NULL, 'y'},
     };
-    uint64_t value = 0;
-    for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
-        switch (option) {
-        case 't':
-            if (!phx_str_to_u64(phx_str_of(optarg), 1, PHX_THREADS_MAX, &value)) {
-                (void)fprintf(stderr, "phalanx-worker: --threads takes a number from 1 to %u, not '%s'\n",
-                              PHX_THREADS_MAX, optarg);
-                return false;
-            }
-            ret_options->n_threads = (uint32_t)value;
-            break;
-        case 'j':
-            ret_options->json = true;
-            break;
-        case 'r':
-            ret_options->read_only = true;
-            break;
-        case 'l':
-            if (!phx_level_parse(phx_str_of(optarg), &ret_options->level) ||
-                ret_options->level > phx_level_of_machine()) {
-                (void)fprintf(stderr, "phalanx-worker: --level '%s': this machine has levels up to %s\n",
-                              optarg, phx_level_name(phx_level_of_machine()));
-                return false;
-            }
-            break;
-        case 's':
-            ret_options->shape = optarg;
-            break;
-        case 'b':
-            ret_options->backend = optarg;
-            if (strcmp(optarg, "cpu") != 0 && strcmp(optarg, "cuda") != 0 && strcmp(optarg, "emu") != 0) {
-                (void)fprintf(stderr, "phalanx-worker: --backend takes cpu, cuda or emu, not '%s'\n", optarg);
-                return false;
-            }
-            break;
-        case 'f':
-            if (!phx_format_parse(phx_str_of(optarg), &ret_options->format)) {
-                (void)fprintf(stderr, "phalanx-worker: --format '%s': use fp8, bf16, f16 or f32\n", optarg);
-                return false;
-            }
-            break;
-        case 'c':
-            if (!phx_str_to_u64(phx_str_of(optarg), 1, 60000, &value)) {
-                (void)fprintf(stderr, "phalanx-worker: --case-ms takes a number from 1 to 60000, not '%s'\n",
-                              optarg);
-                return false;
-            }
-            ret_options->case_ms = (uint32_t)value;
-            break;
-        default:
+    enum { N_WORDS = sizeof(words) / sizeof(words[0]), FIRST_NUMBER = 256 };
+    struct option all[N_WORDS + N_NUMBERS + 1] = {{0}};
+    memcpy(all, words, sizeof(words));
+    for (int i = 0; i < N_NUMBERS; i++)
+        all[N_WORDS + i] = (struct option){numbers[i].name, required_argument, NULL, FIRST_NUMBER + i};
+    for (int option; (option = getopt_long(argc, argv, "", all, NULL)) != -1;) {
+        const bool taken = option >= FIRST_NUMBER
+                               ? take_number(&numbers[option - FIRST_NUMBER], optarg, ret_options)
+                               : take_word(option, optarg, of_rank, ret_options);
+        if (!taken)
             return false;
-        }
     }
     return optind == argc;
+}
+
+phx_code phx_bench_open_backend(const phx_bench_options *options, phx_pool **ret_pool,
+                                phx_backend **ret_backend, phx_error *err)
+{
+    /* Timing a kernel is how one finds out about it, so also unproven ones. */
+    const phx_device_request request = {.name = options->backend, .allow_unproven = true};
+    const phx_code rc = phx_pool_create(options->n_threads, NULL, ret_pool, err);
+    if (rc != PHX_OK)
+        return rc;
+    if (strcmp(options->backend, "cpu") == 0)
+        return phx_backend_cpu_create(*ret_pool, options->level, ret_backend, err);
+    return phx_backend_open(&request, ret_backend, err);
 }
 
 /* Cores that this process may use, within what a pool can hold. */

@@ -1,5 +1,5 @@
-/* worker/bench.h - the measuring modes of phalanx-worker: what the machine can do, and how near to it each
- * kernel comes. They need no coordinator, no model and no group.
+/* worker/bench.h - the measuring modes of phalanx-worker: what the machine can do, how near to it each kernel
+ * comes, and one rank of many. They need no coordinator, no checkpoint and no group.
  * Owns: the options of these modes. Not here: the loops at the machine's limits (kernels/cpu/peak.h), the
  * speed of the whole engine (`phalanx bench engine`). */
 #ifndef PHX_WORKER_BENCH_H
@@ -8,7 +8,11 @@
 #include <stdio.h>
 
 #include "base/json.h"
+#include "kernels/backend.h"
 #include "kernels/cpu/peak.h"
+
+#define PHX_BENCH_BATCH_MAX 256u
+#define PHX_BENCH_STEPS_MAX 1000u
 
 typedef struct phx_bench_options {
     const char *backend; /* kernels: "cpu", "cuda", "emu" */
@@ -20,6 +24,18 @@ typedef struct phx_bench_options {
     bool read_only;    /* machine: the bandwidth of all threads alone */
     bool json;
     FILE *out;
+    struct {                /* rank */
+        const char *preset; /* of model/presets.c, or "tiny" */
+        const char *format; /* as synth names it; NULL: the preset's */
+        const char *layers; /* "0,3": only these are resident; NULL: all */
+        uint32_t tp;
+        uint32_t rank;
+        uint32_t n_batch;
+        uint32_t depth; /* entries that each sequence already has in the cache */
+        uint32_t n_steps;
+        uint32_t latency_ns; /* of a modelled verb */
+        uint32_t link_gbs;   /* bytes of a modelled verb, in 10^9 per second */
+    } rank;
 } phx_bench_options;
 
 typedef struct phx_bench_machine_info {
@@ -42,6 +58,11 @@ int phx_bench_main(int argc, char **argv);
 
 phx_code phx_bench_machine(const phx_bench_options *options, phx_error *err);
 phx_code phx_bench_kernels(const phx_bench_options *options, phx_error *err);
+phx_code phx_bench_rank(const phx_bench_options *options, phx_error *err);
+
+/* The threads of options and, over them, the CPU or the device that options.backend names. */
+phx_code phx_bench_open_backend(const phx_bench_options *options, phx_pool **ret_pool,
+                                phx_backend **ret_backend, phx_error *err);
 
 void phx_bench_machine_describe(phx_bench_machine_info *ret_info);
 

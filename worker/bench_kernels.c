@@ -120,24 +120,10 @@ out:
     return rc;
 }
 
-static phx_code open_backend(phx_kernels_bench *bench, phx_error *err)
-{
-    const phx_bench_options *options = bench->options;
-    phx_code rc = phx_pool_create(options->n_threads, NULL, &bench->pool, err);
-    if (rc != PHX_OK)
-        return rc;
-    if (strcmp(options->backend, "cpu") == 0)
-        rc = phx_backend_cpu_create(bench->pool, options->level, &bench->backend, err);
-    else /* timing a kernel is how one finds out, so also unproven ones */
-        rc = phx_backend_open(&(phx_device_request){.name = options->backend, .allow_unproven = true},
-                              &bench->backend, err);
-    return rc;
-}
-
 static phx_code prepare(phx_kernels_bench *bench, phx_error *err)
 {
     phx_bench_machine_describe(&bench->info);
-    phx_code rc = open_backend(bench, err);
+    phx_code rc = phx_bench_open_backend(bench->options, &bench->pool, &bench->backend, err);
     if (rc != PHX_OK)
         return rc;
     bench->ops = bench->backend->ops;

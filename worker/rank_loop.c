@@ -100,7 +100,7 @@ static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err
         rc = choose_backend(e, &e->plan->request.numerics, err);
     if (rc == PHX_OK)
         rc = make_comm(e, assign, err);
-    const phx_weights_source source = {e->plan, rank->options.rank, e->pool, e->backend};
+    const phx_weights_source source = {e->plan, rank->options.rank, e->pool, e->backend, NULL};
     if (rc == PHX_OK)
         rc = phx_weights_load(&source, &rank->load, &e->weights, err);
     if (rc == PHX_OK)

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "base/alloc.h"
+#include "model/synth_fill.h"
 #include "worker/weight_tables.h"
 
 #define STAGE_BYTES ((size_t)4 << 20) /* of pinned memory per loading thread */
@@ -15,6 +16,8 @@ typedef struct loader {
     phx_weights *weights;
     uint64_t *data_offset; /* [n_slices] place of each slice in memory */
     phx_load_progress *progress;
+    const phx_synth_request *random; /* and its tables, when nothing is read */
+    phx_synth_tables *tables;
     uint8_t *stages; /* [n_stages][STAGE_BYTES] pinned; NULL on the CPU */
     uint32_t n_stages;
     _Atomic bool stage_taken[PHX_THREADS_MAX];
@@ -88,12 +91,23 @@ static void give_stages(loader *load)
     pinned->give_back(pinned->user, load->stages, load->n_stages * STAGE_BYTES);
 }
 
+static phx_code make_tables(loader *load, phx_error *err)
+{
+    if (!load->random)
+        return PHX_OK;
+    load->tables = phx_alloc(1, sizeof(*load->tables));
+    if (!load->tables)
+        return PHX_FAIL(err, PHX_ERR_NOMEM, "tables of random weights");
+    phx_synth_tables_init(load->tables);
+    return PHX_OK;
+}
+
 phx_code phx_weights_load(const phx_weights_source *from, phx_load_progress *progress,
                           phx_weights **ret_weights, phx_error *err)
 {
     phx_code rc = PHX_OK;
     phx_error inner = {0};
-    loader load = {.progress = progress, .err = &inner};
+    loader load = {.progress = progress, .random = from->random, .err = &inner};
     phx_weights *weights = phx_alloc(1, sizeof(*weights));
     if (!weights) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "weights table");
@@ -117,7 +131,9 @@ phx_code phx_weights_load(const phx_weights_source *from, phx_load_progress *pro
         file_total += slice->file_bytes;
     }
     atomic_store(&progress->total_bytes, file_total);
-    rc = take_memory(weights, total, err);
+    rc = make_tables(&load, err);
+    if (rc == PHX_OK)
+        rc = take_memory(weights, total, err);
     if (rc == PHX_OK)
         rc = take_stages(&load, from->pool, err);
     if (rc != PHX_OK)
@@ -138,6 +154,7 @@ phx_code phx_weights_load(const phx_weights_source *from, phx_load_progress *pro
     weights = NULL;
 out:
     give_stages(&load);
+    phx_free(load.tables);
     phx_free(load.data_offset);
     phx_weights_destroy(weights);
     return rc;
@@ -164,6 +181,32 @@ static void note_failure(loader *load, const phx_error *inner)
         *load->err = *inner;
 }
 
+/* Bytes of a tensor: from its file, or as synth would have written them. */
+typedef struct bytes_of {
+    const phx_st_file *file;
+    const phx_st_tensor *tensor;
+    phx_synth_source random; /* counts when the loader's random is set */
+} bytes_of;
+
+static bytes_of bytes_of_tensor(const loader *load, const phx_ck_tensor *tensor, bool is_scale)
+{
+    bytes_of from = {
+        is_scale ? tensor->scale_file : tensor->file, is_scale ? tensor->scales : tensor->data, {0}};
+    if (load->random)
+        from.random = phx_synth_source_of(load->random, &tensor->id, is_scale);
+    return from;
+}
+
+static phx_code get_bytes(const loader *load, const bytes_of *from, uint64_t at, void *to, uint64_t n,
+                          phx_error *err)
+{
+    const uint64_t element = phx_dtype_bytes(from->tensor->dtype);
+    if (!load->random)
+        return phx_st_read(from->file, from->tensor, at, to, n, err);
+    phx_synth_fill(load->tables, &from->random, at / element, n / element, to);
+    return PHX_OK;
+}
+
 /* rows: of the whole tensor, a part of the slice's. */
 static phx_code read_rows(loader *load, const phx_plan_slice *slice, phx_range rows, uint8_t *to,
                           phx_error *err)
@@ -177,13 +220,14 @@ static phx_code read_rows(loader *load, const phx_plan_slice *slice, phx_range r
     /* Whole rows are one range; a column cut is one short read per row, so that no other byte is touched. */
     const uint64_t chunk = whole_rows ? 16u << 20 : cut_bytes;
     const uint64_t total = n_rows * cut_bytes;
+    const bytes_of from = bytes_of_tensor(load, tensor, false);
     for (uint64_t done = 0; done < total;) {
         if (atomic_load_explicit(&load->progress->stop, memory_order_relaxed) || atomic_load(&load->failed))
             return PHX_FAIL(err, PHX_ERR_CANCELLED, "loading stopped");
         const uint64_t n = total - done < chunk ? total - done : chunk;
         const uint64_t row = (uint64_t)rows.first + (whole_rows ? 0 : done / cut_bytes);
         const uint64_t at = row * row_bytes + (whole_rows ? done : (uint64_t)slice->cols.first * element);
-        const phx_code rc = phx_st_read(tensor->file, tensor->data, at, to + done, n, err);
+        const phx_code rc = get_bytes(load, &from, at, to + done, n, err);
         if (rc != PHX_OK)
             return rc;
         done += n;
@@ -217,11 +261,12 @@ static phx_code read_scales(loader *load, const phx_plan_slice *slice, phx_range
     const int64_t n_cols = (tensor->n_cols + block - 1) / block;
     const int64_t col_first = slice->cols.first / block, col_end = (slice->cols.end + block - 1) / block;
     const uint64_t n = (uint64_t)(col_end - col_first);
+    const bytes_of from = bytes_of_tensor(load, tensor, true);
     for (int64_t r = rows.first; r < rows.end; r++) {
         float *row = to + (uint64_t)(r - rows.first) * n;
         uint8_t *raw = (uint8_t *)row + n * (4 - element); /* read into the tail, widen from the front */
         const uint64_t at = (uint64_t)(r * n_cols + col_first) * element;
-        const phx_code rc = phx_st_read(tensor->scale_file, tensor->scales, at, raw, n * element, err);
+        const phx_code rc = get_bytes(load, &from, at, raw, n * element, err);
         if (rc != PHX_OK)
             return rc;
         atomic_fetch_add_explicit(&load->progress->done_bytes, n * element, memory_order_relaxed);

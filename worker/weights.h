@@ -78,8 +78,10 @@ typedef struct phx_load_progress {
 typedef struct phx_weights_source {
     const phx_plan *plan;
     uint32_t rank;
-    phx_pool *pool;       /* loading threads */
-    phx_backend *backend; /* outlives the weights */
+    phx_pool *pool;                         /* loading threads */
+    phx_backend *backend;                   /* outlives the weights */
+    const struct phx_synth_request *random; /* NULL: read the files. Else make what they would hold if
+                                               phx_synth_write had filled them; for measuring */
 } phx_weights_source;
 phx_code phx_weights_load(const phx_weights_source *from, phx_load_progress *progress,
                           phx_weights **ret_weights, phx_error *err);

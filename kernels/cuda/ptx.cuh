@@ -271,6 +271,16 @@ PHX_DEVICE void phx_pause(void)
 #endif
 }
 
+#if !defined(PHX_EMU)
+/* The device's clock; it goes on in steps of up to a microsecond. */
+PHX_DEVICE uint64_t phx_clock_ns(void)
+{
+    uint64_t ns;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
+    return ns;
+}
+#endif
+
 /* Orders the memory of the warp's lanes. */
 PHX_DEVICE void phx_warp_sync(void)
 {

@@ -7,6 +7,8 @@ extern "C" {
 
 #include "kernels/cuda/queue.cuh"
 
+#include "kernels/cuda/ptx.cuh"
+
 #define TREE_PARTS_MAX 8
 #define TREE_BLOCK     256
 
@@ -44,6 +46,30 @@ static phx_code tree_add(void *user, void *stream, const phx_device_tree *tree, 
         PHX_LAUNCH(tree_kernel, phx_grid((int64_t)tree->n, TREE_BLOCK), TREE_BLOCK, 0, (cudaStream_t)stream,
                    tree->sum, tree->parts, tree->stride, tree->n, (int)tree->n_parts);
     return code_of(error, "tree of sums", err);
+}
+
+/* ---- waiting ---- */
+
+#if !defined(PHX_EMU)
+static __global__ void pause_kernel(uint64_t ns)
+{
+    const uint64_t start = phx_clock_ns();
+    while (phx_clock_ns() - start < ns) {
+    }
+}
+#endif
+
+static phx_code pass_time(void *user, void *stream, uint64_t ns, phx_error *err)
+{
+    (void)user;
+#if defined(PHX_EMU)
+    (void)stream;
+    (void)ns;
+    (void)err;
+    return PHX_OK;
+#else
+    return code_of(PHX_LAUNCH(pause_kernel, 1, 1, 0, (cudaStream_t)stream, ns), "pause", err);
+#endif
 }
 
 /* ---- memory, streams, events ---- */
@@ -130,7 +156,7 @@ static phx_code copy(void *user, void *stream, const phx_device_copy *what, phx_
 const phx_device *phx_device_cuda(void)
 {
     static const phx_device cuda = {
-        NULL,   take,   release, stream_create, stream_destroy, event_create,   event_destroy,
-        record, follow, is_done, copy,          tree_add,       &phx_peers_cuda};
+        NULL,   take,   release, stream_create, stream_destroy, event_create,    event_destroy,
+        record, follow, is_done, copy,          tree_add,       &phx_peers_cuda, pass_time};
     return &cuda;
 }

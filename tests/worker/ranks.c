@@ -142,7 +142,7 @@ static void *start_member(void *user)
         m->rc = phx_comm_loop_create(group->hub, on_device ? &meeting : &shape, &m->comm, &m->err);
     if (m->rc == PHX_OK)
         m->rc = open_backend(m, &shape);
-    const phx_weights_source source = {group->plan, m->rank, m->pool, m->backend};
+    const phx_weights_source source = {group->plan, m->rank, m->pool, m->backend, NULL};
     if (m->rc == PHX_OK)
         m->rc = phx_weights_load(&source, &progress, &m->weights, &m->err);
     if (m->rc == PHX_OK && (m->weights->resident_bytes != group->plan->ranks[m->rank].weights_bytes ||

@@ -56,7 +56,7 @@ static phx_code start_rank(rank *r, phx_error *err)
         rc = phx_comm_loop_create(r->hub, &shape, &r->comm, err);
     if (rc == PHX_OK)
         rc = phx_backend_cpu_create(r->pool, PHX_LEVEL_REF, &r->backend, err);
-    const phx_weights_source source = {r->plan, 0, r->pool, r->backend};
+    const phx_weights_source source = {r->plan, 0, r->pool, r->backend, NULL};
     if (rc == PHX_OK)
         rc = phx_weights_load(&source, &progress, &r->weights, err);
     if (rc == PHX_OK)
