@@ -31,7 +31,7 @@ static const struct {
               {"ds32-3b", "ds32-3b", NULL, 1, 4096, 512},
               {"deepseek-v3.2-tp8", "deepseek-v3.2", NULL, 8, 4096, 512},
               {"small", NULL, &small_dims, 1, 4096, 512},
-              {"tiny", NULL, &tiny_dims, 1, 192, 68}};
+              {"tiny", NULL, &tiny_dims, 1, 192, 20}};
 
 /* Every op in little time: for trying out the bench, not for figures. */
 static const phx_dims small_dims = {.n_vocab = 1024,
