@@ -271,6 +271,12 @@ PHX_DEVICE void phx_pause(void)
 #endif
 }
 
+/* Orders the memory of the warp's lanes. */
+PHX_DEVICE void phx_warp_sync(void)
+{
+    __syncwarp(PHX_ALL_LANES);
+}
+
 #if !defined(PHX_EMU)
 /* The device's clock; it goes on in steps of up to a microsecond. */
 PHX_DEVICE uint64_t phx_clock_ns(void)
@@ -280,11 +286,5 @@ PHX_DEVICE uint64_t phx_clock_ns(void)
     return ns;
 }
 #endif
-
-/* Orders the memory of the warp's lanes. */
-PHX_DEVICE void phx_warp_sync(void)
-{
-    __syncwarp(PHX_ALL_LANES);
-}
 
 #endif
