@@ -43,6 +43,26 @@ function(phx_program name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
 endfunction()
 
+# phx_script_test(NAME SCRIPT [LABELS l ...] [TIMEOUT s] [LONG_TIMEOUT s]): a script; exit 77 means skipped. With
+# LONG_TIMEOUT there is NAME_long too, labelled long, which runs it with --long.
+function(phx_script_test name script)
+  cmake_parse_arguments(A "" "TIMEOUT;LONG_TIMEOUT" "LABELS" ${ARGN})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 900)
+  endif()
+  add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/${script} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set(all ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}")
+  if(A_LONG_TIMEOUT)
+    add_test(NAME ${name}_long COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/${script} --long
+      WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${name}_long PROPERTIES TIMEOUT ${A_LONG_TIMEOUT} LABELS "${A_LABELS};long")
+    list(APPEND all ${name}_long)
+  endif()
+  set_tests_properties(${all} PROPERTIES SKIP_RETURN_CODE 77 ENVIRONMENT
+    "PHX_SHARED=${CMAKE_SOURCE_DIR}/../shared;PHX_BUILD=${CMAKE_BINARY_DIR};PHX_SOURCE=${CMAKE_SOURCE_DIR}")
+endfunction()
+
 # phx_test(NAME SOURCES a.c ... LINKS lib ... [LABELS l ...] [TIMEOUT s]): a cmocka program; exit 77 means skipped.
 function(phx_test name)
   cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;LINKS;LABELS" ${ARGN})

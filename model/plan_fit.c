@@ -135,13 +135,13 @@ static phx_code refuse(phx_plan *plan, uint32_t n_context, phx_error *err)
     return PHX_FAIL(
         err, PHX_ERR_NOMEM,
         "rank %u needs %.3f GB for a context of %u (weights %.3f, cache %.3f, buffers %.3f) and may use "
-        "%.3f GB: %s",
+        "%.3f GB (%.2f times 2^30 bytes): %s",
         rank->rank, (double)rank->total_bytes / gb, n_context, (double)rank->weights_bytes / gb,
         (double)(rank->cache_latent_bytes + rank->cache_index_bytes) / gb,
         (double)(rank->total_bytes - rank->weights_bytes - rank->cache_latent_bytes -
                  rank->cache_index_bytes) /
             gb,
-        (double)plan->request.memory_bytes / gb, remedy);
+        (double)plan->request.memory_bytes / gb, (double)plan->request.memory_bytes * 0x1p-30, remedy);
 }
 
 phx_code phx_plan_fit(phx_plan *plan, phx_error *err)

@@ -1,6 +1,8 @@
 /* model/plan_print.c - the plan as a table and as JSON. */
 #include "model/plan.h"
 
+#include <string.h>
+
 #include "base/json.h"
 
 /* Three significant figures in decimal units. */
@@ -39,8 +41,15 @@ void phx_plan_print(const phx_plan *plan, phx_buf *buf)
                    "context  %u tokens per request, cache of %llu tokens (%u blocks), %u requests at once\n",
                    plan->n_context, (unsigned long long)plan->n_blocks * PHX_BLOCK_TOKENS, plan->n_blocks,
                    request->n_batch);
+    phx_buf_printf(
+        buf,
+        "memory   %.3f GB per rank, as of --memory %.2fG: there G is 2^30 bytes, on this page GB is 10^9\n",
+        (double)request->memory_bytes * 1e-9, (double)request->memory_bytes * 0x1p-30);
     phx_buf_str(buf, "numerics ");
     phx_numerics_print(&request->numerics, buf);
+    if (strcmp(request->numerics.level, "sm") == 0)
+        phx_buf_str(
+            buf, "\n         (level sm: of a GPU; its architecture is known when the ranks have opened it)");
     phx_buf_printf(buf, "\nplan     %s\n\n", hash);
     for (uint32_t r = 0; r < plan->n_ranks; r++) {
         const phx_rank_plan *rank = &plan->ranks[r];

@@ -2,23 +2,9 @@
 # tests/e2e/emu_layouts.sh [--long] - `phalanx logits --backend emu` over layouts: the same bytes whatever the
 # number of ranks, through the CUDA kernels, their host code, and peers' memory or the stand-in for NCCL. Without
 # --long a covering subset. Environment: PHX_BUILD, PHX_SOURCE, PHX_SHARED.
-set -u
-long=${1:-}
-phalanx=$PHX_BUILD/phalanx
-if [ ! -e "$PHX_BUILD/libphalanx_emu.so" ]; then
-    echo "SKIP: no libphalanx_emu.so: the build found no C++ compiler or has sanitizers"
-    exit 77
-fi
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export XDG_RUNTIME_DIR=$tmp XDG_STATE_HOME=$tmp/state
-n_compared=0 n_failed=0
-
-fails() { # WHAT LOG
-    n_failed=$((n_failed + 1))
-    echo "FAILED: $1"
-    cat "$2"
-}
+. "$PHX_SOURCE/tests/script.sh"
+needs_emulator
+n_compared=0
 
 logits() { # OUT FOLDER FLAG...
     local out=$1 folder=$2

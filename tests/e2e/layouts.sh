@@ -2,30 +2,18 @@
 # tests/e2e/layouts.sh [--long] - `phalanx verify` and `phalanx logits` over layouts: golden tensors within their
 # bounds in both profiles at every level, and logits that are the same bytes whatever the layout, threads, chunks,
 # neighbours and prefix cache. Without --long a covering subset. Environment: PHX_BUILD, PHX_SOURCE, PHX_SHARED.
-set -u
-long=${1:-}
-phalanx=$PHX_BUILD/phalanx
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export XDG_RUNTIME_DIR=$tmp XDG_STATE_HOME=$tmp/state
-n_verified=0 n_compared=0 n_failed=0
-
-fails() { # WHAT LOG
-    n_failed=$((n_failed + 1))
-    echo "FAILED: $1"
-    cat "$2"
-}
+. "$PHX_SOURCE/tests/script.sh"
+n_verified=0 n_compared=0
 
 levels=ref
 grep -q ' avx2 ' /proc/cpuinfo && levels="$levels avx2"
 grep -q ' avx512bw ' /proc/cpuinfo && levels="$levels avx512"
 
-# name folder heads layers; the large data where it is, else what is bundled
+# the bundled ones, and the large data where it is
 cases=()
 for name in deepseek-v3-bf16 deepseek-v3-fp8 deepseek-v3-qdirect deepseek-v32-bf16 deepseek-v32-fp8 deepseek-v32-long \
     kimi-k2-fp8 glm5-bf16 glm52-bf16 glm4-moe-lite-bf16; do
-    folder=$PHX_SHARED/golden/$name
-    [ -e "$folder/golden.safetensors" ] || folder=$PHX_SOURCE/tests/data/golden/$name
+    folder=$(golden $name)
     if [ -e "$folder/golden.safetensors" ]; then
         cases+=("$folder")
     else
