@@ -55,7 +55,13 @@ int phx_bench_main(int argc, char **argv)
     static const struct {
         const char *name;
         bench_mode *run;
-    } modes[] = {{"machine", phx_bench_machine}, {"kernels", phx_bench_kernels}, {"rank", phx_bench_rank}};
+    } modes[] = {
+        {"machine", phx_bench_machine},
+        {"kernels", phx_bench_kernels},
+#if !defined(PHX_ONLY_KERNELS) /* a build without the executor */
+        {"rank", phx_bench_rank},
+#endif
+    };
     bench_mode *run = NULL;
     for (size_t i = 0; argc > 1 && i < sizeof(modes) / sizeof(modes[0]); i++)
         run = strcmp(argv[1], modes[i].name) == 0 ? modes[i].run : run;
@@ -80,7 +86,7 @@ int phx_bench_main(int argc, char **argv)
             return EXIT_MEASURED;
         }
     }
-    if (!run || !parse_options(argc - 1, argv + 1, run == phx_bench_rank, &options)) {
+    if (!run || !parse_options(argc - 1, argv + 1, strcmp(argv[1], "rank") == 0, &options)) {
         (void)fputs(usage, stderr);
         return EXIT_USAGE;
     }
