@@ -1,5 +1,4 @@
-/* kernels/cuda/product.cu - product of few rows (stream.cuh) and many (tile.cuh), and product_t (a thread per
- * output). */
+/* kernels/cuda/product.cu - product of few rows (stream.cuh) and many (tile.cuh). */
 #include "kernels/cuda/stream.cuh"
 #include "kernels/cuda/tile.cuh"
 
@@ -134,38 +133,4 @@ cudaError_t phx_product_cuda(cudaStream_t stream, const phx_product_args *args)
     PHX_STREAM_CASES(X)
 #undef X
     return cudaErrorInvalidValue;
-}
-
-/* Rows of W in ascending order; fp8: the sum over each scale block of rows, times its scale. */
-static __global__ void product_t(const phx_product_t_args a, const phx_matrix w)
-{
-    const int64_t i = phx_thread_of_grid();
-    if (i >= a.n_rows * a.n_groups * w.n_cols)
-        return;
-    const int64_t col = i % w.n_cols;
-    const int64_t g = i / w.n_cols % a.n_groups;
-    const int64_t r = i / w.n_cols / a.n_groups;
-    const int64_t x_offset = r * a.x.stride + g * a.x_group_stride;
-    const int64_t first = a.first_row + g * a.group_rows;
-    float sum = 0.0f;
-    float part = 0.0f;
-    for (int64_t k = 0; k < a.n_in; k++) {
-        const int64_t row = first + k;
-        part =
-            fmaf(phx_load(a.x.data, a.x.dtype, x_offset + k), phx_code_value(w, row * w.n_cols + col), part);
-        const bool block_ends = k + 1 == a.n_in || (row + 1 + (PHX_PLANT(19) ? 0 : w.row_shift)) % 128 == 0;
-        if (w.scales && block_ends) {
-            sum = fmaf(part, phx_scale_at(w, row, col), sum);
-            part = 0.0f;
-        }
-    }
-    a.out[r * a.out_stride + g * a.out_group_stride + col] = w.scales ? sum : part;
-}
-
-cudaError_t phx_product_t_cuda(cudaStream_t stream, const phx_product_t_args *args)
-{
-    const int64_t n = args->n_rows * args->n_groups * args->w->n_cols;
-    if (n == 0)
-        return cudaSuccess;
-    return PHX_LAUNCH(product_t, phx_grid(n, PHX_BLOCK), PHX_BLOCK, 0, stream, *args, *args->w);
 }

@@ -37,6 +37,8 @@ done <<'LIST'
 17 product chunks are written swapped and read straight
 18 product a column past the tile is written
 19 product_t the offset in the first scale block is forgotten
+44 product_t chunks are written straight and read moved
+45 product_t no barrier before a stage is written again
 20 rms_norm the last step of a sum over lanes is lost
 21 attention a new maximum does not scale what was summed
 22 attention no barrier before the factors are written again
