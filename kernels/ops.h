@@ -1,7 +1,8 @@
 /* kernels/ops.h - every operation on numbers: its contract, its type, and the table of chosen
  * implementations. Owns: the op types and phx_ops. One list (kernels/ops.list) registers implementations;
  * this header, dispatch, checker and bench include it. Reading order: this header, then kernels/ref/, then
- * kernels/cpu/. Not here: model structure (worker/exec), memory (worker/kv, model/step_buf.h).
+ * kernels/cpu/. The ops that turn logits into tokens have their contracts in ops_sample.h. Not here: model
+ * structure (worker/exec), memory (worker/kv, model/step_buf.h).
  *
  * Common rules. Shapes are [rows][columns] in memory order; a stride is elements between rows and at least
  * the width. Pointers need the alignment of their element only. No output overlaps an input unless said.
@@ -21,6 +22,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "kernels/ops_sample.h"
 #include "kernels/pool.h"
 #include "model/dtype.h"
 
@@ -285,6 +287,7 @@ typedef struct phx_index_scores_args {
     const phx_cache *keys;        /* width d */
     const int32_t *const *blocks; /* [n_rows] block table of the row's request */
     const int32_t *n_keys;        /* [n_rows] */
+    int64_t n_keys_max;           /* no row has more; chooses grids, never bits */
     int64_t n_rows;
     int64_t n_heads;
     float *scores; /* [n_rows][scores_stride] */
@@ -451,7 +454,13 @@ typedef void phx_noisy_top_fn(phx_pool *pool, const phx_noisy_top_args *args);
     X(scale)              \
     X(pick_rows)          \
     X(vocab_top)          \
-    X(noisy_top)
+    X(noisy_top)          \
+    X(feed_tokens)        \
+    X(put_tokens)         \
+    X(count_tokens)       \
+    X(clear_counts)       \
+    X(penalise)           \
+    X(choose)
 
 /* Levels of the CPU in ascending order, each including those below it; then those of devices, which stand by
  * themselves. */

@@ -79,10 +79,14 @@ static size_t make_table(const phx_dims *d, const phx_plan_request *request, siz
     const size_t index_n = index_heads ? n : 0;
     const size_t moe_n = d->n_experts ? n : 0;
     const size_t rows = s.last ? PHX_LOGIT_ROWS : 0, last = s.last ? 1 : 0;
+    const size_t n_sampled = request->layout.pp > 1 ? (PHX_PP_MAX + 2) * s.n_slots : 0;
     const size_t offers = rows * s.n_leaves * PHX_OFFER_WORDS;
     const size_t vocab_share = ((size_t)d->n_vocab + PHX_LEAVES - 1) / PHX_LEAVES * s.n_leaves + s.n_leaves;
     const sided_slot activations[] = {
-        ON(BOTH, token_ids, n),
+        ON(BOTH, ids, n),
+        ON(BOTH, id_slots, n),
+        ON(DEVICE, tokens, n),
+        ON(DEVICE, token_ids, n),
         ON(BOTH, positions, n),
         ON(BOTH, entries, n),
         ON(BOTH, n_keys, n),
@@ -121,20 +125,25 @@ static size_t make_table(const phx_dims *d, const phx_plan_request *request, siz
         ON(BOTH, fixed_first, 2),
         ON(DEVICE, fixed_act, n * s.fixed_width * s.act_bytes),
         ON(BOTH, block_tables, s.n_slots * (s.n_context / PHX_BLOCK_TOKENS)),
+        ON(DEVICE, last_tokens, s.n_slots),
+        ON(BOTH, sampled, n_sampled),
+        ON(BOTH, sampled_slots, n_sampled),
     };
     const sided_slot logits[] = {
         ON(BOTH, logit_rows, rows),
         ON(DEVICE, logit_x, rows * hidden * s.act_bytes),
-        ON(BOTH, logits, rows * s.n_vocab),
+        ON(BOTH, counted, last * n),
+        ON(DEVICE, logits, rows * s.n_vocab),
         ON(BOTH, inv_temperature, rows),
         ON(BOTH, noise, rows * PHX_NOISE_WORDS),
-        ON(DEVICE, offers, offers),
-        ON(BOTH, all_offers, offers * request->layout.tp),
+        ON(BOTH, sample_rows, rows * PHX_SAMPLE_ROW_WORDS),
+        ON(DEVICE, offers, offers * request->layout.tp),
+        ON(BOTH, choices, rows * PHX_CHOICE_WORDS),
         ON(BOTH, full_logits, last * vocab_share * (request->layout.tp + 1)),
         ON(HOST, order, last * (size_t)d->n_vocab),
-        ON(BOTH, sampled, s.n_slots),
-        ON(HOST, counts, last * s.n_slots * s.n_vocab),
-        ON(HOST, seen, last * s.n_slots * s.n_vocab),
+        ON(DEVICE, counts, last * s.n_slots * s.n_vocab),
+        ON(BOTH, bias_ids, last * s.n_slots * PHX_LOGIT_BIAS_MAX),
+        ON(BOTH, bias, last * s.n_slots * PHX_LOGIT_BIAS_MAX),
     };
     const size_t n_activations = sizeof(activations) / sizeof(activations[0]);
     const size_t n_logits = sizeof(logits) / sizeof(logits[0]);

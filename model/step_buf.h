@@ -5,6 +5,7 @@
 #define PHX_MODEL_STEP_BUF_H
 
 #include "base/arena.h"
+#include "base/limits.h"
 #include "model/plan.h"
 
 #define PHX_SCORE_ROWS    32u /* query rows whose index scores are held at once */
@@ -20,7 +21,11 @@
  * Where ops run on a device there are two of these: one of device memory, one of what the host reads or
  * writes; step_buf.c says which buffers lie where. On the CPU both hold the same pointers. */
 typedef struct phx_step_buf {
+    int32_t *ids;           /* [n_tokens] token id, or -1: that of id_slots */
+    int32_t *id_slots;      /* [n_tokens] slot whose last token is taken, or -1 */
+    int32_t *tokens;        /* [n_tokens] token id, from either */
     int32_t *token_ids;     /* [n_tokens] local embedding row or -1 */
+    int32_t *counted;       /* [n_tokens] last stage: phx_count_tokens_fn */
     int32_t *positions;     /* [n_tokens] */
     int64_t *entries;       /* [n_tokens] cache entry of each token */
     int32_t *n_keys;        /* [n_tokens] position + 1 */
@@ -64,22 +69,29 @@ typedef struct phx_step_buf {
     float *logits;          /* [PHX_LOGIT_ROWS][n_vocab_rank] */
     float *inv_temperature; /* [PHX_LOGIT_ROWS] */
     uint64_t *noise;        /* [PHX_LOGIT_ROWS][PHX_NOISE_WORDS]: phx_noisy_top_fn */
-    uint32_t *offers;       /* this rank's candidates, [PHX_LOGIT_ROWS][leaves_rank][PHX_OFFER_WORDS] */
-    uint32_t *all_offers;   /* [tp] of the same */
+    uint32_t *sample_rows;  /* [PHX_LOGIT_ROWS][PHX_SAMPLE_ROW_WORDS]: phx_sample_row */
+    uint32_t *offers;       /* [tp] candidates, [PHX_LOGIT_ROWS][leaves_rank][PHX_OFFER_WORDS] each */
+    uint32_t *choices;      /* [PHX_LOGIT_ROWS][PHX_CHOICE_WORDS]: phx_choice */
     float *full_logits;     /* [n_vocab padded to tp equal shares] one row gathered when the candidates do not
                                reach */
     int32_t *order;         /* [n_vocab] heap of ids, when candidates do not reach */
-    int32_t *sampled;       /* [n_slots] tokens sent to the first stage */
-    uint16_t *counts;       /* [n_slots][n_vocab_rank] output tokens of each slot, local ids */
-    uint8_t *seen;          /* [n_slots][n_vocab_rank] prompt or output */
+    uint32_t *counts;       /* [n_slots][n_vocab_rank] of each slot, local ids: phx_count_tokens_fn */
+    int32_t *bias_ids;      /* [n_slots][PHX_LOGIT_BIAS_MAX] */
+    float *bias;            /* [n_slots][PHX_LOGIT_BIAS_MAX] */
     /* slots */
-    int32_t *block_tables; /* [n_slots][n_context / 64] */
+    int32_t *block_tables;  /* [n_slots][n_context / 64] */
+    int32_t *last_tokens;   /* [n_slots] result of the slot's last sampling step */
+    int32_t *sampled;       /* [PHX_PP_MAX + 2][n_slots] tokens on their way to the first stage */
+    int32_t *sampled_slots; /* [PHX_PP_MAX + 2][n_slots] and whose they are, -1: nobody's any more */
 } phx_step_buf;
 
 /* What one vocabulary leaf offers for one row, in 4-byte words: log-sum-exp at temperature 1 and at the
- * row's; the winner with noise (logit / T + noise, id, logit); PHX_VOCAB_TOP ids and their logits.
- * worker/exec/sample.c lays them out. */
+ * row's; the winner with noise (logit / T + noise, id, logit); PHX_VOCAB_TOP ids and their logits:
+ * phx_offers. The words of the structs of kernels/ops_sample.h, which this folder cannot name. */
 #define PHX_OFFER_WORDS (2u + 3u + 2u * PHX_VOCAB_TOP)
+
+#define PHX_SAMPLE_ROW_WORDS 12u
+#define PHX_CHOICE_WORDS     (6u + 2u * PHX_TOP_LOGPROBS_MAX)
 
 #define PHX_NOISE_WORDS 4u /* of a row: seed, choice, position, 1 when it draws */
 

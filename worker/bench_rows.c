@@ -144,6 +144,7 @@ static void indexer_case(phx_kernels_bench *bench, int64_t n_rows)
                                 .keys = &c.cache,
                                 .blocks = c.blocks,
                                 .n_keys = c.n_keys,
+                                .n_keys_max = bench->depth,
                                 .n_rows = n_rows,
                                 .n_heads = d->index_n_heads,
                                 .scores = scores,

@@ -8,12 +8,11 @@
 struct phx_slots {
     phx_slots_shape shape;
     phx_slot_state *states; /* [n_slots] */
-    uint16_t *counts;       /* [n_slots][n vocab local], last stage */
-    uint8_t *seen;
+    int32_t *bias_ids;      /* [n_slots][PHX_LOGIT_BIAS_MAX], last stage */
+    float *bias;
 };
 
-static phx_code open_slot(phx_slots *slots, const phx_step_plan *plan, const phx_slot_open *open,
-                          phx_error *err);
+static phx_code open_slot(phx_slots *slots, const phx_slot_open *open, phx_error *err);
 static phx_code apply_row(phx_slots *slots, const phx_step_plan *plan, const phx_step_row *row,
                           phx_error *err);
 
@@ -27,8 +26,8 @@ phx_code phx_slots_create(const phx_slots_shape *shape, const phx_step_buf *buf,
         goto out;
     }
     slots->shape = *shape;
-    slots->counts = buf->counts;
-    slots->seen = buf->seen;
+    slots->bias_ids = buf->bias_ids;
+    slots->bias = buf->bias;
     slots->states = phx_alloc(shape->n_slots, sizeof(*slots->states));
     if (!slots->states) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "slot table of %u", shape->n_slots);
@@ -63,7 +62,7 @@ phx_code phx_slots_apply(phx_slots *slots, const phx_step_plan *plan, phx_error 
     for (uint32_t i = 0; i < plan->n_closes; i++)
         slots->states[plan->closes[i]].open = false;
     for (uint32_t i = 0; i < plan->n_opens; i++) {
-        const phx_code rc = open_slot(slots, plan, &plan->opens[i], err);
+        const phx_code rc = open_slot(slots, &plan->opens[i], err);
         if (rc != PHX_OK)
             return rc;
     }
@@ -75,8 +74,7 @@ phx_code phx_slots_apply(phx_slots *slots, const phx_step_plan *plan, phx_error 
     return PHX_OK;
 }
 
-static phx_code open_slot(phx_slots *slots, const phx_step_plan *plan, const phx_slot_open *open,
-                          phx_error *err)
+static phx_code open_slot(phx_slots *slots, const phx_slot_open *open, phx_error *err)
 {
     phx_slot_state *state = phx_slots_at(slots, open->slot);
     if (open->n_reused > slots->shape.n_context)
@@ -88,25 +86,17 @@ static phx_code open_slot(phx_slots *slots, const phx_step_plan *plan, const phx
         .request_id = open->request_id,
         .n_tokens = open->n_reused,
         .n_prompt = open->n_prompt,
-        .last_token = -1,
         .blocks = blocks,
         .sampling = open->sampling,
     };
-    for (uint32_t i = 0; i < open->sampling.n_bias; i++) {
-        state->bias_ids[i] = open->sampling.bias_ids[i];
-        state->bias[i] = open->sampling.bias[i];
+    for (uint32_t i = 0; slots->bias && i < open->sampling.n_bias; i++) {
+        slots->bias_ids[open->slot * PHX_LOGIT_BIAS_MAX + i] = (int32_t)open->sampling.bias_ids[i];
+        slots->bias[open->slot * PHX_LOGIT_BIAS_MAX + i] = open->sampling.bias[i];
     }
-    state->sampling.bias_ids = state->bias_ids;
-    state->sampling.bias = state->bias;
+    state->sampling.bias_ids = NULL;
+    state->sampling.bias = NULL;
     state->counting = open->sampling.presence_penalty != 0 || open->sampling.frequency_penalty != 0 ||
                       open->sampling.repetition_penalty != 1;
-    if (slots->shape.last_stage && state->counting) {
-        const size_t n = (size_t)phx_range_n(slots->shape.vocab);
-        memset(slots->counts + open->slot * n, 0, n * sizeof(*slots->counts));
-        memset(slots->seen + open->slot * n, 0, n);
-        phx_slots_count(slots, open->slot, (const int32_t *)(const void *)(plan->tokens + open->reused_first),
-                        open->n_reused_ids, 0);
-    }
     return PHX_OK;
 }
 
@@ -139,50 +129,5 @@ void phx_slots_finish(phx_slots *slots, const phx_step_plan *plan)
     for (uint32_t i = 0; i < plan->n_rows; i++) {
         if (plan->rows[i].flags & PHX_ROW_CLOSE)
             slots->states[plan->rows[i].slot].open = false;
-    }
-}
-
-void phx_slots_count(phx_slots *slots, uint32_t slot, const int32_t *ids, uint32_t n_ids,
-                     uint32_t first_position)
-{
-    const phx_slot_state *state = phx_slots_at(slots, slot);
-    if (!slots->shape.last_stage || !state->counting)
-        return;
-    const size_t n = (size_t)phx_range_n(slots->shape.vocab);
-    for (uint32_t i = 0; i < n_ids; i++) {
-        const int64_t local = ids[i] - slots->shape.vocab.first;
-        if (local < 0 || local >= (int64_t)n)
-            continue;
-        const size_t at = slot * n + (size_t)local;
-        slots->seen[at] = 1;
-        if (first_position + i >= state->n_prompt && slots->counts[at] < UINT16_MAX)
-            slots->counts[at]++;
-    }
-}
-
-bool phx_slots_penalises(const phx_slots *slots, uint32_t slot)
-{
-    return slots->states[slot].sampling.n_bias > 0 || slots->states[slot].counting;
-}
-
-void phx_slots_penalise(const phx_slots *slots, uint32_t slot, float *logits)
-{
-    const phx_slot_state *state = &slots->states[slot];
-    const size_t n = (size_t)phx_range_n(slots->shape.vocab);
-    for (uint32_t i = 0; i < state->sampling.n_bias; i++) {
-        const int64_t local = (int64_t)state->bias_ids[i] - slots->shape.vocab.first;
-        if (local >= 0 && local < (int64_t)n)
-            logits[local] += state->bias[i];
-    }
-    if (!state->counting)
-        return;
-    const uint16_t *counts = slots->counts + slot * n;
-    const uint8_t *seen = slots->seen + slot * n;
-    const phx_sampling *s = &state->sampling;
-    for (size_t i = 0; i < n; i++) {
-        if (seen[i] && s->repetition_penalty != 1)
-            logits[i] = logits[i] > 0 ? logits[i] / s->repetition_penalty : logits[i] * s->repetition_penalty;
-        if (counts[i])
-            logits[i] -= (float)counts[i] * s->frequency_penalty + s->presence_penalty;
     }
 }

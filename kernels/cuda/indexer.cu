@@ -46,7 +46,7 @@ PHX_DEVICE void score_dots(const score_rows &from, int64_t head, int64_t group, 
     }
 }
 
-/* The host does not know the numbers of keys, so the grid is over the stride, by KEYS, and rows. */
+/* The host knows only a limit of the numbers of keys: the grid is over that, by KEYS, and rows. */
 template <int DTYPE>
 static __global__ void __launch_bounds__(THREADS)
     index_scores(const phx_index_scores_args a, const phx_cache keys)
@@ -85,9 +85,9 @@ static __global__ void __launch_bounds__(THREADS)
 
 cudaError_t phx_index_scores_cuda(cudaStream_t stream, const phx_index_scores_args *args)
 {
-    if (args->n_rows * args->scores_stride == 0)
+    if (args->n_rows * args->n_keys_max == 0)
         return cudaSuccess;
-    const dim3 grid(phx_grid(args->scores_stride, KEYS), (unsigned)args->n_rows);
+    const dim3 grid(phx_grid(args->n_keys_max, KEYS), (unsigned)args->n_rows);
     if (args->keys->dtype == PHX_BF16)
         return PHX_LAUNCH(index_scores<PHX_BF16>, grid, THREADS, 0, stream, *args, *args->keys);
     return PHX_LAUNCH(index_scores<PHX_F32>, grid, THREADS, 0, stream, *args, *args->keys);

@@ -215,10 +215,16 @@ PHX_DEVICE void phx_mma_bf16(float *d, const uint32_t *a, const uint32_t *b)
 #endif
 }
 
-/* *p += value as one step, for counts in shared memory; sums of integers do not depend on the order. */
+/* *p += value as one step, for counts; sums of integers do not depend on the order. */
 PHX_DEVICE void phx_atomic_add(int32_t *p, int32_t value)
 {
     atomicAdd(p, value);
+}
+
+/* *p |= value as one step. */
+PHX_DEVICE void phx_atomic_or(uint32_t *p, uint32_t value)
+{
+    atomicOr(p, value);
 }
 
 /* One more, and how many there were before: for counts of blocks in global memory. */

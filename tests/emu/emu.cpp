@@ -452,6 +452,13 @@ int atomic_add(int *p, int value)
     return old;
 }
 
+unsigned atomic_or(unsigned *p, unsigned value)
+{
+    const unsigned old = *p;
+    *p |= value;
+    return old;
+}
+
 static void check_word(const void *word)
 {
     machine &m = the();

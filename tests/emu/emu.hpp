@@ -89,6 +89,7 @@ void copy_later(void *to, const void *from);
 void copy_commit();
 void copy_wait(unsigned n_pending);
 int atomic_add(int *p, int value);
+unsigned atomic_or(unsigned *p, unsigned value);
 
 /* Words that other processes or the host change meanwhile. */
 uint64_t load_acquire(const uint64_t *word);
@@ -198,6 +199,7 @@ template <class T> T from_bits(uint64_t bits)
 #define __ballot_sync(mask, yes) emu::ballot(EMU_SITE, mask, (yes) != 0)
 #define __popc(bits)             __builtin_popcount(bits)
 #define atomicAdd(p, value)      emu::atomic_add(p, value)
+#define atomicOr(p, value)       emu::atomic_or(p, value)
 #define EMU_TOGETHER(body, mine) emu::warp_together(EMU_SITE, body, mine)
 
 #endif

@@ -53,6 +53,10 @@ done <<'LIST'
 25 index_round the scale is rounded down
 26 route a group counts by its best expert alone
 27 vocab_top two logits take one place
+30 count_tokens output tokens count as seen alone
+31 choose a leaf that ran out of offers counts as used up
+32 choose the mass of top_p is that of the whole row
+33 penalise the bias of an id that is named again is lost
 LIST
 echo "$n faults, $missed missed"
 [ "$n" -gt 0 ] && [ "$missed" -eq 0 ]

@@ -184,6 +184,7 @@ static void bench_attention(bench *b)
                                .keys = &own,
                                .blocks = &table,
                                .n_keys = &n,
+                               .n_keys_max = n,
                                .n_rows = 1,
                                .n_heads = 64,
                                .scores_stride = n};
@@ -386,6 +387,61 @@ static void bench_lists(bench *b)
     check_end(c);
 }
 
+/* What a step of 32 rows does between its logits and the next step's tokens. */
+static void bench_sample(bench *b)
+{
+    enum { N = 32, N_COLS = 16160, N_TOP = 64 };
+    check *c = &b->c;
+    check_case(c, "%d rows of %d", N, N_COLS);
+    int32_t *ids = check_mem(c, N, sizeof(*ids)), *slots = check_mem(c, N, sizeof(*slots));
+    int32_t *out = check_mem(c, 2 * N, sizeof(*out)), *last = check_mem(c, N, sizeof(*last));
+    for (int32_t i = 0; i < N; i++) {
+        ids[i] = 2 * i;
+        slots[i] = i;
+    }
+    phx_sample_row *rows = check_mem(c, N, sizeof(*rows));
+    float *inverse = check_mem(c, N, sizeof(*inverse));
+    for (int32_t i = 0; i < N; i++) {
+        rows[i] = (phx_sample_row){.slot = i, .temperature = 1, .top_p = 0.9f, .repetition_penalty = 1.1f};
+        rows[i].counting = 1;
+        inverse[i] = 1;
+    }
+    uint32_t *counts = check_mem(c, (int64_t)N * N_COLS, sizeof(*counts));
+    const phx_feed_tokens_args feed = {ids, slots, last, N, 0, N_COLS, out, out + N};
+    const phx_put_tokens_args put = {slots, ids, N, last};
+    const phx_count_tokens_args count = {ids, slots, N, 0, N_COLS, counts};
+    const phx_clear_counts_args clear = {counts, N_COLS};
+    const phx_penalise_args penalise = {.logits = check_floats(c, (int64_t)N * N_COLS, CHECK_RANDOM),
+                                        .n_rows = N,
+                                        .n_cols = N_COLS,
+                                        .rows = rows,
+                                        .counts = counts,
+                                        .bias_ids = ids,
+                                        .bias = inverse};
+    phx_choose_args choose = {.shape = {N, PHX_OFFERING_MAX, N_TOP},
+                              .n_shares = 1,
+                              .n_vocab = (int64_t)N_COLS * PHX_OFFERING_MAX,
+                              .rows = rows,
+                              .inv_temperature = inverse,
+                              .noise = check_mem(c, (int64_t)N * 4, sizeof(uint64_t)),
+                              .choices = check_mem(c, N, sizeof(phx_choice)),
+                              .last = last};
+    uint32_t *offers = check_mem(c, phx_offers_words(choose.shape), sizeof(*offers));
+    const phx_offers o = phx_offers_in(offers, choose.shape);
+    for (int32_t i = 0; i < N * PHX_OFFERING_MAX * N_TOP; i++) {
+        o.ids[i] = i % (PHX_OFFERING_MAX * N_TOP) * 7;
+        o.values[i] = (float)(N_TOP - i % N_TOP) / 16.0f;
+    }
+    choose.offers = offers;
+    REPORT(b, feed_tokens, &feed, N * 12.0);
+    REPORT(b, put_tokens, &put, N * 8.0);
+    REPORT(b, count_tokens, &count, N * 8.0);
+    REPORT(b, clear_counts, &clear, N_COLS * 4.0);
+    REPORT(b, penalise, &penalise, N * N_COLS * 8.0);
+    REPORT(b, choose, &choose, N * PHX_OFFERING_MAX * N_TOP * 8.0);
+    check_end(c);
+}
+
 void check_bench(const check_variant *variants, int n_variants, phx_pool *pool, uint64_t seed)
 {
     bench b = {.c = {.seed = seed, .op = "bench", .variant = "", .pools = {pool}},
@@ -402,4 +458,5 @@ void check_bench(const check_variant *variants, int n_variants, phx_pool *pool, 
     bench_expanded(&b);
     bench_small(&b);
     bench_lists(&b);
+    bench_sample(&b);
 }

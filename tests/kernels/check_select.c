@@ -139,6 +139,7 @@ static void index_scores_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t
                                .keys = &keys,
                                .blocks = scattered_blocks(c, n_rows, N_BLOCKS),
                                .n_keys = n_keys,
+                               .n_keys_max = N_KEYS_MAX,
                                .n_rows = n_rows,
                                .n_heads = n_heads,
                                .scores_stride = N_KEYS_MAX + 2};
@@ -190,6 +191,7 @@ static void index_scores_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t
         b.w += r * n_heads;
         b.blocks += r;
         b.n_keys = fewer;
+        b.n_keys_max = *fewer;
         b.n_rows = 1;
         b.scores = check_out(c, a.scores_stride, sizeof(float));
         c->ops->index_scores(c->pools[0], &b);

@@ -65,6 +65,12 @@ SHAPE_NONE(cache_read)
 SHAPE_NONE(scale)
 SHAPE_NONE(pick_rows)
 SHAPE_NONE(noisy_top)
+SHAPE_NONE(feed_tokens)
+SHAPE_NONE(put_tokens)
+SHAPE_NONE(count_tokens)
+SHAPE_NONE(clear_counts)
+SHAPE_NONE(penalise)
+SHAPE_NONE(choose)
 
 static void shape_rms_norm(const phx_rms_norm_args *a, int64_t *n_out, int64_t *n_in)
 {

@@ -69,7 +69,7 @@ static void run_prompt(ranks *group, const uint32_t *ids, uint32_t n_ids, uint32
             blocks[i] = used + i + 1;
         const phx_slot_open open = {
             .slot = 0, .request_id = 7, .n_prompt = n_ids, .sampling = {.top_p = 1, .repetition_penalty = 1}};
-        const phx_step_row row = {0, PHX_ROW_CAPTURE, 0, n, 0, 0, have - used};
+        const phx_step_row row = {.flags = PHX_ROW_CAPTURE, .n_tokens = n, .n_blocks = have - used};
         const phx_step_plan plan = {.step = ++step,
                                     .capture = mask,
                                     .n_opens = at == 0,

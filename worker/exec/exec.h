@@ -1,6 +1,7 @@
 /* worker/exec/exec.h - one rank's share of a forward pass: the only engine there is (DESIGN 5.6).
  * Owns: the walk over the layers, the step buffers, the slots. verify, logits, bench and serve all come
- * through phx_exec_step. Reading order: step.c, attention.c, indexer.c, ffn.c, sample.c. Not here: the
+ * through phx_exec_step. Reading order: step.c, rows.c, attention.c, indexer.c, ffn.c, sample.c,
+ * tokens.c. Not here: the
  * arithmetic (kernels/ops.h), moving bytes (worker/comm), weights and cache memory. */
 #ifndef PHX_WORKER_EXEC_EXEC_H
 #define PHX_WORKER_EXEC_EXEC_H

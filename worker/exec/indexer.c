@@ -14,9 +14,7 @@ static phx_code choose(phx_exec *exec, int64_t layer, phx_error *err);
 bool phx_exec_must_select(const phx_exec *exec)
 {
     const uint32_t asked = PHX_CAPTURE_INDEX_SCORES | PHX_CAPTURE_TOPK;
-    bool must = (exec->plan->capture & asked) != 0;
-    for (int64_t t = 0; t < exec->n_tokens && !must; t++)
-        must = exec->host.n_keys[t] > exec->dims->index_topk;
+    const bool must = (exec->plan->capture & asked) != 0 || exec->n_keys_max > exec->dims->index_topk;
     return must && exec->dims->index_n_heads > 0;
 }
 
@@ -154,6 +152,7 @@ static phx_code choose(phx_exec *exec, int64_t layer, phx_error *err)
                                           .keys = phx_kv_pool_index(exec->parts.kv, layer),
                                           .blocks = (const int32_t *const *)exec->buf.blocks + t,
                                           .n_keys = exec->buf.n_keys + t,
+                                          .n_keys_max = exec->n_keys_max,
                                           .n_rows = n,
                                           .n_heads = d->index_n_heads,
                                           .scores = exec->buf.index_scores,

@@ -1,14 +1,9 @@
-/* worker/exec/logits.c - final norm, vocabulary head, and which rows need it. */
+/* worker/exec/logits.c - final norm, vocabulary head, and the logits that clients ask for. */
 #include "worker/exec/state.h"
 
-/* Logits of the n rows of the step that host.logit_rows names, into buf.logits. */
-static phx_code head_rows(phx_exec *exec, uint32_t n, phx_error *err)
+void phx_exec_head(phx_exec *exec, uint32_t n)
 {
     const int64_t n_vocab = phx_range_n(exec->rank->vocab), width = exec->dims->d_hidden;
-    const phx_code rc = phx_upload(exec->parts.backend, exec->buf.logit_rows, exec->host.logit_rows,
-                                   n * sizeof(int32_t), err);
-    if (rc != PHX_OK)
-        return rc;
     exec->parts.ops->pick_rows(exec->pool, &(phx_pick_rows_args){
                                                .x = phx_exec_act(exec, exec->buf.norm_act, width),
                                                .rows = exec->buf.logit_rows,
@@ -25,23 +20,36 @@ static phx_code head_rows(phx_exec *exec, uint32_t n, phx_error *err)
                                              .out = exec->buf.logits,
                                              .out_stride = n_vocab,
                                          });
-    return PHX_OK;
+}
+
+phx_code phx_exec_final(phx_exec *exec, phx_error *err)
+{
+    const phx_dims *d = exec->dims;
+    phx_exec_norm(exec, exec->parts.weights->final_norm);
+    const phx_capture_view final = {PHX_CAPTURE_HIDDEN, "hidden.final", -1,         PHX_F32,
+                                    exec->buf.norm,     d->d_hidden,    d->d_hidden};
+    const phx_code rc = phx_exec_capture(exec, &final, err);
+    return rc == PHX_OK && exec->n_samples ? phx_exec_queue_samples(exec, err) : rc;
 }
 
 /* Every rank of the stage hands out its own slice of the vocabulary, so nothing is gathered. */
-static phx_code capture_logits(phx_exec *exec, uint32_t plan_row, phx_error *err)
+static phx_code capture_row_logits(phx_exec *exec, uint32_t plan_row, phx_error *err)
 {
     const phx_step_row *row = &exec->plan->rows[plan_row];
     const int64_t start = phx_exec_row_start(exec, plan_row), n_vocab = phx_range_n(exec->rank->vocab);
-    for (uint32_t t = 0; t < row->n_tokens; t += PHX_LOGIT_ROWS) {
+    phx_code rc = PHX_OK;
+    for (uint32_t t = 0; t < row->n_tokens && rc == PHX_OK; t += PHX_LOGIT_ROWS) {
         const uint32_t n = row->n_tokens - t < PHX_LOGIT_ROWS ? row->n_tokens - t : PHX_LOGIT_ROWS;
+        const void *view = NULL;
         for (uint32_t i = 0; i < n; i++)
             exec->host.logit_rows[i] = (int32_t)(start + t + i);
-        phx_code rc = head_rows(exec, n, err);
-        if (rc == PHX_OK) /* and waits, so that the rows may be written again */
-            rc = phx_exec_download(exec, exec->host.logits, exec->buf.logits,
-                                   (size_t)(n * n_vocab) * sizeof(float), err);
+        rc = phx_upload(exec->parts.backend, exec->buf.logit_rows, exec->host.logit_rows, n * sizeof(int32_t),
+                        err);
         if (rc != PHX_OK)
+            return rc;
+        phx_exec_head(exec, n);
+        rc = phx_exec_view(exec, exec->buf.logits, (size_t)(n * n_vocab) * sizeof(float), &view, err);
+        if (rc != PHX_OK) /* it waits, so that the rows may be written again */
             return rc;
         const phx_capture_piece piece = {
             .name = "logits",
@@ -52,41 +60,20 @@ static phx_code capture_logits(phx_exec *exec, uint32_t plan_row, phx_error *err
             .n_cols = (uint32_t)n_vocab,
             .col_first = (uint32_t)exec->rank->vocab.first,
             .stride = n_vocab,
-            .data = exec->host.logits,
+            .data = view,
         };
         rc = exec->parts.sink(exec->parts.sink_user, &piece, err);
-        if (rc != PHX_OK)
-            return rc;
     }
-    return PHX_OK;
+    return rc;
 }
 
-phx_code phx_exec_logits(phx_exec *exec, phx_error *err)
+phx_code phx_exec_capture_logits(phx_exec *exec, phx_error *err)
 {
-    const phx_dims *d = exec->dims;
     phx_code rc = PHX_OK;
-    phx_exec_norm(exec, exec->parts.weights->final_norm);
-    const phx_capture_view final = {PHX_CAPTURE_HIDDEN, "hidden.final", -1,         PHX_F32,
-                                    exec->buf.norm,     d->d_hidden,    d->d_hidden};
-    rc = phx_exec_capture(exec, &final, err);
-    const bool captures = (exec->plan->capture & PHX_CAPTURE_LOGITS) && exec->parts.sink;
-    uint32_t n_sample = 0;
-    for (uint32_t i = 0; i < exec->plan->n_rows && rc == PHX_OK; i++) {
-        if (captures && (exec->plan->rows[i].flags & PHX_ROW_CAPTURE))
-            rc = capture_logits(exec, i, err);
-        if (exec->plan->rows[i].flags & PHX_ROW_SAMPLE)
-            exec->sample_rows[n_sample++] = i;
-    }
-    for (uint32_t first = 0; first < n_sample && rc == PHX_OK; first += PHX_LOGIT_ROWS) {
-        const uint32_t n = n_sample - first < PHX_LOGIT_ROWS ? n_sample - first : PHX_LOGIT_ROWS;
-        for (uint32_t i = 0; i < n; i++) {
-            const uint32_t r = exec->sample_rows[first + i];
-            exec->host.logit_rows[i] =
-                (int32_t)(phx_exec_row_start(exec, r) + exec->plan->rows[r].n_tokens - 1);
-        }
-        rc = head_rows(exec, n, err);
-        if (rc == PHX_OK)
-            rc = phx_exec_sample(exec, exec->sample_rows + first, n, first, err);
-    }
+    if (!(exec->plan->capture & PHX_CAPTURE_LOGITS) || !exec->parts.sink)
+        return PHX_OK;
+    for (uint32_t i = 0; i < exec->plan->n_rows && rc == PHX_OK; i++)
+        if (exec->plan->rows[i].flags & PHX_ROW_CAPTURE)
+            rc = capture_row_logits(exec, i, err);
     return rc;
 }

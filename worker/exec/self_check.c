@@ -284,6 +284,7 @@ static phx_code check_absorbed(phx_exec *exec, phx_error *err)
         N < exec->parts.plan->request.n_step_tokens ? N : exec->parts.plan->request.n_step_tokens;
     if (exec->n_tokens > exec->parts.plan->n_context) /* the rotary table ends there */
         exec->n_tokens = exec->parts.plan->n_context;
+    exec->n_own = exec->n_keys_max = exec->n_tokens;
     rc = make_tokens(exec, err);
     if (rc == PHX_OK)
         rc = phx_exec_attend_both(exec, absorbed, err);

@@ -27,11 +27,10 @@ struct phx_exec {
     float *rope; /* [n_context][d_rope / 2][cos, sin] */
     phx_slots *slots;
     phx_row_result *results; /* [n_slots] */
-    uint32_t *sample_rows;   /* [n_slots] plan rows that sample, in order */
-    /* steps whose samples the first stage still has to receive, oldest first (pp > 1) */
-    phx_pending_step pending[PHX_PP_MAX + 2];
-    uint32_t n_pending;
-    uint32_t *pending_slots; /* [PHX_PP_MAX + 2][n_slots] */
+    uint32_t *sampling;      /* [n_slots] plan rows that sample, in order */
+    phx_pending_step
+        pending[PHX_PP_MAX + 2]; /* tokens.c: a ring, of the first stage when there are several */
+    uint32_t first_pending, n_pending;
     bool first_stage;
     bool last_stage;
     float softmax_scale;
@@ -40,8 +39,12 @@ struct phx_exec {
     uint32_t n_leaves;
     /* this step */
     const phx_step_plan *plan;
-    int64_t n_tokens;
-    bool selecting; /* some row has more keys than an indexer keeps, or the selection is captured */
+    int64_t n_own;       /* the plan's tokens */
+    int64_t n_tokens;    /* rows that are walked: those, and padding */
+    int64_t n_keys_max;  /* no row has more */
+    uint32_t n_sampling; /* the plan's rows that sample */
+    uint32_t n_samples;  /* rows that are sampled at once: some of those, and padding */
+    bool selecting;      /* some row has more keys than an indexer keeps, or the selection is captured */
 };
 
 /* An activation view of a step buffer [n_tokens][width]. */
@@ -62,9 +65,20 @@ phx_code phx_exec_wait(phx_exec *exec, phx_error *err);
 /* A copy from device memory to pinned memory, and the wait for it. */
 phx_code phx_exec_download(phx_exec *exec, void *to, const void *from, size_t n_bytes, phx_error *err);
 
-/* Sends what the host has written of the step's tokens (positions, entries, block tables, ...) to the device.
- */
+/* rows.c: what slots that open in this step have from before; the step's rows; how rows [first, first +
+ * n_samples) of exec->sampling are sampled. Written and sent to the device. The last sends rows that the
+ * caller has written. */
+phx_code phx_exec_open_slots(phx_exec *exec, phx_error *err);
+phx_code phx_exec_tell_rows(phx_exec *exec, phx_error *err);
+phx_code phx_exec_tell_samples(phx_exec *exec, uint32_t first, phx_error *err);
 phx_code phx_exec_upload_rows(phx_exec *exec, phx_error *err);
+
+/* Counts the first n of buf.tokens as buf.counted says. Last stage. */
+void phx_exec_count(phx_exec *exec, int64_t n);
+
+/* tokens.c: before the rows, and after the step has run. */
+phx_code phx_exec_receive_tokens(phx_exec *exec, phx_error *err);
+phx_code phx_exec_pass_tokens(phx_exec *exec, phx_error *err);
 
 /* Normalises the residual stream with rms_norm_eps into buf.norm (f32) and buf.norm_act. */
 void phx_exec_norm(phx_exec *exec, const float *weight);
@@ -81,13 +95,29 @@ bool phx_exec_must_select(const phx_exec *exec);
  * attends to all of its keys. */
 phx_code phx_exec_select(phx_exec *exec, int64_t layer, phx_error *err);
 
-/* Logits of the rows that want them: captured, sampled or both. Last stage. */
-phx_code phx_exec_logits(phx_exec *exec, phx_error *err);
+/* The rest is of the last stage. Final norm, and the choice of tokens for the first n_samples rows. */
+phx_code phx_exec_final(phx_exec *exec, phx_error *err);
 
-/* Chooses the next token of n rows whose local logits lie in buf.logits [n][vocab slice], penalties not yet
- * applied. plan_rows[i] is the plan row of logits row i; results go to exec->results[result_first + i]. */
-phx_code phx_exec_sample(phx_exec *exec, const uint32_t *plan_rows, uint32_t n, uint32_t result_first,
-                         phx_error *err);
+/* Logits of the n rows that buf.logit_rows names, into buf.logits. */
+void phx_exec_head(phx_exec *exec, uint32_t n);
+
+/* Queues the choice of n_samples rows as they were told; waits for those of all rows of exec->sampling and
+ * fills exec->results, with the queueing of those that did not fit the walk. */
+phx_code phx_exec_queue_samples(phx_exec *exec, phx_error *err);
+phx_code phx_exec_finish_samples(phx_exec *exec, phx_error *err);
+
+/* Hands out the logits of capturing rows, when the step has run. */
+phx_code phx_exec_capture_logits(phx_exec *exec, phx_error *err);
+
+static inline phx_sample_row *phx_exec_sample_rows(const phx_step_buf *buf)
+{
+    return (phx_sample_row *)(void *)buf->sample_rows;
+}
+
+static inline phx_choice *phx_exec_choices(const phx_step_buf *buf)
+{
+    return (phx_choice *)(void *)buf->choices;
+}
 
 /* For the self-check: attention of the stage's first layer over the n_tokens rows in buf.norm_act, absorbed
  * into heads [n_tokens][heads of the rank * d_v] of the host, then expanded into buf.heads_act. */

@@ -7,13 +7,10 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
-static phx_code run_layers(phx_exec *exec, phx_error *err);
+static phx_code walk(phx_exec *exec, phx_error *err);
 static phx_code enter_stage(phx_exec *exec, phx_error *err);
 static phx_code leave_stage(phx_exec *exec, phx_error *err);
-static phx_code receive_samples(phx_exec *exec, phx_error *err);
-static void prepare_rows(phx_exec *exec);
 static phx_code make_rope(phx_exec *exec, phx_error *err);
-static phx_code note_samples(phx_exec *exec, phx_error *err);
 
 phx_code phx_exec_create(const phx_exec_parts *parts, phx_exec **ret_exec, phx_error *err)
 {
@@ -51,16 +48,13 @@ phx_code phx_exec_create(const phx_exec_parts *parts, phx_exec **ret_exec, phx_e
         .n_slots = request->n_batch,
         .n_context = plan->n_context,
         .n_blocks = plan->n_blocks,
-        .last_stage = exec->last_stage,
-        .vocab = exec->rank->vocab,
     };
     rc = phx_slots_create(&shape, &exec->host, &exec->slots, err);
     if (rc != PHX_OK)
         goto out;
     exec->results = phx_alloc(shape.n_slots, sizeof(*exec->results));
-    exec->sample_rows = phx_alloc(shape.n_slots, sizeof(*exec->sample_rows));
-    exec->pending_slots = phx_alloc((size_t)shape.n_slots * (PHX_PP_MAX + 2), sizeof(*exec->pending_slots));
-    if (!exec->results || !exec->sample_rows || !exec->pending_slots) {
+    exec->sampling = phx_alloc(shape.n_slots, sizeof(*exec->sampling));
+    if (!exec->results || !exec->sampling) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "results of %u slots", shape.n_slots);
         goto out;
     }
@@ -105,8 +99,7 @@ void phx_exec_destroy(phx_exec *exec)
     phx_arena_destroy(exec->rope_arena);
     phx_exec_drop_view(exec);
     phx_free(exec->results);
-    phx_free(exec->sample_rows);
-    phx_free(exec->pending_slots);
+    phx_free(exec->sampling);
     phx_free(exec);
 }
 
@@ -115,39 +108,56 @@ uint64_t phx_exec_bytes(const phx_exec *exec)
     return phx_arena_size(exec->bufs.device_arena) + phx_arena_size(exec->rope_arena);
 }
 
+/* What the host must know of a step to queue it; everything else the device reads from the step's buffers. */
+static void measure(phx_exec *exec, const phx_step_plan *plan)
+{
+    exec->plan = plan;
+    exec->n_own = exec->n_keys_max = 0;
+    exec->n_sampling = 0;
+    for (uint32_t i = 0; i < plan->n_rows; i++) {
+        const int64_t n_keys = phx_slots_at(exec->slots, plan->rows[i].slot)->n_tokens;
+        exec->n_own += plan->rows[i].n_tokens;
+        exec->n_keys_max = n_keys > exec->n_keys_max ? n_keys : exec->n_keys_max;
+        if (plan->rows[i].flags & PHX_ROW_SAMPLE)
+            exec->sampling[exec->n_sampling++] = i;
+    }
+    exec->n_tokens = exec->n_own;
+    exec->selecting = phx_exec_must_select(exec);
+    exec->n_samples = exec->n_sampling < PHX_LOGIT_ROWS ? exec->n_sampling : PHX_LOGIT_ROWS;
+}
+
+/* The host writes what the rows are, queues the walk, and waits once, on the last stage, for its tokens. */
 phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_result *ret_result, phx_error *err)
 {
     const uint64_t start_us = phx_clock_us();
-    exec->plan = plan;
-    exec->n_tokens = 0;
-    for (uint32_t i = 0; i < plan->n_rows; i++)
-        exec->n_tokens += plan->rows[i].n_tokens;
     phx_code rc = phx_exec_wait(exec, err); /* the last step may still read what is written here */
     if (rc == PHX_OK)
         rc = phx_slots_apply(exec->slots, plan, err);
-    if (rc == PHX_OK)
-        rc = receive_samples(exec, err);
     if (rc != PHX_OK)
         return rc;
-    prepare_rows(exec);
-    exec->selecting = phx_exec_must_select(exec);
-    rc = phx_exec_upload_rows(exec, err);
+    measure(exec, plan);
+    rc = phx_exec_open_slots(exec, err);
+    if (rc == PHX_OK)
+        rc = phx_exec_receive_tokens(exec, err);
+    if (rc == PHX_OK)
+        rc = phx_exec_tell_rows(exec, err);
+    if (rc == PHX_OK && exec->last_stage)
+        rc = phx_exec_tell_samples(exec, 0, err);
     if (rc == PHX_OK)
         rc = enter_stage(exec, err);
     if (rc == PHX_OK)
-        rc = run_layers(exec, err);
+        rc = walk(exec, err);
     if (rc == PHX_OK)
         rc = leave_stage(exec, err);
+    if (rc == PHX_OK)
+        rc = phx_exec_pass_tokens(exec, err);
     if (rc != PHX_OK)
         return rc;
-    uint32_t n_results = 0;
-    for (uint32_t i = 0; i < plan->n_rows; i++)
-        n_results += (plan->rows[i].flags & PHX_ROW_SAMPLE) != 0;
     phx_slots_finish(exec->slots, plan);
     *ret_result = (phx_step_result){
         .epoch = plan->epoch,
         .step = plan->step,
-        .n_rows = exec->last_stage ? n_results : 0,
+        .n_rows = exec->last_stage ? exec->n_sampling : 0,
         .rows = exec->results,
         .compute_us = (uint32_t)(phx_clock_us() - start_us),
     };
@@ -210,103 +220,44 @@ void phx_exec_norm(phx_exec *exec, const float *weight)
                                           });
 }
 
-/* The first stage learns what the last one sampled (DESIGN 3): before a row continues from its slot's result,
- * and at the latest pp + 1 steps later, when the coordinator has seen the result and the message is certain
- * to be waiting. */
-static phx_code receive_samples(phx_exec *exec, phx_error *err)
+/* The tokens of the step, and on the first stage their embeddings. */
+static phx_code take_tokens(phx_exec *exec, phx_error *err)
 {
-    const uint32_t pp = exec->parts.plan->request.layout.pp;
-    const uint32_t n_slots = exec->parts.plan->request.n_batch;
-    if (!exec->first_stage || pp == 1)
+    const int64_t width = exec->dims->d_hidden;
+    if (!exec->first_stage && !exec->last_stage)
         return PHX_OK;
-    uint64_t needed = exec->plan->step > pp + 1 ? exec->plan->step - (pp + 1) : 0;
-    for (uint32_t i = 0; i < exec->plan->n_rows; i++) {
-        const phx_step_row *row = &exec->plan->rows[i];
-        const uint64_t last = phx_slots_at(exec->slots, row->slot)->last_step;
-        if ((row->flags & PHX_ROW_FROM_SLOT) && last > needed)
-            needed = last;
-    }
-    while (exec->n_pending && exec->pending[0].step <= needed) {
-        const phx_pending_step *oldest = &exec->pending[0];
-        const size_t n_bytes = oldest->n_rows * sizeof(int32_t);
-        phx_code rc = phx_stage_recv(exec->parts.comm, pp - 1, exec->buf.sampled, n_bytes, err);
-        if (rc == PHX_OK)
-            rc = phx_exec_download(exec, exec->host.sampled, exec->buf.sampled, n_bytes, err);
-        if (rc != PHX_OK)
-            return rc;
-        for (uint32_t i = 0; i < oldest->n_rows; i++) {
-            phx_slot_state *slot = phx_slots_at(exec->slots, exec->pending_slots[i]);
-            if (slot->last_step == oldest->step)
-                slot->last_token = exec->host.sampled[i];
-        }
-        exec->n_pending--;
-        memmove(exec->pending, exec->pending + 1, exec->n_pending * sizeof(exec->pending[0]));
-        memmove(exec->pending_slots, exec->pending_slots + n_slots,
-                (size_t)exec->n_pending * n_slots * sizeof(*exec->pending_slots));
-    }
-    return PHX_OK;
+    exec->parts.ops->feed_tokens(exec->pool, &(phx_feed_tokens_args){
+                                                 .ids = exec->buf.ids,
+                                                 .slots = exec->buf.id_slots,
+                                                 .last = exec->buf.last_tokens,
+                                                 .n_rows = exec->n_tokens,
+                                                 .first_id = exec->rank->vocab.first,
+                                                 .end_id = exec->rank->vocab.end,
+                                                 .tokens = exec->buf.tokens,
+                                                 .local = exec->buf.token_ids,
+                                             });
+    if (exec->last_stage)
+        phx_exec_count(exec, exec->n_tokens);
+    if (!exec->first_stage)
+        return PHX_OK;
+    exec->parts.ops->embed(exec->pool, &(phx_embed_args){.table = &exec->parts.weights->embed,
+                                                         .ids = exec->buf.token_ids,
+                                                         .n_rows = exec->n_tokens,
+                                                         .out = exec->buf.hidden});
+    /* One rank holds a token's row, the others bring -0, so the sum is a copy of the owner's bits. */
+    const phx_code rc =
+        phx_exchange(exec->parts.comm, exec->buf.hidden, (size_t)(exec->n_tokens * width), err);
+    const phx_capture_view view = {PHX_CAPTURE_HIDDEN, "hidden.embed", -1,   PHX_F32,
+                                   exec->buf.hidden,   width,          width};
+    return rc == PHX_OK ? phx_exec_capture(exec, &view, err) : rc;
 }
 
-static void prepare_rows(phx_exec *exec)
+static phx_code walk(phx_exec *exec, phx_error *err)
 {
-    int64_t t = 0;
-    for (uint32_t i = 0; i < exec->plan->n_rows; i++) {
-        const phx_step_row *row = &exec->plan->rows[i];
-        const phx_slot_state *slot = phx_slots_at(exec->slots, row->slot);
-        const uint32_t first = slot->n_tokens - row->n_tokens; /* lengths already include this step */
-        const int32_t *blocks = exec->buf.block_tables + row->slot * exec->blocks_max; /* of the device */
-        for (uint32_t j = 0; j < row->n_tokens; j++, t++) {
-            const uint32_t position = first + j;
-            const int32_t id = row->flags & PHX_ROW_FROM_SLOT
-                                   ? slot->last_token
-                                   : (int32_t)exec->plan->tokens[row->token_first + j];
-            const int64_t block = slot->blocks[position / PHX_BLOCK_TOKENS];
-            const bool mine = id >= exec->rank->vocab.first && id < exec->rank->vocab.end;
-            exec->host.token_ids[t] = mine ? (int32_t)(id - exec->rank->vocab.first) : -1;
-            exec->host.positions[t] = (int32_t)position;
-            exec->host.n_keys[t] = (int32_t)position + 1;
-            exec->host.blocks[t] = blocks;
-            exec->host.entries[t] = block * PHX_BLOCK_TOKENS + position % PHX_BLOCK_TOKENS;
-        }
-        const uint32_t n_count = row->flags & PHX_ROW_FROM_SLOT ? 1 : row->n_tokens;
-        const int32_t *ids = row->flags & PHX_ROW_FROM_SLOT
-                                 ? &slot->last_token
-                                 : (const int32_t *)(const void *)(exec->plan->tokens + row->token_first);
-        phx_slots_count(exec->slots, row->slot, ids, n_count, first);
-    }
-}
-
-typedef struct copied { /* a buffer that lies on both sides */
-    void *to;
-    const void *from;
-    size_t n_bytes;
-} copied;
-
-phx_code phx_exec_upload_rows(phx_exec *exec, phx_error *err)
-{
-    const phx_step_buf *to = &exec->buf, *from = &exec->host;
-    const size_t n = (size_t)exec->n_tokens;
-    phx_code rc = PHX_OK;
-    from->fixed_first[0] = 0;
-    from->fixed_first[1] = exec->n_tokens;
-    const copied arrays[] = {
-        {to->token_ids, from->token_ids, n * sizeof(*to->token_ids)},
-        {to->positions, from->positions, n * sizeof(*to->positions)},
-        {to->n_keys, from->n_keys, n * sizeof(*to->n_keys)},
-        {to->entries, from->entries, n * sizeof(*to->entries)},
-        {to->blocks, from->blocks, n * sizeof(*to->blocks)},
-        {to->fixed_first, from->fixed_first, 2 * sizeof(*to->fixed_first)},
-    };
-    for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]) && rc == PHX_OK; i++)
-        rc = phx_upload(exec->parts.backend, arrays[i].to, arrays[i].from, arrays[i].n_bytes, err);
-    for (uint32_t i = 0; i < exec->plan->n_rows && rc == PHX_OK; i++) {
-        const phx_step_row *row = &exec->plan->rows[i];
-        const phx_slot_state *slot = phx_slots_at(exec->slots, row->slot);
-        if (row->n_blocks) /* the table has changed */
-            rc = phx_upload(exec->parts.backend, to->block_tables + row->slot * exec->blocks_max,
-                            slot->blocks, slot->n_blocks * sizeof(*slot->blocks), err);
-    }
-    return rc;
+    phx_code rc = take_tokens(exec, err);
+    if (rc == PHX_OK)
+        rc = run_layers(exec, err);
+    return rc == PHX_OK && exec->last_stage ? phx_exec_final(exec, err) : rc;
 }
 
 typedef struct passed { /* what goes from a stage to the next */
@@ -352,55 +303,13 @@ static phx_code send_rows(phx_exec *exec, phx_error *err)
 
 static phx_code enter_stage(phx_exec *exec, phx_error *err)
 {
-    const size_t n = (size_t)(exec->n_tokens * exec->dims->d_hidden);
-    if (!exec->first_stage)
-        return receive_rows(exec, err);
-    exec->parts.ops->embed(exec->pool, &(phx_embed_args){.table = &exec->parts.weights->embed,
-                                                         .ids = exec->buf.token_ids,
-                                                         .n_rows = exec->n_tokens,
-                                                         .out = exec->buf.hidden});
-    /* One rank holds a token's row, the others bring -0, so the sum is a copy of the owner's bits. */
-    const phx_code rc = phx_exchange(exec->parts.comm, exec->buf.hidden, n, err);
-    if (rc != PHX_OK)
-        return rc;
-    const phx_capture_view view = {PHX_CAPTURE_HIDDEN,   "hidden.embed",      -1, PHX_F32, exec->buf.hidden,
-                                   exec->dims->d_hidden, exec->dims->d_hidden};
-    return phx_exec_capture(exec, &view, err);
+    return exec->first_stage ? PHX_OK : receive_rows(exec, err);
 }
 
 static phx_code leave_stage(phx_exec *exec, phx_error *err)
 {
-    const phx_code rc = exec->last_stage ? phx_exec_logits(exec, err) : send_rows(exec, err);
-    return rc == PHX_OK ? note_samples(exec, err) : rc;
-}
-
-/* Every rank notes which slots this step sampled for; the last stage knows the tokens and sends them to the
- * first. */
-static phx_code note_samples(phx_exec *exec, phx_error *err)
-{
-    const uint32_t pp = exec->parts.plan->request.layout.pp;
-    uint32_t *slots = exec->pending_slots + (size_t)exec->n_pending * exec->parts.plan->request.n_batch;
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < exec->plan->n_rows; i++) {
-        if (!(exec->plan->rows[i].flags & PHX_ROW_SAMPLE))
-            continue;
-        phx_slot_state *slot = phx_slots_at(exec->slots, exec->plan->rows[i].slot);
-        slot->last_step = exec->plan->step;
-        slot->last_token = exec->last_stage ? (int32_t)exec->results[n].token : -1;
-        exec->host.sampled[n] = slot->last_token;
-        slots[n++] = exec->plan->rows[i].slot;
-    }
-    if (pp == 1 || n == 0)
-        return PHX_OK;
-    if (exec->last_stage) {
-        const size_t n_bytes = n * sizeof(int32_t);
-        const phx_code rc =
-            phx_upload(exec->parts.backend, exec->buf.sampled, exec->host.sampled, n_bytes, err);
-        return rc == PHX_OK ? phx_stage_send(exec->parts.comm, 0, exec->buf.sampled, n_bytes, err) : rc;
-    }
-    if (exec->first_stage) {
-        assert(exec->n_pending < PHX_PP_MAX + 2);
-        exec->pending[exec->n_pending++] = (phx_pending_step){exec->plan->step, n};
-    }
-    return PHX_OK;
+    if (!exec->last_stage)
+        return send_rows(exec, err);
+    const phx_code rc = phx_exec_finish_samples(exec, err);
+    return rc == PHX_OK ? phx_exec_capture_logits(exec, err) : rc;
 }
