@@ -108,7 +108,8 @@ static phx_code find_tensor(phx_capture *capture, const Phalanx__CapturePart *pa
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "captured name '%.60s...' is too long", part->name);
     }
     added->done.dtype = f32 ? PHX_F32 : PHX_I32;
-    added->done.n_rows = capture->n_tokens;
+    /* The draft layer has an entry for each token but the first. */
+    added->done.n_rows = capture->n_tokens - (strncmp(part->name, "mtp.", 4) == 0);
     added->ragged = strncmp(part->name, "index_scores.", 13) == 0;
     capture->tensors[capture->n_tensors++] = added;
     *ret_tensor = added;
@@ -159,9 +160,10 @@ phx_code phx_capture_add(phx_capture *capture, const Phalanx__CapturePart *part,
         rc = find_slice(capture, t, part, &s, err);
     if (rc != PHX_OK)
         return rc;
-    if (part->n_cols > s->n_cols)
-        return PHX_FAIL(err, PHX_ERR_CORRUPT, "captured '%s': %u columns for %u tokens", t->done.name,
-                        part->n_cols, capture->n_tokens);
+    if (part->n_cols > s->n_cols || part->row_first + part->n_rows > t->done.n_rows)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "captured '%s': %u columns at rows %u to %u of %u",
+                        t->done.name, part->n_cols, part->row_first, part->row_first + part->n_rows,
+                        t->done.n_rows);
     for (uint32_t r = 0; r < part->n_rows; r++) {
         const size_t row = part->row_first + r;
         if (s->n_seen[row])

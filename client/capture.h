@@ -13,7 +13,7 @@
 typedef struct phx_captured {
     char name[64];      /* "logits", "hidden.3", ... */
     phx_dtype dtype;    /* PHX_F32 or PHX_I32 */
-    uint32_t n_rows;    /* of the prompt, whether they arrived or not */
+    uint32_t n_rows;    /* of the prompt, whether they arrived or not; mtp.*: one less */
     uint32_t n_cols;    /* index_scores: n_rows; columns above the diagonal are 0 */
     uint32_t row_first; /* rows before it were reused from the prefix cache and are 0 */
     void *values;       /* [n_rows][n_cols] of 4 bytes */

@@ -24,6 +24,20 @@ static void put_rank(phx_buf *buf, const Phalanx__RankStatus *rank)
     phx_buf_str(buf, " exchanged\n");
 }
 
+/* Tokens per step: what a sequence got out of each step that continued it. */
+static void put_drafts(const Phalanx__StatusReply *s, phx_buf *buf)
+{
+    if (s->n_drafts_list == 0)
+        return;
+    const double fed = (double)s->n_drafts_fed, held = (double)s->n_drafts_held, rows = (double)s->n_decoded;
+    phx_buf_printf(buf, "drafts    %u a step now; %.1f %% of %llu held, %.3f tokens per step\n", s->n_drafts,
+                   fed > 0 ? 100 * held / fed : 0.0, (unsigned long long)s->n_drafts_fed,
+                   rows > 0 ? 1 + held / rows : 1.0);
+    for (size_t n = 0; n < s->n_drafts_list && s->drafts_list[0]->cost_us > 0; n++)
+        phx_buf_printf(buf, "          with %zu: %.3f tokens per step of %.2f ms at batch %u\n", n,
+                       s->drafts_list[n]->tokens, s->drafts_list[n]->cost_us * 1e-3, s->n_decoding);
+}
+
 static void print_text(const Phalanx__StatusReply *s, phx_buf *buf)
 {
     const uint64_t seconds = s->uptime_ms / 1000;
@@ -36,8 +50,10 @@ static void print_text(const Phalanx__StatusReply *s, phx_buf *buf)
     phx_buf_printf(buf, "requests  %u running, %u queued\n", s->n_running, s->n_queued);
     phx_buf_printf(buf, "blocks    %u in use, %u kept for reuse, %u in all\n", s->n_blocks_used,
                    s->n_blocks_cached, s->n_blocks);
-    phx_buf_printf(buf, "speed     %.1f prompt tokens/s, %.1f output tokens/s\n\n", s->prompt_tokens_per_s,
+    phx_buf_printf(buf, "speed     %.1f prompt tokens/s, %.1f output tokens/s\n", s->prompt_tokens_per_s,
                    s->output_tokens_per_s);
+    put_drafts(s, buf);
+    phx_buf_char(buf, '\n');
     phx_buf_printf(buf, "%4s  %-16s %8s  %-9s %-8s %10s\n", "rank", "host", "pid", "state", "level", "steps");
     for (size_t r = 0; r < s->n_ranks; r++)
         put_rank(buf, s->ranks[r]);
@@ -72,6 +88,26 @@ static void json_rank(phx_json_writer *w, const Phalanx__RankStatus *rank)
     phx_json_end_object(w);
 }
 
+static void json_drafts(phx_json_writer *w, const Phalanx__StatusReply *s)
+{
+    number(w, "n_drafts", s->n_drafts);
+    number(w, "n_drafts_fed", s->n_drafts_fed);
+    number(w, "n_drafts_held", s->n_drafts_held);
+    number(w, "n_decoded", s->n_decoded);
+    number(w, "n_decoding", s->n_decoding);
+    phx_json_key(w, "drafts");
+    phx_json_begin_array(w);
+    for (size_t n = 0; n < s->n_drafts_list; n++) {
+        phx_json_begin_object(w);
+        phx_json_key(w, "tokens");
+        phx_json_f64(w, s->drafts_list[n]->tokens);
+        phx_json_key(w, "cost_us");
+        phx_json_f64(w, s->drafts_list[n]->cost_us);
+        phx_json_end_object(w);
+    }
+    phx_json_end_array(w);
+}
+
 static void print_json(const Phalanx__StatusReply *s, phx_buf *buf)
 {
     phx_json_writer writer;
@@ -96,6 +132,7 @@ static void print_json(const Phalanx__StatusReply *s, phx_buf *buf)
     phx_json_f64(w, s->prompt_tokens_per_s);
     phx_json_key(w, "output_tokens_per_s");
     phx_json_f64(w, s->output_tokens_per_s);
+    json_drafts(w, s);
     phx_json_key(w, "ranks");
     phx_json_begin_array(w);
     for (size_t r = 0; r < s->n_ranks; r++)

@@ -11,6 +11,7 @@
 #define HIDDEN_BOUND  3e-5 /* of the tensor's largest magnitude */
 #define SCORES_BOUND  3e-5 /* of the row's largest magnitude */
 #define EXPERTS_BOUND 1e-5 /* absolute; weights are of order 1 */
+#define DRAFTS_BOUND  1e-4 /* absolute, of the draft layer's logits */
 
 /* Between levels of one profile: activations are rounded to bf16 (2^-8 apart), so scores of two levels drift
  * by a few such steps; keys nearer to the boundary than this may swap. */
@@ -82,6 +83,7 @@ typedef struct variant {
     bool elements;      /* f32 throughout: element bounds apply */
     bool fp8_indexer;   /* logits_fp8indexer, topk_fp8.* */
     bool config_eps;    /* logits_config_latent_eps */
+    bool drafts;        /* the draft layer runs: mtp.* */
     const char *logits; /* tensor to compare logits with; NULL: the file has none for these knobs */
 } variant;
 
@@ -112,6 +114,8 @@ uint32_t phx_judge_mask(const phx_golden *golden, const phx_numerics *numerics)
     for (size_t i = 0; i < phx_st_count(golden->file); i++) {
         const phx_str name = phx_st_at(golden->file, i)->name;
         mask |= phx_str_starts(name, phx_str_of("hidden.")) ? PHX_CAPTURE_HIDDEN : 0;
+        mask |= phx_str_starts(name, phx_str_of("mtp.topk")) ? PHX_CAPTURE_TOPK : 0;
+        mask |= phx_str_starts(name, phx_str_of("mtp.final")) ? PHX_CAPTURE_HIDDEN : 0;
         mask |= phx_str_starts(name, phx_str_of("topk.")) ? PHX_CAPTURE_TOPK : 0;
         mask |= phx_str_starts(name, phx_str_of("index_scores.")) ? PHX_CAPTURE_INDEX_SCORES : 0;
         mask |= phx_str_starts(name, phx_str_of("experts")) ? PHX_CAPTURE_EXPERTS : 0;
@@ -138,6 +142,9 @@ static const rule rules[] = {
     {"topk.", PHX_I32, PHX_COMPARE_ABS, 0, "exact", true, true},
     {"topk_fp8.", PHX_I32, PHX_COMPARE_ABS, 0, "exact", false, true},
     {"index_scores.", PHX_F32, PHX_COMPARE_ROW_MAX, SCORES_BOUND, "of the row's largest", true, true},
+    {"mtp.logits", PHX_F32, PHX_COMPARE_ABS, DRAFTS_BOUND, "absolute", true, true},
+    {"mtp.final", PHX_F32, PHX_COMPARE_TENSOR_MAX, HIDDEN_BOUND, "of the largest", true, true},
+    {"mtp.topk", PHX_I32, PHX_COMPARE_ABS, 0, "exact", true, true},
     {"experts.", PHX_I32, PHX_COMPARE_ABS, 0, "exact", true, true},
     {"experts_weight.", PHX_F32, PHX_COMPARE_ABS, EXPERTS_BOUND, "absolute", true, true},
 };
@@ -154,10 +161,12 @@ static const rule *find_rule(phx_str name)
 /* Why a tensor has no counterpart in this run; NULL: it has one. */
 static const char *why_not(const variant *v, phx_str name, const rule *r)
 {
-    if (phx_str_starts(name, phx_str_of("mtp.")))
-        return "MTP layers are not run yet";
+    if (phx_str_starts(name, phx_str_of("mtp.")) && !v->drafts)
+        return "the MTP layers are not loaded: --mtp on";
     if (!r)
         return "unknown name";
+    if (phx_str_is(name, "mtp.logits") && !v->elements)
+        return "drafts are judged element by element, in profile oracle";
     if (phx_str_starts(name, phx_str_of("logits")))
         return v->logits && phx_str_is(name, v->logits) ? NULL : "belongs to other knobs";
     if (!v->elements)
@@ -258,7 +267,8 @@ static phx_code judge_tensor(const phx_golden *golden, const variant *v, const p
 phx_code phx_judge_golden(const phx_golden *golden, const phx_numerics *numerics, const phx_capture *capture,
                           phx_findings *findings, phx_error *err)
 {
-    const variant v = choose_variant(golden, numerics);
+    variant v = choose_variant(golden, numerics);
+    v.drafts = phx_capture_find(capture, "mtp.logits") != NULL;
     phx_code rc = PHX_OK;
     for (size_t i = 0; rc == PHX_OK && i < phx_st_count(golden->file); i++) {
         const phx_st_tensor *tensor = phx_st_at(golden->file, i);

@@ -84,8 +84,13 @@ static void on_ready(void *user, const phx_plan *plan)
     phx_error err = {0};
     const phx_dims *dims = phx_checkpoint_dims(plan->checkpoint);
     phx_sched_config config = {
-        .limits = {plan->request.n_batch, plan->request.n_step_tokens, plan->n_blocks, plan->n_context,
-                   (uint32_t)dims->n_vocab},
+        .limits = {.n_slots = plan->request.n_batch,
+                   .n_step_tokens = plan->request.n_step_tokens,
+                   .n_blocks = plan->n_blocks,
+                   .n_context = plan->n_context,
+                   .n_vocab = (uint32_t)dims->n_vocab,
+                   .n_drafts = plan->request.n_drafts},
+        .drafts_fixed = engine->options.drafts_fixed,
         .n_lanes = plan->request.layout.pp,
         .n_in_flight_max = plan->request.layout.pp + 1,
         .n_chunk_tokens = plan->request.n_step_tokens,
@@ -411,6 +416,25 @@ static void update_rates(phx_engine *engine, const phx_sched_stats *stats)
     engine->rate_us = now;
 }
 
+static void tell_drafts(phx_engine *engine, const phx_sched_stats *stats, Phalanx__StatusReply *ret_status)
+{
+    const uint32_t n_max = engine->plan->request.n_drafts;
+    ret_status->n_drafts = stats->n_drafts;
+    ret_status->n_drafts_fed = stats->n_drafts_fed;
+    ret_status->n_drafts_held = stats->n_drafts_held;
+    ret_status->n_decoded = stats->n_decoded;
+    ret_status->n_decoding = stats->n_decoding;
+    for (uint32_t n = 0; n_max && engine->sched && n <= n_max; n++) {
+        Phalanx__DraftLength *length = engine->draft_length_ptrs[n] = &engine->draft_lengths[n];
+        phalanx__draft_length__init(length);
+        length->tokens = phx_sched_draft_tokens(engine->sched, n);
+        length->cost_us =
+            phx_sched_draft_cost_us(engine->sched, stats->n_decoding ? stats->n_decoding : 1, n);
+        ret_status->n_drafts_list = n + 1;
+    }
+    ret_status->drafts_list = engine->draft_length_ptrs;
+}
+
 void phx_engine_status(phx_engine *engine, Phalanx__StatusReply *ret_status)
 {
     const phx_sched_stats stats = phx_engine_stats(engine);
@@ -431,6 +455,7 @@ void phx_engine_status(phx_engine *engine, Phalanx__StatusReply *ret_status)
     ret_status->uptime_ms = (phx_clock_us() - engine->started_us) / 1000;
     if (!engine->plan)
         return;
+    tell_drafts(engine, &stats, ret_status);
     phx_buf text;
     const phx_layout *layout = &engine->plan->request.layout;
     phx_buf_init(&text, sizeof(engine->numerics_text) - 1);

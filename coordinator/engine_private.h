@@ -15,6 +15,7 @@ typedef struct phx_engine_options {
     phx_fleet_options fleet;
     uint32_t n_queue_max;
     uint64_t n_queue_tokens_max;
+    bool drafts_fixed;     /* always as many drafts as the plan allows, whether they pay or not */
     bool relaunch;         /* start the group again when it is lost, and continue every unfinished request */
     const char *state_dir; /* canaries are filed here; NULL: no canary */
     void (*on_state)(void *user, const phx_error *cause); /* became ready (cause NULL) or failed */
@@ -75,6 +76,8 @@ struct phx_engine {
     uint64_t started_us;
     uint64_t rate_us, rate_prompt, rate_output;
     double prompt_rate, output_rate;
+    Phalanx__DraftLength draft_lengths[1 + PHX_DRAFTS_MAX];
+    Phalanx__DraftLength *draft_length_ptrs[1 + PHX_DRAFTS_MAX];
     char numerics_text[512];
     char layout_text[64];
 };

@@ -153,9 +153,6 @@ static phx_code open_model(coordinator *c, phx_error *err)
         rc = phx_checkpoint_open(c->model_dir, &c->checkpoint, err);
     if (rc == PHX_OK)
         rc = phx_plan_request_from_options(&c->options, phx_checkpoint_dims(c->checkpoint), &c->request, err);
-    if (rc == PHX_OK && c->request.mtp)
-        rc = PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
-                      "--mtp on: draft layers can be planned but are not run yet; serve without it");
     if (rc == PHX_OK)
         rc = phx_hosts_list(c->options.hosts, c->hosts, sizeof(c->hosts), err);
     if (rc != PHX_OK)
@@ -345,6 +342,7 @@ static phx_code make_engine(coordinator *c, phx_error *err)
             },
         .n_queue_max = c->options.queue,
         .n_queue_tokens_max = c->options.queue_tokens,
+        .drafts_fixed = c->options.drafts != 0,
         .relaunch = c->options.relaunch,
         .state_dir = c->state_dir[0] && c->options.self_check ? c->state_dir : NULL,
         .on_state = on_state,

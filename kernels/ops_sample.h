@@ -72,7 +72,7 @@ typedef struct phx_sample_row { /* how the token of a row is chosen; said anew i
     uint32_t counting;        /* 1: some penalty is on */
     uint32_t n_bias;
     uint32_t n_top; /* largest logits that are told */
-    uint32_t unused;
+    int32_t place;  /* in `last`, that takes the token; -1: none does */
 } phx_sample_row;
 
 /* Per row with a slot: logits[bias_ids[i]] += bias[i], i < n_bias, ascending; then, when counting, for every
@@ -153,8 +153,8 @@ typedef struct phx_choice {
     phx_choice_top top[PHX_TOP_LOGPROBS_MAX];
 } phx_choice;
 
-/* Chooses the token of each row from the offers of all leaves, by the rules of choose.h, and makes it the
- * last token of the row's slot; other slots keep theirs. Leaf l of all L = n_shares * n_leaves holds tokens
+/* Chooses the token of each row from the offers of all leaves, by the rules of choose.h, and puts it in the
+ * row's place; other places keep what they have. Leaf l of all L = n_shares * n_leaves holds tokens
  * floor(l * n_vocab / L) up to the next leaf's first; log-sum-exps are merged leaf 0 first. L <=
  * PHX_OFFERING_MAX and L * n_top <= PHX_OFFERED_MAX; rows ask for at most n_top largest logits. */
 typedef struct phx_choose_args {
@@ -166,7 +166,7 @@ typedef struct phx_choose_args {
     const float *inv_temperature; /* [n_rows] */
     const uint64_t *noise;        /* [n_rows][4]: phx_noisy_top_fn */
     phx_choice *choices;          /* [n_rows] */
-    int32_t *last;                /* [n_slots] */
+    int32_t *last;                /* [n_places] */
 } phx_choose_args;
 typedef void phx_choose_fn(phx_pool *pool, const phx_choose_args *args);
 

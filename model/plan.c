@@ -90,7 +90,7 @@ static phx_code check_request(const phx_checkpoint *checkpoint, const phx_plan_r
     if (request->n_context > dims->n_positions)
         return PHX_FAIL(err, PHX_ERR_INVALID, "context %u: the model was made for at most %lld positions",
                         request->n_context, (long long)dims->n_positions);
-    if (request->mtp && dims->n_layers_mtp == 0)
+    if (request->n_drafts && dims->n_layers_mtp == 0)
         return PHX_FAIL(err, PHX_ERR_INVALID, "'%s' holds no MTP layers: leave speculation off",
                         phx_checkpoint_dir(checkpoint));
     return PHX_OK;
@@ -143,7 +143,7 @@ static phx_hash hash_plan(const phx_plan *plan)
         phx_hasher_add_u64(&hasher, (uint64_t)request->layout.layer_first[s]);
     phx_hasher_add_u64(&hasher, request->n_batch);
     phx_hasher_add_u64(&hasher, request->n_step_tokens);
-    phx_hasher_add_u64(&hasher, request->mtp);
+    phx_hasher_add_u64(&hasher, request->n_drafts);
     phx_hasher_add_u64(&hasher, plan->n_blocks);
     phx_hasher_add_u64(&hasher, plan->n_context);
     for (uint32_t r = 0; r < plan->n_ranks; r++)

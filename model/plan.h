@@ -9,6 +9,7 @@
 #include "model/layout.h"
 
 #define PHX_BLOCK_TOKENS       64u
+#define PHX_DRAFTS_DEFAULT     3u
 #define PHX_PLAN_SCRATCH_BYTES (4u << 20) /* per compute thread: PHX_SCRATCH_BYTES of kernels/pool.h */
 #define PHX_PLAN_COMM_WORDS_BYTES                                             \
     10496u /* words of one rank in the shared segment (worker/comm/segment.h) \
@@ -33,7 +34,7 @@ typedef struct phx_plan_request {
     uint32_t n_batch;       /* --max-batch: requests (slots) that run together, default 32 */
     uint32_t n_step_tokens; /* rows of one step, default 512 */
     uint32_t n_cache_tokens; /* tokens of KV cache in all; 0: fill the memory, at most n_batch * n_context */
-    bool mtp;                /* load MTP layers */
+    uint32_t n_drafts; /* tokens drafted ahead of a sequence at most; 0: the MTP layers are not loaded */
 } phx_plan_request;
 
 /* The slice of one tensor on one rank: rows [rows.first, rows.end) x columns [cols.first, cols.end) of the
@@ -52,7 +53,8 @@ typedef struct phx_plan_slice {
     X(weights, "weights")       /* slices, scales */                               \
     X(cache_latent, "kv cache") /* latent + rotary key, all layers of the stage */ \
     X(cache_index, "index keys")                                                   \
-    X(activations, "activations") /* step buffers (worker/exec/step_buf.h) */      \
+    X(cache_hidden, "hidden states") /* that drafts go on from */                  \
+    X(activations, "activations")    /* step buffers (worker/exec/step_buf.h) */   \
     X(logits, "logits and sampling")                                               \
     X(rope, "rotary table")                                                        \
     X(workspace, "kernel workspace") /* scratch per compute thread */              \
@@ -62,9 +64,10 @@ typedef struct phx_rank_plan {
     uint32_t rank;
     uint32_t stage;
     uint32_t tp_rank;
-    phx_range layers;  /* of this stage; with request.mtp the last one's range ends after the MTP layers */
-    phx_range heads;   /* of this rank */
-    phx_range vocab;   /* rows of embed and head */
+    phx_range
+        layers;      /* of this stage; with request.n_drafts the last one's range ends after the MTP layers */
+    phx_range heads; /* of this rank */
+    phx_range vocab; /* rows of embed and head */
     phx_range experts; /* ep mode: whole experts of this rank; tp mode: all */
     phx_plan_slice
         *slices; /* [n_slices] in phx_family_each order; the embedding on the first stage and, for
@@ -95,6 +98,9 @@ typedef struct phx_plan {
 phx_code phx_plan_build(const phx_checkpoint *checkpoint, const phx_plan_request *request,
                         phx_plan **ret_plan, phx_error *err);
 void phx_plan_destroy(phx_plan *plan); /* accepts NULL */
+
+/* Hidden states that a rank keeps for its draft layer: one per slot, then one per block; 0 without. */
+uint64_t phx_plan_kept_states(const phx_plan *plan, uint32_t rank);
 
 void phx_plan_request_default(phx_plan_request *ret_request);
 

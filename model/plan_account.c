@@ -67,9 +67,21 @@ static uint64_t exchange_bytes(const phx_plan *plan, const phx_rank_plan *rank)
     const phx_dims *dims = phx_checkpoint_dims(plan->checkpoint);
     const bool is_last = rank->stage == layout->pp - 1;
     uint64_t n_exchanges = 2 * (uint64_t)phx_range_n(rank->layers) + (rank->stage == 0);
-    if (is_last && plan->request.mtp)
+    if (is_last && plan->request.n_drafts)
         n_exchanges += (uint64_t)dims->n_layers_mtp;
     return n_exchanges * (2 * 4 * (uint64_t)dims->d_hidden * (layout->tp - 1) / layout->tp);
+}
+
+/* One for each slot and each block, where drafts are made. */
+static uint64_t kept_states(const phx_plan_request *request, const phx_rank_plan *rank, uint64_t n_blocks)
+{
+    const bool drafts = request->n_drafts && rank->stage == request->layout.pp - 1;
+    return drafts ? request->n_batch + n_blocks : 0;
+}
+
+uint64_t phx_plan_kept_states(const phx_plan *plan, uint32_t rank)
+{
+    return kept_states(&plan->request, &plan->ranks[rank], plan->n_blocks);
 }
 
 void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_blocks, phx_rank_plan *rank)
@@ -93,6 +105,8 @@ void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_block
         if (phx_layer_has_indexer(dims, l))
             rank->cache_index_bytes += n_blocks * PHX_BLOCK_TOKENS * (uint64_t)dims->index_d * cache_bytes;
     }
+    rank->cache_hidden_bytes =
+        kept_states(&request, rank, n_blocks) * (uint64_t)dims->d_hidden * sizeof(float);
     rank->activations_bytes = step.activations;
     rank->logits_bytes = step.logits;
     rank->rope_bytes = round_up((uint64_t)n_context * (uint64_t)dims->d_rope * sizeof(float), 64);

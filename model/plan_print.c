@@ -29,7 +29,7 @@ void phx_plan_print(const phx_plan *plan, phx_buf *buf)
     char hash[17];
     phx_hash_hex(&plan->hash, sizeof(hash) - 1, hash);
     phx_buf_printf(buf, "model    %s, %lld layers%s\n", phx_checkpoint_family(plan->checkpoint)->name,
-                   (long long)dims->n_layers, request->mtp ? " + MTP" : "");
+                   (long long)dims->n_layers, request->n_drafts ? " + MTP" : "");
     const phx_checkpoint_totals totals = phx_checkpoint_count_all(plan->checkpoint);
     if (totals.n_skipped)
         phx_buf_printf(buf, "skipped  %llu tensors of the parts that see: text only\n",
@@ -131,7 +131,7 @@ void phx_plan_json(const phx_plan *plan, phx_buf *buf)
     phx_json_key(w, "experts");
     phx_json_text(w, request->layout.experts == PHX_EXPERTS_EP ? "ep" : "tp");
     phx_json_key(w, "mtp");
-    phx_json_bool(w, request->mtp);
+    phx_json_bool(w, request->n_drafts != 0);
     number_json(w, "memory_bytes", request->memory_bytes);
     number_json(w, "n_threads", request->n_threads);
     number_json(w, "n_batch", request->n_batch);

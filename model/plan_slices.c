@@ -23,7 +23,7 @@ static bool is_held(const phx_plan *plan, const phx_rank_plan *rank, const phx_c
     case PHX_ROLE_MTP_HEAD:
         return false;
     case PHX_ROLE_EMBED: /* MTP layers embed the drafted token on the last stage */
-        return rank->stage == 0 || (is_last && plan->request.mtp);
+        return rank->stage == 0 || (is_last && plan->request.n_drafts);
     default:
         break;
     }
@@ -162,7 +162,7 @@ phx_code phx_plan_make_ranks(phx_plan *plan, phx_error *err)
         rank->stage = phx_layout_stage(layout, r);
         rank->tp_rank = phx_layout_tp_rank(layout, r);
         rank->layers = (phx_range){layout->layer_first[rank->stage], layout->layer_first[rank->stage + 1]};
-        if (plan->request.mtp && rank->stage == layout->pp - 1)
+        if (plan->request.n_drafts && rank->stage == layout->pp - 1)
             rank->layers.end += dims->n_layers_mtp;
         rank->heads = phx_tp_range(dims->n_heads, layout->tp, rank->tp_rank);
         rank->vocab = phx_tp_range(dims->n_vocab, layout->tp, rank->tp_rank);

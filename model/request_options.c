@@ -93,7 +93,8 @@ phx_code phx_plan_request_from_options(const phx_options *options, const phx_dim
     request.n_batch = options->max_batch;
     request.n_step_tokens = options->step_tokens;
     request.n_cache_tokens = options->cache_tokens;
-    request.mtp = options->mtp;
+    if (options->mtp)
+        request.n_drafts = options->drafts ? options->drafts : PHX_DRAFTS_DEFAULT;
     *ret_request = request;
     return PHX_OK;
 }

@@ -67,6 +67,13 @@ static sizes sizes_of(const phx_dims *dims, const phx_plan_request *request, con
     };
 }
 
+/* Of a slot whose token goes to the first stage: the token; with drafts to all stages, how many did not hold,
+ * the token, and the next drafts. */
+static size_t sent_words(const phx_plan_request *request)
+{
+    return request->n_drafts ? 2 + request->n_drafts : 1;
+}
+
 /* Fills the table; the entries from *ret_first_logit on are the "logits and sampling" part. */
 static size_t make_table(const phx_dims *d, const phx_plan_request *request, sizes s, phx_step_buf *buf,
                          sided_slot *table, size_t *ret_first_logit)
@@ -79,13 +86,14 @@ static size_t make_table(const phx_dims *d, const phx_plan_request *request, siz
     const size_t index_n = index_heads ? n : 0;
     const size_t moe_n = d->n_experts ? n : 0;
     const size_t rows = s.last ? PHX_LOGIT_ROWS : 0, last = s.last ? 1 : 0;
-    const size_t n_sampled = request->layout.pp > 1 ? (PHX_PP_MAX + 2) * s.n_slots : 0;
+    const size_t n_drafts = s.last && request->n_drafts ? n : 0; /* rows of a draft pass */
+    const size_t n_sampled = request->layout.pp > 1 ? (PHX_PP_MAX + 2) * s.n_slots * sent_words(request) : 0;
     const size_t offers = rows * s.n_leaves * PHX_OFFER_WORDS;
     const size_t vocab_share = ((size_t)d->n_vocab + PHX_LEAVES - 1) / PHX_LEAVES * s.n_leaves + s.n_leaves;
     const sided_slot activations[] = {
         ON(BOTH, ids, n),
         ON(BOTH, id_slots, n),
-        ON(DEVICE, tokens, n),
+        ON(n_drafts ? BOTH : DEVICE, tokens, n),
         ON(DEVICE, token_ids, n),
         ON(BOTH, positions, n),
         ON(BOTH, entries, n),
@@ -125,7 +133,10 @@ static size_t make_table(const phx_dims *d, const phx_plan_request *request, siz
         ON(BOTH, fixed_first, 2),
         ON(DEVICE, fixed_act, n * s.fixed_width * s.act_bytes),
         ON(BOTH, block_tables, s.n_slots * (s.n_context / PHX_BLOCK_TOKENS)),
-        ON(DEVICE, last_tokens, s.n_slots),
+        ON(n_drafts ? BOTH : DEVICE, last_tokens, s.n_slots * (1 + request->n_drafts)),
+        ON(DEVICE, final_hidden, n_drafts * hidden),
+        ON(DEVICE, draft_input, n_drafts * 2 * hidden * s.act_bytes),
+        ON(BOTH, draft_from, n_drafts),
         ON(BOTH, sampled, n_sampled),
         ON(BOTH, sampled_slots, n_sampled),
     };

@@ -80,8 +80,11 @@ typedef struct phx_step_buf {
     float *bias;            /* [n_slots][PHX_LOGIT_BIAS_MAX] */
     /* slots */
     int32_t *block_tables;  /* [n_slots][n_context / 64] */
-    int32_t *last_tokens;   /* [n_slots] result of the slot's last sampling step */
-    int32_t *sampled;       /* [PHX_PP_MAX + 2][n_slots] tokens on their way to the first stage */
+    int32_t *last_tokens;   /* [n_slots][1 + drafts] result of the slot's last sampling step, drafts */
+    float *final_hidden;    /* [n_tokens][d_hidden] of the step, for its draft passes */
+    uint8_t *draft_input;   /* [n_tokens][2 * d_hidden] act: embedding, hidden state */
+    int32_t *draft_from;    /* [n_tokens] which hidden state each row of a pass takes */
+    int32_t *sampled;       /* [PHX_PP_MAX + 2][n_slots][words of tokens.c] on their way to other stages */
     int32_t *sampled_slots; /* [PHX_PP_MAX + 2][n_slots] and whose they are, -1: nobody's any more */
 } phx_step_buf;
 

@@ -54,6 +54,7 @@
     X(status_reply, numerics, 1, 4096)                                  \
     X(status_reply, layout, 1, 1024)                                    \
     X(status_reply, http, 1, 256)                                       \
+    X(status_reply, drafts_list, 1 + PHX_DRAFTS_MAX, 0)                 \
     X(plan_reply, text, 1, 1 << 20)                                     \
     X(plan_reply, json, 1, 4 << 20)                                     \
     X(hello, build, 1, 256)                                             \

@@ -23,7 +23,6 @@
 
 #define PHX_STEP_TOKENS_MAX 16384u /* rows of one forward pass */
 #define PHX_STEP_BLOCKS_MAX 65536u
-#define PHX_DRAFTS_MAX      7u /* tokens drafted ahead of one sequence */
 
 /* How the next token of a slot is chosen. temperature 0 is greedy. */
 typedef struct phx_sampling {

@@ -211,7 +211,7 @@ static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *e
         .n_batch = assign->n_batch,
         .n_step_tokens = assign->n_step_tokens,
         .n_cache_tokens = assign->n_cache_tokens,
-        .mtp = assign->mtp,
+        .n_drafts = assign->n_drafts,
     };
     if (assign->n_layer_first != assign->pp + 1 || assign->pp > PHX_PP_MAX)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "assignment of %u stages with %zu cuts", assign->pp,
@@ -238,6 +238,7 @@ static phx_code make_plan(engine *e, const Phalanx__Assign *assign, phx_error *e
         .n_blocks = e->plan->n_blocks,
         .n_context = e->plan->n_context,
         .n_vocab = (uint32_t)phx_checkpoint_dims(e->checkpoint)->n_vocab,
+        .n_drafts = e->plan->request.n_drafts,
     };
     return phx_step_storage_create(&e->limits, &e->storage, err);
 }

@@ -110,6 +110,9 @@ static phx_code apply_row(phx_slots *slots, const phx_step_plan *plan, const phx
                         (unsigned long long)plan->step, row->slot);
     if ((row->flags & PHX_ROW_FROM_SLOT) && state->last_step == 0)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "slot %u has no result to continue from", row->slot);
+    if ((row->flags & PHX_ROW_FROM_SLOT) && row->n_tokens > 1 + state->n_drafts)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "slot %u keeps %u drafts, the row feeds %u", row->slot,
+                        state->n_drafts, row->n_tokens - 1);
     if (row->n_blocks > table - state->n_blocks)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "slot %u would hold %u blocks, at most %u fit the context",
                         row->slot, state->n_blocks + row->n_blocks, table);
@@ -121,6 +124,8 @@ static phx_code apply_row(phx_slots *slots, const phx_step_plan *plan, const phx
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "slot %u of %u tokens and %u blocks has no room for %u more",
                         row->slot, state->n_tokens, state->n_blocks, row->n_tokens);
     state->n_tokens += row->n_tokens;
+    if (row->flags & PHX_ROW_SAMPLE)
+        state->n_drafts = row->n_drafts;
     return PHX_OK;
 }
 

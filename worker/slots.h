@@ -19,6 +19,9 @@ typedef struct phx_slot_state {
     int32_t *blocks;       /* [n_context / 64] in the step buffers */
     phx_sampling sampling; /* without the bias, which lies in the step buffers; n_bias stays */
     bool counting;         /* penalties need counts */
+    uint32_t n_drafts;     /* kept after the last row that sampled */
+    uint32_t n_entered;    /* worker/exec/draft.c: tokens before it have draft entries, or never will */
+    bool state_kept;       /* the hidden state before the next token lies with the slot, not with a block */
 } phx_slot_state;
 
 typedef struct phx_slots phx_slots;

@@ -394,7 +394,10 @@ static phx_code make_layers(phx_weights *weights, phx_error *err)
 {
     const phx_dims *dims = phx_checkpoint_dims(weights->plan->checkpoint);
     const bool ep = weights->plan->request.layout.experts == PHX_EXPERTS_EP && dims->n_experts > 0;
+    const int64_t n_drafting =
+        weights->rank->layers.end - phx_checkpoint_dims(weights->plan->checkpoint)->n_layers;
     weights->n_layers = phx_range_n(weights->rank->layers);
+    weights->n_draft_layers = n_drafting > 0 ? n_drafting : 0;
     weights->layers = phx_alloc((size_t)weights->n_layers, sizeof(*weights->layers));
     if (!weights->layers)
         return PHX_FAIL(err, PHX_ERR_NOMEM, "layer table");
@@ -496,6 +499,10 @@ static void file_layer_tensor(phx_layer_weights *layer, phx_role role, phx_matri
         {PHX_ROLE_INDEX_K_NORM, NULL, &layer->index_k_norm},
         {PHX_ROLE_INDEX_K_NORM_BIAS, NULL, &layer->index_k_norm_bias},
         {PHX_ROLE_INDEX_WEIGHTS, &layer->index_weights, NULL},
+        {PHX_ROLE_MTP_EMBED_NORM, NULL, &layer->draft_embed_norm},
+        {PHX_ROLE_MTP_HIDDEN_NORM, NULL, &layer->draft_hidden_norm},
+        {PHX_ROLE_MTP_PROJ, &layer->draft_proj, NULL},
+        {PHX_ROLE_MTP_HEAD_NORM, NULL, &layer->draft_head_norm},
         {PHX_ROLE_FFN_NORM, NULL, &layer->ffn_norm},
         {PHX_ROLE_GATE, &layer->gate, NULL},
         {PHX_ROLE_UP, &layer->up, NULL},

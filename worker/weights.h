@@ -25,6 +25,10 @@ typedef struct phx_layer_weights {
     const float *index_k_norm;
     const float *index_k_norm_bias;
     phx_matrix index_weights;
+    const float *draft_embed_norm; /* of MTP layers: what turns embedding and hidden state into their input */
+    const float *draft_hidden_norm;
+    phx_matrix draft_proj; /* [d_hidden][2 * d_hidden], embedding first */
+    const float *draft_head_norm;
     const float *ffn_norm;
     phx_matrix gate; /* dense MLP, or the shared expert of a mixture layer */
     phx_matrix up;
@@ -50,8 +54,9 @@ typedef struct phx_weights {
     phx_matrix embed;
     phx_matrix head;
     const float *final_norm;
-    phx_layer_weights *layers; /* [n layers of the stage] */
-    int64_t n_layers;
+    phx_layer_weights *layers;   /* [n layers of the stage] */
+    int64_t n_layers;            /* held, MTP layers included */
+    int64_t n_draft_layers;      /* of them, MTP layers: the last ones */
     const int32_t *expert_leaf;  /* [n_experts] local leaf of each expert in ep mode, else NULL; device */
     const int64_t *vocab_bounds; /* leaves of the head, local rows; device */
     int64_t routed_width_max;    /* the widest expert down projection on this rank */

@@ -132,6 +132,20 @@ static void write_histogram(const char *name, const char *help, const phx_api_hi
                          (unsigned long long)n);
 }
 
+static void write_drafts(const Phalanx__StatusReply *status, phx_buf *to)
+{
+    static const char *const names[] = {"phalanx_draft_tokens_per_step", "phalanx_draft_step_seconds"};
+    static const char *const helps[] = {"Tokens per sequence and step with so many drafts.",
+                                        "Time of a step with so many drafts at the present batch."};
+    for (size_t m = 0; m < 2 && status->n_drafts_list; m++) {
+        head(to, names[m], "gauge", helps[m]);
+        for (size_t n = 0; n < status->n_drafts_list; n++)
+            (void)phx_buf_printf(to, "%s{drafts=\"%zu\"} %.6f\n", names[m], n,
+                                 m == 0 ? status->drafts_list[n]->tokens
+                                        : status->drafts_list[n]->cost_us * 1e-6);
+    }
+}
+
 static void write_engine(phx_api *api, phx_buf *to)
 {
     phx_engine *engine = api->options.engine;
@@ -158,6 +172,13 @@ static void write_engine(phx_api *api, phx_buf *to)
     one(to, "phalanx_output_tokens_total", "counter", "Tokens generated.", (double)s.n_output_tokens);
     one(to, "phalanx_steps_total", "counter", "Steps finished.", (double)s.n_steps);
     one(to, "phalanx_preempted_total", "counter", "Requests put back into the queue.", (double)s.n_preempted);
+    one(to, "phalanx_drafts_fed_total", "counter", "Drafted tokens that were tried (multi-token prediction).",
+        (double)s.n_drafts_fed);
+    one(to, "phalanx_drafts_held_total", "counter", "Of them, those that were what the model chose.",
+        (double)s.n_drafts_held);
+    one(to, "phalanx_decoded_rows_total", "counter", "Sequences continued, summed over steps.",
+        (double)s.n_decoded);
+    one(to, "phalanx_draft_length", "gauge", "Tokens drafted ahead of each sequence now.", s.n_drafts);
     one(to, "phalanx_refused_total", "counter", "Requests refused because the queue was full.",
         (double)s.n_refused);
     Phalanx__StatusReply status = PHALANX__STATUS_REPLY__INIT;
@@ -167,6 +188,7 @@ static void write_engine(phx_api *api, phx_buf *to)
     one(to, "phalanx_output_tokens_per_second", "gauge", "Tokens generated lately.",
         status.output_tokens_per_s);
     one(to, "phalanx_epoch", "gauge", "How often a rank group was started.", (double)status.epoch);
+    write_drafts(&status, to);
     write_ranks(&status, to);
 }
 

@@ -60,7 +60,7 @@ struct phx_fleet {
     phx_plan *plan; /* final, once all ranks have said hello */
     phx_buf message;
     phx_buf wire;
-    phx_row_result *rows;           /* [IN_FLIGHT_MAX][n_batch] of held results */
+    phx_row_result *rows;           /* [IN_FLIGHT_MAX][n_results_max] of held results */
     in_flight steps[IN_FLIGHT_MAX]; /* sent and not yet delivered: a ring by number */
     uint64_t n_delivered;
     uint64_t started_us;
@@ -88,6 +88,12 @@ static void deliver(phx_fleet *fleet);
 static void end_group(phx_fleet *fleet, uint32_t grace_ms);
 static bool all_gone(phx_fleet *fleet);
 
+/* Of a step: every draft may hold. */
+static uint32_t n_results_max(const phx_fleet *fleet)
+{
+    return fleet->options.request.n_batch * (1 + fleet->options.request.n_drafts);
+}
+
 phx_code phx_fleet_create(const phx_fleet_options *options, const phx_fleet_sink *sink, phx_fleet **ret_fleet,
                           phx_error *err)
 {
@@ -104,7 +110,7 @@ phx_code phx_fleet_create(const phx_fleet_options *options, const phx_fleet_sink
     phx_buf_init(&fleet->message, PHX_MESSAGE_MAX);
     phx_buf_init(&fleet->wire, PHX_MESSAGE_MAX);
     const phx_loop_signal_spec child = {SIGCHLD, on_child, fleet};
-    fleet->rows = phx_alloc((size_t)options->request.n_batch * IN_FLIGHT_MAX, sizeof(*fleet->rows));
+    fleet->rows = phx_alloc((size_t)n_results_max(fleet) * IN_FLIGHT_MAX, sizeof(*fleet->rows));
     if (!fleet->rows) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "results of %u slots", options->request.n_batch);
         goto out;
@@ -351,7 +357,7 @@ static phx_code assign_all(phx_fleet *fleet, phx_error *err)
         assign.n_batch = request->n_batch;
         assign.n_step_tokens = request->n_step_tokens;
         assign.n_cache_tokens = request->n_cache_tokens;
-        assign.mtp = request->mtp;
+        assign.n_drafts = request->n_drafts;
         assign.plan_hash = (ProtobufCBinaryData){PHX_HASH_BYTES, fleet->plan->hash.bytes};
         assign.comm = (char *)(uintptr_t)(fleet->n_ranks == 1 ? "loop" : one_host ? "shm" : "mpi");
         assign.segment = segment;
@@ -403,7 +409,7 @@ static phx_code on_result(phx_fleet *fleet, phx_member *member, const Phalanx__R
         if (fleet->n_results == fleet->n_sent)
             return PHX_FAIL(err, PHX_ERR_MISMATCH, "rank %u answers step %llu, which was not asked",
                             member->rank, (unsigned long long)frame->result->step);
-        const uint32_t n_rows_max = fleet->options.request.n_batch;
+        const uint32_t n_rows_max = n_results_max(fleet);
         const uint64_t place = fleet->n_results % IN_FLIGHT_MAX;
         in_flight *oldest = &fleet->steps[place];
         const phx_code rc = phx_step_result_from_frame(frame, fleet->rows + place * n_rows_max, n_rows_max,

@@ -44,14 +44,15 @@ double phx_drafter_tokens(const phx_drafter *drafter, uint32_t n)
     return tokens;
 }
 
-/* Unmeasured lengths lie on the line through the two nearest measured ones below, or cost the first guess. */
+/* Unmeasured lengths lie on the line through the nearest measured one below and that of none, or cost the
+ * first guess. */
 double phx_drafter_cost_us(const phx_drafter *drafter, uint32_t n_rows, uint32_t n)
 {
     const phx_drafter_cost *cost = drafter->cost[size_of(n_rows)];
     if (cost[n].n_steps >= N_KNOWN)
         return cost[n].us;
     if (cost[0].n_steps < N_KNOWN)
-        return 1 + COST_OF_DRAFT * n; /* only ratios matter then */
+        return 0;
     uint32_t high = n;
     while (high > 0 && cost[high].n_steps < N_KNOWN)
         high--;

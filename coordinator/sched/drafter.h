@@ -41,7 +41,8 @@ void phx_drafter_note_row(phx_drafter *drafter, uint32_t n_fed, uint32_t n_held)
 /* A step of n_rows sequences and nothing else, each fed n_fed drafts and asked for as many, took us. */
 void phx_drafter_note_step(phx_drafter *drafter, uint32_t n_rows, uint32_t n_fed, double us);
 
-/* What the choice rests on: tokens per sequence and step with n drafts, and the measured or expected time. */
+/* What the choice rests on: tokens per sequence and step with n drafts, and the time of such a step, measured
+ * or expected; 0 while that of a step without drafts is not known. */
 double phx_drafter_tokens(const phx_drafter *drafter, uint32_t n);
 double phx_drafter_cost_us(const phx_drafter *drafter, uint32_t n_rows, uint32_t n);
 

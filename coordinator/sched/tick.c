@@ -72,8 +72,10 @@ static bool build(phx_sched *sched, uint32_t lane_idx, uint64_t now_us)
     const uint32_t share = n_max < PREFILL_SHARE ? 1 : n_max / PREFILL_SHARE;
     const uint32_t n_kept = n_left < share ? (uint32_t)n_left : share;
     const uint32_t n_sequences = decodes ? n_decoding(sched, lane_idx) : 0;
-    if (n_sequences)
+    if (n_sequences) {
         sched->totals.n_drafts = phx_drafter_choose(&sched->drafter, n_sequences);
+        sched->totals.n_decoding = n_sequences;
+    }
     step->n_drafts = sched->totals.n_drafts;
     step->is_steady = n_sequences != 0 && n_left == 0;
     const uint32_t n_spare = n_max - n_kept > n_sequences ? n_max - n_kept - n_sequences : 0;
@@ -182,6 +184,12 @@ static row_shape decode_row(const phx_sched *sched, const phx_sched_slot *slot, 
     };
 }
 
+static bool counts_tokens(const phx_sampling *sampling)
+{
+    return sampling->repetition_penalty != 1 || sampling->presence_penalty != 0 ||
+           sampling->frequency_penalty != 0;
+}
+
 /* Drafts that a row of at least n_tokens should leave with its slot. */
 static uint32_t n_drafts_after(const phx_sched *sched, const phx_sched_slot *slot, uint32_t n_tokens)
 {
@@ -190,7 +198,10 @@ static uint32_t n_drafts_after(const phx_sched *sched, const phx_sched_slot *slo
         &sched->flight[(sched->flight_first + sched->n_flight) % sched->config.n_in_flight_max];
     const uint32_t n_all = req->n_prompt + req->n_output_max, n_after = slot->n_issued + n_tokens;
     /* The next row feeds its own token too, and the last output is never fed. */
-    const uint32_t n_useful = req->capture == 0 && n_all > n_after + 2 ? n_all - n_after - 2 : 0;
+    const uint32_t n_useful = n_all > n_after + 2 ? n_all - n_after - 2 : 0;
+    /* A draft that does not hold must leave nothing: neither captured rows nor counts. */
+    if (req->capture != 0 || counts_tokens(&req->sampling))
+        return 0;
     return step->n_drafts < n_useful ? step->n_drafts : n_useful;
 }
 
@@ -233,12 +244,6 @@ static void add_prefills(phx_sched *sched, uint32_t lane_idx, uint32_t n_max)
                              .n_drafts = samples ? n_drafts_after(sched, slot, n) : 0});
         n_max -= n;
     }
-}
-
-static bool counts_tokens(const phx_sampling *sampling)
-{
-    return sampling->repetition_penalty != 1 || sampling->presence_penalty != 0 ||
-           sampling->frequency_penalty != 0;
 }
 
 /* Drafts that did not hold leave blocks in the ranks' tables that the next tokens use. */

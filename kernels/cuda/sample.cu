@@ -291,7 +291,8 @@ PHX_DEVICE void choose_one(const choose_row &from, const choose_shared &s, phx_c
         return;
     choice->id = token.id;
     choice->logprob = token.logit - choice->lse;
-    from.a.last[row.slot] = token.id;
+    if (row.place >= 0)
+        from.a.last[row.place] = token.id;
 }
 
 static __global__ void __launch_bounds__(THREADS) choose(const phx_choose_args a)

@@ -198,7 +198,8 @@ static void choose_row(void *user, int64_t r, void *scratch)
         return;
     choice->id = token.id;
     choice->logprob = token.logit - choice->lse;
-    a->last[row->slot] = token.id;
+    if (row->place >= 0)
+        a->last[row->place] = token.id;
 }
 
 void phx_choose_ref(phx_pool *pool, const phx_choose_args *args)

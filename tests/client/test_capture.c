@@ -27,8 +27,7 @@ static phx_code add_part(phx_capture *capture, const char *name, shape s, const 
     Phalanx__CapturePart part = PHALANX__CAPTURE_PART__INIT;
     part.name = (char *)(uintptr_t)name;
     part.dtype =
-        (char *)(uintptr_t)(strncmp(name, "topk", 4) == 0 || strncmp(name, "experts.", 8) == 0 ? "I32"
-                                                                                               : "F32");
+        (char *)(uintptr_t)(strstr(name, "topk") || strncmp(name, "experts.", 8) == 0 ? "I32" : "F32");
     part.row_first = s.row_first;
     part.n_rows = s.n_rows;
     part.col_first = s.col_first;
@@ -130,7 +129,8 @@ static phx_golden open_golden(const char *name)
 
 /* The file's own tensors as a capture; with_fp8: topk_fp8 in place of topk and logits_fp8indexer of logits.
  * The value at [row][col] of `change` is changed by delta (bits + 1 for integers). */
-static phx_capture *capture_of(const phx_golden *golden, const char *suffix, const char *change, float delta)
+static phx_capture *capture_with(const phx_golden *golden, const char *suffix, const char *change,
+                                 float delta, bool with_drafts)
 {
     phx_capture *capture = NULL;
     phx_error err = {0};
@@ -140,8 +140,9 @@ static phx_capture *capture_of(const phx_golden *golden, const char *suffix, con
         char name[64];
         void *values = NULL;
         (void)phx_str_copy(name, sizeof(name), t->name);
-        if (t->n_dims != 2 || t->shape[0] != golden->n_ids || strncmp(name, "logits_", 7) == 0 ||
-            strncmp(name, "topk_fp8", 8) == 0)
+        const bool drafts = strncmp(name, "mtp.", 4) == 0;
+        if (t->n_dims != 2 || t->shape[0] != golden->n_ids - drafts || strncmp(name, "logits_", 7) == 0 ||
+            strncmp(name, "topk_fp8", 8) == 0 || (drafts && (!with_drafts || *suffix)))
             continue;
         char from[80];
         if (*suffix && strcmp(name, "logits") == 0)
@@ -160,7 +161,7 @@ static phx_capture *capture_of(const phx_golden *golden, const char *suffix, con
                 ((int32_t *)values)[2 * n_cols] += 1;
         }
         const bool ragged = strncmp(name, "index_scores.", 13) == 0;
-        for (uint32_t r = 0; r < golden->n_ids; r++)
+        for (uint32_t r = 0; r < golden->n_ids - drafts; r++)
             assert_int_equal(add_part(capture, name, (shape){r, 1, 0, ragged ? r + 1 : n_cols},
                                       (uint32_t *)values + (size_t)r * n_cols, &err),
                              PHX_OK);
@@ -171,6 +172,11 @@ static phx_capture *capture_of(const phx_golden *golden, const char *suffix, con
     return capture;
 }
 
+static phx_capture *capture_of(const phx_golden *golden, const char *suffix, const char *change, float delta)
+{
+    return capture_with(golden, suffix, change, delta, true);
+}
+
 static bool judge(const phx_golden *golden, const phx_numerics *numerics, phx_capture *capture,
                   const char *failing)
 {
@@ -179,14 +185,18 @@ static bool judge(const phx_golden *golden, const phx_numerics *numerics, phx_ca
     if (phx_judge_golden(golden, numerics, capture, &findings, &err) != PHX_OK)
         fail_msg("%s", err.text);
     const bool ok = phx_findings_ok(&findings);
+    const bool drafts = phx_capture_find(capture, "mtp.logits") != NULL;
+    uint32_t n_drafts = 0;
     for (size_t i = 0; i < findings.n; i++) {
         const phx_finding *f = &findings.list[i];
         if (f->judged && f->ok == (strcmp(f->name, failing) == 0))
             fail_msg("%s is %s (%s), failing should be '%s'", f->name, f->ok ? "ok" : "wrong", f->note,
                      failing);
-        if (strncmp(f->name, "mtp.", 4) == 0)
-            assert_non_null(strstr(f->note, "not run yet"));
+        if (strncmp(f->name, "mtp.", 4) == 0 && !f->judged)
+            assert_non_null(strstr(f->note, "--mtp on"));
+        n_drafts += strncmp(f->name, "mtp.", 4) == 0 && f->judged;
     }
+    assert_true(drafts == (n_drafts > 0));
     phx_findings_done(&findings);
     phx_capture_destroy(capture);
     return ok;
@@ -200,11 +210,14 @@ static void oracle_judges_every_tensor(void **state)
     phx_numerics_preset(PHX_PROFILE_ORACLE, &oracle);
     assert_int_equal(phx_judge_mask(&golden, &oracle), 31);
     assert_true(judge(&golden, &oracle, capture_of(&golden, "", "", 0), ""));
+    assert_true(judge(&golden, &oracle, capture_with(&golden, "", "", 0, false), "")); /* --mtp off */
     static const struct {
         const char *name;
         float delta;
-    } changes[] = {{"logits", 2e-4f}, {"hidden.1", 0.1f},          {"hidden.embed", 0.1f},  {"topk.0", 0},
-                   {"experts.1", 0},  {"experts_weight.1", 1e-3f}, {"index_scores.1", 0.1f}};
+    } changes[] = {
+        {"logits", 2e-4f},     {"hidden.1", 0.1f},          {"hidden.embed", 0.1f},   {"topk.0", 0},
+        {"experts.1", 0},      {"experts_weight.1", 1e-3f}, {"index_scores.1", 0.1f}, {"mtp.topk", 0},
+        {"mtp.logits", 3e-4f}, {"mtp.final", 0.1f}};
     for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++)
         assert_false(judge(&golden, &oracle, capture_of(&golden, "", changes[i].name, changes[i].delta),
                            changes[i].name));

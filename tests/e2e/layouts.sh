@@ -12,7 +12,7 @@ grep -q ' avx512bw ' /proc/cpuinfo && levels="$levels avx512"
 # the bundled ones, and the large data where it is
 cases=()
 for name in deepseek-v3-bf16 deepseek-v3-fp8 deepseek-v3-qdirect deepseek-v32-bf16 deepseek-v32-fp8 deepseek-v32-long \
-    kimi-k2-fp8 glm5-bf16 glm52-bf16 glm4-moe-lite-bf16; do
+    kimi-k2-fp8 glm5-bf16 glm5-fp8 glm52-bf16 glm4-moe-lite-bf16; do
     folder=$(golden $name)
     if [ -e "$folder/golden.safetensors" ]; then
         cases+=("$folder")
@@ -24,6 +24,11 @@ cases+=("$PHX_SOURCE/launch/demo")
 
 number() { # FOLDER KEY
     sed -n "s/.*\"$2\": *\([0-9]*\).*/\1/p" "$1/config.json" | head -n 1
+}
+
+# --mtp on where the checkpoint has the layers and the golden file their tensors.
+mtp_of() { # FOLDER
+    grep -aq '"mtp.logits"' "$1/golden.safetensors" && grep -aq 'enorm.weight' "$1/model.safetensors" && echo "--mtp on"
 }
 
 # The layouts that a model's heads, layers and experts reach, one a line.
@@ -44,10 +49,11 @@ layouts_of() { # FOLDER
 }
 
 verify() { # FOLDER FLAG...
-    local folder=$1
+    local folder=$1 mtp
     shift
+    mtp=$(mtp_of "$folder")
     n_verified=$((n_verified + 1))
-    "$phalanx" verify --model "$folder" "$folder/golden.safetensors" "$@" >"$tmp/verify" 2>&1 ||
+    "$phalanx" verify --model "$folder" "$folder/golden.safetensors" $mtp "$@" >"$tmp/verify" 2>&1 ||
         fails "verify $(basename "$folder") $*" "$tmp/verify"
 }
 

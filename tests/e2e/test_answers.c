@@ -1,5 +1,6 @@
 /* tests/e2e/test_answers.c - answers over HTTP: the reference's greedy ids in both profiles and two layouts,
- * alone and 32 at a time; and 32 mixed requests that give the same texts alone, together, and again. */
+ * alone and 32 at a time; and 32 mixed requests that give the same texts alone, together, again, and with
+ * drafts (multi-token prediction). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -136,9 +137,10 @@ static uint32_t ask_cases(const cases *all, const site *s, uint32_t together, do
     return n_checked;
 }
 
-static void check_cases(const cases *all, const char *tp, const char *pp, const char *profile)
+static void check_cases(const cases *all, const char *tp, const char *pp, const char *profile,
+                        const char *mtp)
 {
-    const char *const args[] = {"--tp", tp, "--pp", pp, "--profile", profile, NULL};
+    const char *const args[] = {"--tp", tp, "--pp", pp, "--profile", profile, "--mtp", mtp, NULL};
     const double margin = profile[0] == 's' ? MARGIN_SERVING : 0;
     site s;
     site_open(&s);
@@ -149,7 +151,8 @@ static void check_cases(const cases *all, const char *tp, const char *pp, const 
     assert_true(web_metric(s.port, "phalanx_cached_tokens_total") > 1000); /* the long prompts came twice */
     /* blocks return when the last steps in flight end */
     assert_true(web_await_metric(s.port, "phalanx_kv_blocks_used", 0, LIMIT_MS));
-    (void)printf("tp %s pp %s %s: %u cases alone, %u of them 32 at a time\n", tp, pp, profile, alone, again);
+    (void)printf("tp %s pp %s %s, mtp %s: %u cases alone, %u of them 32 at a time\n", tp, pp, profile, mtp,
+                 alone, again);
     assert_int_equal(alone, again);
     assert_true(alone >= (margin > 0 ? 40 : all->n));
     assert_int_equal(kill(s.pid, SIGTERM), 0);
@@ -164,8 +167,9 @@ static void test_greedy(void **state)
     (void)state;
     cases_load(&all);
     for (uint32_t i = 0; i < 2; i++) {
-        check_cases(&all, "1", "1", profiles[i]);
-        check_cases(&all, "2", "2", profiles[i]);
+        check_cases(&all, "1", "1", profiles[i], "off");
+        check_cases(&all, "2", "2", profiles[i], "off");
+        check_cases(&all, "1", "1", profiles[i], "on");
     }
     cases_done(&all);
 }
@@ -250,13 +254,19 @@ static void ask_mixed(const site *s, uint32_t first, uint32_t n, const char *whe
 
 static void test_mixed(void **state)
 {
-    static const char *const layouts[][5] = {{"--tp", "1", "--pp", "1", NULL},
-                                             {"--tp", "2", "--pp", "2", NULL}};
+    static const char *const layouts[][9] = {
+        {"--tp", "1", "--pp", "1", NULL},
+        {"--tp", "2", "--pp", "2", NULL},
+        {"--mtp", "on", "--drafts", "3", NULL},
+        {"--mtp", "on", "--drafts", "2", "--tp", "2", "--pp", "2", NULL},
+        {"--mtp", "on", "--pp", "3", NULL},
+    };
     phx_buf expected[N_MIXED];
     (void)state;
     for (uint32_t i = 0; i < N_MIXED; i++)
         phx_buf_init(&expected[i], TEXT_MAX);
-    for (uint32_t l = 0; l < 2; l++) {
+    for (uint32_t l = 0; l < sizeof(layouts) / sizeof(layouts[0]); l++) {
+        const bool drafts = strcmp(layouts[l][0], "--mtp") == 0;
         site s;
         site_open(&s);
         site_serve(&s, layouts[l]);
@@ -265,6 +275,7 @@ static void test_mixed(void **state)
         ask_mixed(&s, 0, N_MIXED, "32 at a time", false, expected);
         ask_mixed(&s, 0, N_MIXED, "32 at a time, again", false, expected);
         assert_true(web_metric(s.port, "phalanx_cached_tokens_total") > 0);
+        assert_true(!drafts || web_metric(s.port, "phalanx_drafts_held_total") > 100);
         /* blocks return when the last steps in flight end */
         assert_true(web_await_metric(s.port, "phalanx_kv_blocks_used", 0, LIMIT_MS));
         assert_int_equal(kill(s.pid, SIGTERM), 0);

@@ -402,7 +402,8 @@ static void bench_sample(bench *b)
     phx_sample_row *rows = check_mem(c, N, sizeof(*rows));
     float *inverse = check_mem(c, N, sizeof(*inverse));
     for (int32_t i = 0; i < N; i++) {
-        rows[i] = (phx_sample_row){.slot = i, .temperature = 1, .top_p = 0.9f, .repetition_penalty = 1.1f};
+        rows[i] = (phx_sample_row){
+            .slot = i, .place = i, .temperature = 1, .top_p = 0.9f, .repetition_penalty = 1.1f};
         rows[i].counting = 1;
         inverse[i] = 1;
     }

@@ -388,3 +388,23 @@ bool takes_PHX_SLOTS_MAX(size_t n)
     phx_step_storage_destroy(storage);
     return rc == PHX_OK;
 }
+
+bool takes_PHX_DRAFTS_MAX(size_t n)
+{
+    const phx_step_limits limits = {.n_slots = 1,
+                                    .n_step_tokens = 64,
+                                    .n_blocks = 16,
+                                    .n_context = 512,
+                                    .n_vocab = 16,
+                                    .n_drafts = (uint32_t)n};
+    const uint32_t token = 0, block = 0;
+    const phx_step_row row = {.n_tokens = 1, .n_blocks = 1};
+    const phx_step_plan plan = {.step = 1,
+                                .n_rows = 1,
+                                .rows = &row,
+                                .n_tokens = 1,
+                                .tokens = &token,
+                                .n_blocks = 1,
+                                .blocks = &block};
+    return phx_step_plan_check(&plan, &limits, NULL) == PHX_OK;
+}

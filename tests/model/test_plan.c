@@ -226,7 +226,7 @@ static void test_account(void **state)
     (void)state;
     phx_checkpoint *ck = open_ok(source_path("tests/data/golden/deepseek-v32-fp8"));
     phx_plan_request request = request_of(ck, 2, "2", PHX_EXPERTS_TP);
-    request.mtp = true;
+    request.n_drafts = 1;
     request.n_context = 640;
     phx_plan *plan = plan_ok(ck, &request);
     const phx_rank_plan *first = &plan->ranks[0];
@@ -298,7 +298,7 @@ static void test_refusals(void **state)
     request.layout.tp = 3;
     refused(ck, &request, "1, 2, 4 and 8");
     request = good;
-    request.mtp = true;
+    request.n_drafts = 1;
     refused(ck, &request, "no MTP");
     request = good;
     request.layout.experts = PHX_EXPERTS_EP;

@@ -77,6 +77,30 @@ phx_code phx_exec_capture(phx_exec *exec, const phx_capture_view *view, phx_erro
     return rc;
 }
 
+phx_code phx_exec_hand_out(phx_exec *exec, const phx_exec_rows *rows, const phx_capture_view *view,
+                           phx_error *err)
+{
+    const size_t row_bytes = (size_t)view->stride * phx_dtype_bytes(view->dtype);
+    const void *data = NULL;
+    if (exec->rank->tp_rank != 0)
+        return PHX_OK;
+    const phx_code rc = phx_exec_view(exec, (const uint8_t *)view->data + rows->first * row_bytes,
+                                      rows->n * row_bytes, &data, err);
+    if (rc != PHX_OK)
+        return rc;
+    const phx_capture_piece piece = {
+        .name = view->name,
+        .dtype = view->dtype,
+        .request_id = rows->request_id,
+        .row_first = rows->position,
+        .n_rows = rows->n,
+        .n_cols = (uint32_t)view->n_cols,
+        .stride = view->stride,
+        .data = data,
+    };
+    return exec->parts.sink(exec->parts.sink_user, &piece, err);
+}
+
 phx_code phx_exec_capture_row(phx_exec *exec, const phx_capture_view *view, int64_t token, phx_error *err)
 {
     char name[48];

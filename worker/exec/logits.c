@@ -29,20 +29,27 @@ phx_code phx_exec_final(phx_exec *exec, phx_error *err)
     const phx_capture_view final = {PHX_CAPTURE_HIDDEN, "hidden.final", -1,         PHX_F32,
                                     exec->buf.norm,     d->d_hidden,    d->d_hidden};
     const phx_code rc = phx_exec_capture(exec, &final, err);
+    if (exec->draft) /* the draft layer's input, out of the way of its own walk */
+        exec->parts.ops->round(exec->pool,
+                               &(phx_round_args){/* f32 to f32: a copy */
+                                                 .x = exec->buf.norm,
+                                                 .x_stride = d->d_hidden,
+                                                 .n_rows = exec->n_tokens,
+                                                 .n_cols = d->d_hidden,
+                                                 .out = {exec->buf.final_hidden, d->d_hidden, PHX_F32}});
     return rc == PHX_OK && exec->n_samples ? phx_exec_queue_samples(exec, err) : rc;
 }
 
 /* Every rank of the stage hands out its own slice of the vocabulary, so nothing is gathered. */
-static phx_code capture_row_logits(phx_exec *exec, uint32_t plan_row, phx_error *err)
+phx_code phx_exec_hand_out_logits(phx_exec *exec, const phx_exec_rows *rows, const char *name, phx_error *err)
 {
-    const phx_step_row *row = &exec->plan->rows[plan_row];
-    const int64_t start = phx_exec_row_start(exec, plan_row), n_vocab = phx_range_n(exec->rank->vocab);
+    const int64_t n_vocab = phx_range_n(exec->rank->vocab);
     phx_code rc = PHX_OK;
-    for (uint32_t t = 0; t < row->n_tokens && rc == PHX_OK; t += PHX_LOGIT_ROWS) {
-        const uint32_t n = row->n_tokens - t < PHX_LOGIT_ROWS ? row->n_tokens - t : PHX_LOGIT_ROWS;
+    for (uint32_t t = 0; t < rows->n && rc == PHX_OK; t += PHX_LOGIT_ROWS) {
+        const uint32_t n = rows->n - t < PHX_LOGIT_ROWS ? rows->n - t : PHX_LOGIT_ROWS;
         const void *view = NULL;
         for (uint32_t i = 0; i < n; i++)
-            exec->host.logit_rows[i] = (int32_t)(start + t + i);
+            exec->host.logit_rows[i] = (int32_t)(rows->first + t + i);
         rc = phx_upload(exec->parts.backend, exec->buf.logit_rows, exec->host.logit_rows, n * sizeof(int32_t),
                         err);
         if (rc != PHX_OK)
@@ -52,10 +59,10 @@ static phx_code capture_row_logits(phx_exec *exec, uint32_t plan_row, phx_error 
         if (rc != PHX_OK) /* it waits, so that the rows may be written again */
             return rc;
         const phx_capture_piece piece = {
-            .name = "logits",
+            .name = name,
             .dtype = PHX_F32,
-            .request_id = phx_slots_at(exec->slots, row->slot)->request_id,
-            .row_first = (uint32_t)exec->host.positions[start + t],
+            .request_id = rows->request_id,
+            .row_first = rows->position + t,
             .n_rows = n,
             .n_cols = (uint32_t)n_vocab,
             .col_first = (uint32_t)exec->rank->vocab.first,
@@ -72,8 +79,17 @@ phx_code phx_exec_capture_logits(phx_exec *exec, phx_error *err)
     phx_code rc = PHX_OK;
     if (!(exec->plan->capture & PHX_CAPTURE_LOGITS) || !exec->parts.sink)
         return PHX_OK;
-    for (uint32_t i = 0; i < exec->plan->n_rows && rc == PHX_OK; i++)
-        if (exec->plan->rows[i].flags & PHX_ROW_CAPTURE)
-            rc = capture_row_logits(exec, i, err);
+    for (uint32_t i = 0; i < exec->plan->n_rows && rc == PHX_OK; i++) {
+        const phx_step_row *row = &exec->plan->rows[i];
+        const uint32_t start = (uint32_t)phx_exec_row_start(exec, i);
+        if (row->flags & PHX_ROW_CAPTURE)
+            rc = phx_exec_hand_out_logits(
+                exec,
+                &(phx_exec_rows){.request_id = phx_slots_at(exec->slots, row->slot)->request_id,
+                                 .first = start,
+                                 .n = row->n_tokens,
+                                 .position = (uint32_t)exec->host.positions[start]},
+                "logits", err);
+    }
     return rc;
 }

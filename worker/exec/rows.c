@@ -52,7 +52,7 @@ static void prepare_rows(phx_exec *exec)
             const uint32_t position = first + j;
             const int64_t block = slot->blocks[position / PHX_BLOCK_TOKENS];
             exec->host.ids[t] = from_slot ? -1 : (int32_t)exec->plan->tokens[row->token_first + j];
-            exec->host.id_slots[t] = from_slot ? (int32_t)row->slot : -1;
+            exec->host.id_slots[t] = from_slot ? phx_exec_place(exec, row->slot, j) : -1;
             exec->host.positions[t] = (int32_t)position;
             exec->host.n_keys[t] = (int32_t)position + 1;
             exec->host.blocks[t] = blocks;
@@ -101,15 +101,16 @@ phx_code phx_exec_tell_rows(phx_exec *exec, phx_error *err)
 
 /* ---- sampling ---- */
 
-static void prepare_sample(phx_exec *exec, uint32_t i, uint32_t plan_row)
+static void prepare_sample(phx_exec *exec, uint32_t i, const phx_sampled *sampled)
 {
-    const phx_step_row *row = &exec->plan->rows[plan_row];
+    const phx_step_row *row = &exec->plan->rows[sampled->plan_row];
     const phx_slot_state *slot = phx_slots_at(exec->slots, row->slot);
     const phx_sampling *s = &slot->sampling;
     uint64_t *noise = exec->host.noise + (size_t)i * PHX_NOISE_WORDS;
     phx_sample_row *sample = phx_exec_sample_rows(&exec->host) + i;
     *sample = (phx_sample_row){
         .slot = (int32_t)row->slot,
+        .place = sampled->place,
         .temperature = s->temperature,
         .top_p = s->top_p,
         .min_p = s->min_p,
@@ -121,30 +122,30 @@ static void prepare_sample(phx_exec *exec, uint32_t i, uint32_t plan_row)
         .n_bias = s->n_bias,
         .n_top = s->logprobs ? s->n_top_logprobs : 0,
     };
-    exec->host.logit_rows[i] = (int32_t)(phx_exec_row_start(exec, plan_row) + row->n_tokens - 1);
+    exec->host.logit_rows[i] = sampled->row;
     exec->host.inv_temperature[i] = s->temperature > 0 ? 1.0f / s->temperature : 1.0f;
     noise[0] = s->seed;
     noise[1] = s->choice;
-    noise[2] = slot->n_tokens;
+    noise[2] = sampled->position;
     noise[3] = phx_is_unfiltered(sample);
 }
 
 static void pad_sample(phx_exec *exec, uint32_t i)
 {
-    phx_exec_sample_rows(&exec->host)[i] = (phx_sample_row){.slot = -1};
+    phx_exec_sample_rows(&exec->host)[i] = (phx_sample_row){.slot = -1, .place = -1};
     exec->host.logit_rows[i] = 0;
     exec->host.inv_temperature[i] = 1;
     memset(exec->host.noise + (size_t)i * PHX_NOISE_WORDS, 0, PHX_NOISE_WORDS * sizeof(*exec->host.noise));
 }
 
-phx_code phx_exec_tell_samples(phx_exec *exec, uint32_t first, phx_error *err)
+phx_code phx_exec_tell_samples(phx_exec *exec, const phx_sampled *list, uint32_t n_list, phx_error *err)
 {
     const phx_step_buf *to = &exec->buf, *from = &exec->host;
     const size_t n = exec->n_samples;
     static_assert(PHX_SAMPLE_ROW_WORDS * sizeof(uint32_t) == sizeof(phx_sample_row), "words of a row");
     for (uint32_t i = 0; i < n; i++) {
-        if (first + i < exec->n_sampling)
-            prepare_sample(exec, i, exec->sampling[first + i]);
+        if (i < n_list)
+            prepare_sample(exec, i, &list[i]);
         else
             pad_sample(exec, i);
     }

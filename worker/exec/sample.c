@@ -201,21 +201,23 @@ static phx_code choose_from_all(phx_exec *exec, uint32_t i, phx_error *err)
     choice->state = (int32_t)state;
     choice->id = token.id;
     choice->logprob = token.logit - choice->lse;
-    return phx_upload(exec->parts.backend, exec->buf.last_tokens + row->slot, &choice->id, sizeof(choice->id),
-                      err);
+    return row->place < 0 ? PHX_OK
+                          : phx_upload(exec->parts.backend, exec->buf.last_tokens + row->place, &choice->id,
+                                       sizeof(choice->id), err);
 }
 
 /* ---- results ---- */
 
-static phx_code take_result(phx_exec *exec, uint32_t i, phx_row_result *ret_result, phx_error *err)
+static phx_code take_result(phx_exec *exec, uint32_t i, const phx_sampled *sampled,
+                            phx_row_result *ret_result, phx_error *err)
 {
     phx_choice *choice = phx_exec_choices(&exec->host) + i;
-    const uint32_t slot_idx = (uint32_t)phx_exec_sample_rows(&exec->host)[i].slot;
+    const uint32_t slot_idx = exec->plan->rows[sampled->plan_row].slot;
     const phx_slot_state *slot = phx_slots_at(exec->slots, slot_idx);
     phx_code rc = PHX_OK;
     if (choice->state == PHX_CHOICE_BAD)
         return PHX_FAIL(err, PHX_ERR_NUMERIC, "logits of request %llu at position %u are not finite",
-                        (unsigned long long)slot->request_id, slot->n_tokens - 1);
+                        (unsigned long long)slot->request_id, sampled->position - 1);
     if (choice->state == PHX_CHOICE_BEYOND)
         rc = choose_from_all(exec, i, err);
     if (rc != PHX_OK)
@@ -231,22 +233,68 @@ static phx_code take_result(phx_exec *exec, uint32_t i, phx_row_result *ret_resu
     return PHX_OK;
 }
 
+/* A token fed behind the slot's last one holds when it is what was chosen before it. */
+static bool next_holds(const phx_exec *exec, const phx_sampled *sampled, uint32_t token)
+{
+    return exec->host.tokens[sampled->row + 1] == (int32_t)token;
+}
+
+/* Takes the i-th choice of a piece whose first is `first`, unless a draft before it did not hold. */
+static phx_code take_sample(phx_exec *exec, uint32_t first, uint32_t i, phx_error *err)
+{
+    const phx_sampled *sampled = &exec->sampling[first + i];
+    const phx_step_row *row = &exec->plan->rows[sampled->plan_row];
+    const uint32_t n_fed = phx_exec_n_fed(row);
+    const uint32_t nth = (uint32_t)(sampled->row - phx_exec_row_start(exec, sampled->plan_row));
+    if (n_fed && nth >= exec->n_taken[sampled->plan_row])
+        return PHX_OK;
+    phx_row_result *result = &exec->results[exec->n_results++];
+    const phx_code rc = take_result(exec, i, sampled, result, err);
+    if (rc == PHX_OK && nth < n_fed && next_holds(exec, sampled, result->token))
+        exec->n_taken[sampled->plan_row]++;
+    return rc;
+}
+
+/* The length of a slot that was fed drafts, and its last token. */
+static phx_code settle_drafts(phx_exec *exec, phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    for (uint32_t i = 0; i < exec->n_results && rc == PHX_OK; i++) {
+        const int32_t place = phx_exec_place(exec, exec->results[i].slot, 0);
+        exec->host.last_tokens[place] = (int32_t)exec->results[i].token;
+    }
+    for (uint32_t i = 0; i < exec->plan->n_rows && rc == PHX_OK; i++) {
+        const phx_step_row *row = &exec->plan->rows[i];
+        const int32_t place = phx_exec_place(exec, row->slot, 0);
+        if (!phx_exec_n_fed(row))
+            continue;
+        phx_slots_at(exec->slots, row->slot)->n_tokens -= row->n_tokens - exec->n_taken[i];
+        rc = phx_upload(exec->parts.backend, exec->buf.last_tokens + place, exec->host.last_tokens + place,
+                        sizeof(int32_t), err);
+    }
+    return rc;
+}
+
 phx_code phx_exec_finish_samples(phx_exec *exec, phx_error *err)
 {
     static_assert(PHX_CHOICE_WORDS * sizeof(uint32_t) == sizeof(phx_choice), "words of a choice");
     phx_code rc = PHX_OK;
+    exec->n_results = 0;
+    if (exec->draft) /* which drafts were fed */
+        rc = phx_fetch(exec->parts.backend, exec->host.tokens, exec->buf.tokens,
+                       (size_t)exec->n_own * sizeof(int32_t), err);
     for (uint32_t first = 0; first < exec->n_sampling && rc == PHX_OK; first += PHX_LOGIT_ROWS) {
         const uint32_t left = exec->n_sampling - first, n = left < PHX_LOGIT_ROWS ? left : PHX_LOGIT_ROWS;
         if (first > 0) { /* the first rows are part of the walk */
             exec->n_samples = n;
-            rc = phx_exec_tell_samples(exec, first, err);
+            rc = phx_exec_tell_samples(exec, exec->sampling + first, n, err);
             if (rc == PHX_OK)
                 rc = phx_exec_queue_samples(exec, err);
         }
         if (rc == PHX_OK)
             rc = phx_exec_download(exec, exec->host.choices, exec->buf.choices, n * sizeof(phx_choice), err);
         for (uint32_t i = 0; i < n && rc == PHX_OK; i++)
-            rc = take_result(exec, i, &exec->results[first + i], err);
+            rc = take_sample(exec, first, i, err);
     }
-    return rc;
+    return rc == PHX_OK && exec->draft ? settle_drafts(exec, err) : rc;
 }

@@ -11,6 +11,15 @@ typedef struct phx_pending_step { /* sampled on the last stage, not yet received
     uint32_t n_rows;
 } phx_pending_step;
 
+typedef struct phx_sampled { /* one token that is chosen */
+    uint32_t plan_row;
+    int32_t row;       /* of the walk: whose logits */
+    uint32_t position; /* of the chosen token */
+    int32_t place;     /* of last_tokens that takes it; -1: the host decides */
+} phx_sampled;
+
+typedef struct phx_draft phx_draft; /* draft.c */
+
 struct phx_exec {
     phx_exec_parts parts;
     const phx_dims *dims;
@@ -26,8 +35,11 @@ struct phx_exec {
     phx_arena *rope_arena;
     float *rope; /* [n_context][d_rope / 2][cos, sin] */
     phx_slots *slots;
-    phx_row_result *results; /* [n_slots] */
-    uint32_t *sampling;      /* [n_slots] plan rows that sample, in order */
+    uint32_t n_places;       /* of a slot in last_tokens: its last token, then its drafts */
+    phx_row_result *results; /* [n_slots][n_places] */
+    phx_sampled *sampling;   /* [n_slots][n_places] in plan order */
+    uint32_t *n_taken;       /* [n_slots] of plan rows: tokens that hold; all but drafts do */
+    phx_draft *draft;        /* NULL: nothing is drafted here */
     phx_pending_step
         pending[PHX_PP_MAX + 2]; /* tokens.c: a ring, of the first stage when there are several */
     uint32_t first_pending, n_pending;
@@ -42,7 +54,8 @@ struct phx_exec {
     int64_t n_own;       /* the plan's tokens */
     int64_t n_tokens;    /* rows that are walked: those, and padding */
     int64_t n_keys_max;  /* no row has more */
-    uint32_t n_sampling; /* the plan's rows that sample */
+    uint32_t n_sampling; /* tokens of the plan that are chosen */
+    uint32_t n_results;  /* of them, that hold */
     uint32_t n_samples;  /* rows that are sampled at once: some of those, and padding */
     bool selecting;      /* some row has more keys than an indexer keeps, or the selection is captured */
 };
@@ -65,20 +78,35 @@ phx_code phx_exec_wait(phx_exec *exec, phx_error *err);
 /* A copy from device memory to pinned memory, and the wait for it. */
 phx_code phx_exec_download(phx_exec *exec, void *to, const void *from, size_t n_bytes, phx_error *err);
 
-/* rows.c: what slots that open in this step have from before; the step's rows; how rows [first, first +
- * n_samples) of exec->sampling are sampled. Written and sent to the device. The last sends rows that the
- * caller has written. */
+/* Place nth of a slot in last_tokens. */
+static inline int32_t phx_exec_place(const phx_exec *exec, uint32_t slot, uint32_t nth)
+{
+    return (int32_t)(slot * exec->n_places + nth);
+}
+
+/* rows.c: what slots that open in this step have from before; the step's rows; how the n_samples tokens of a
+ * list of n_list are chosen, the rest being padding. Written and sent to the device. The last sends rows that
+ * the caller has written. */
 phx_code phx_exec_open_slots(phx_exec *exec, phx_error *err);
 phx_code phx_exec_tell_rows(phx_exec *exec, phx_error *err);
-phx_code phx_exec_tell_samples(phx_exec *exec, uint32_t first, phx_error *err);
+phx_code phx_exec_tell_samples(phx_exec *exec, const phx_sampled *list, uint32_t n_list, phx_error *err);
 phx_code phx_exec_upload_rows(phx_exec *exec, phx_error *err);
 
 /* Counts the first n of buf.tokens as buf.counted says. Last stage. */
 void phx_exec_count(phx_exec *exec, int64_t n);
 
 /* tokens.c: before the rows, and after the step has run. */
-phx_code phx_exec_receive_tokens(phx_exec *exec, phx_error *err);
+phx_code phx_exec_receive_tokens(phx_exec *exec, const phx_step_plan *plan, phx_error *err);
 phx_code phx_exec_pass_tokens(phx_exec *exec, phx_error *err);
+
+/* Drafts among the tokens of a plan row. */
+static inline uint32_t phx_exec_n_fed(const phx_step_row *row)
+{
+    return row->flags & PHX_ROW_FROM_SLOT ? row->n_tokens - 1 : 0;
+}
+
+/* buf.hidden = embeddings of the rows' tokens, which are taken from ids or places first. */
+phx_code phx_exec_embed(phx_exec *exec, phx_error *err);
 
 /* Normalises the residual stream with rms_norm_eps into buf.norm (f32) and buf.norm_act. */
 void phx_exec_norm(phx_exec *exec, const float *weight);
@@ -119,6 +147,11 @@ static inline phx_choice *phx_exec_choices(const phx_step_buf *buf)
     return (phx_choice *)(void *)buf->choices;
 }
 
+/* draft.c: entries and drafts behind a step whose tokens are known. */
+phx_code phx_draft_create(const phx_plan *plan, phx_draft **ret_draft, phx_error *err);
+void phx_draft_destroy(phx_draft *draft); /* accepts NULL */
+phx_code phx_exec_draft(phx_exec *exec, phx_error *err);
+
 /* For the self-check: attention of the stage's first layer over the n_tokens rows in buf.norm_act, absorbed
  * into heads [n_tokens][heads of the rank * d_v] of the host, then expanded into buf.heads_act. */
 phx_code phx_exec_attend_both(phx_exec *exec, float *heads, phx_error *err);
@@ -149,5 +182,20 @@ phx_code phx_exec_capture(phx_exec *exec, const phx_capture_view *view, phx_erro
 
 /* The same for the single token t, whose row is view->data itself. */
 phx_code phx_exec_capture_row(phx_exec *exec, const phx_capture_view *view, int64_t token, phx_error *err);
+
+/* Consecutive rows of a walk, to be handed out whatever the plan says of them. */
+typedef struct phx_exec_rows {
+    uint64_t request_id;
+    uint32_t first;
+    uint32_t n;
+    uint32_t position; /* of the first */
+} phx_exec_rows;
+
+/* name, dtype, data, stride and n_cols of the view count; tp rank 0 of the stage only. */
+phx_code phx_exec_hand_out(phx_exec *exec, const phx_exec_rows *rows, const phx_capture_view *view,
+                           phx_error *err);
+/* The head's output for rows of buf.norm_act: every rank its slice. */
+phx_code phx_exec_hand_out_logits(phx_exec *exec, const phx_exec_rows *rows, const char *name,
+                                  phx_error *err);
 
 #endif

@@ -52,12 +52,18 @@ phx_code phx_exec_create(const phx_exec_parts *parts, phx_exec **ret_exec, phx_e
     rc = phx_slots_create(&shape, &exec->host, &exec->slots, err);
     if (rc != PHX_OK)
         goto out;
-    exec->results = phx_alloc(shape.n_slots, sizeof(*exec->results));
-    exec->sampling = phx_alloc(shape.n_slots, sizeof(*exec->sampling));
-    if (!exec->results || !exec->sampling) {
+    exec->n_places = 1 + request->n_drafts;
+    exec->results = phx_alloc((size_t)shape.n_slots * exec->n_places, sizeof(*exec->results));
+    exec->sampling = phx_alloc((size_t)shape.n_slots * exec->n_places, sizeof(*exec->sampling));
+    exec->n_taken = phx_alloc(shape.n_slots, sizeof(*exec->n_taken));
+    if (!exec->results || !exec->sampling || !exec->n_taken) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "results of %u slots", shape.n_slots);
         goto out;
     }
+    if (exec->last_stage && request->n_drafts)
+        rc = phx_draft_create(plan, &exec->draft, err);
+    if (rc != PHX_OK)
+        goto out;
     *ret_exec = exec;
     exec = NULL;
 out:
@@ -100,12 +106,30 @@ void phx_exec_destroy(phx_exec *exec)
     phx_exec_drop_view(exec);
     phx_free(exec->results);
     phx_free(exec->sampling);
+    phx_free(exec->n_taken);
+    phx_draft_destroy(exec->draft);
     phx_free(exec);
 }
 
 uint64_t phx_exec_bytes(const phx_exec *exec)
 {
     return phx_arena_size(exec->bufs.device_arena) + phx_arena_size(exec->rope_arena);
+}
+
+/* One token is chosen after the row's last, or, with drafts, after each: then the host says which hold. */
+static void list_samples(phx_exec *exec, uint32_t plan_row)
+{
+    const phx_step_row *row = &exec->plan->rows[plan_row];
+    const uint32_t n_tokens = phx_slots_at(exec->slots, row->slot)->n_tokens; /* with this step's */
+    const int32_t end = (int32_t)phx_exec_row_start(exec, plan_row) + (int32_t)row->n_tokens;
+    const uint32_t n_fed = phx_exec_n_fed(row);
+    for (uint32_t i = 0; i <= n_fed; i++)
+        exec->sampling[exec->n_sampling++] = (phx_sampled){
+            .plan_row = plan_row,
+            .row = end - 1 - (int32_t)(n_fed - i),
+            .position = n_tokens - (n_fed - i),
+            .place = n_fed ? -1 : phx_exec_place(exec, row->slot, 0),
+        };
 }
 
 /* What the host must know of a step to queue it; everything else the device reads from the step's buffers. */
@@ -118,8 +142,9 @@ static void measure(phx_exec *exec, const phx_step_plan *plan)
         const int64_t n_keys = phx_slots_at(exec->slots, plan->rows[i].slot)->n_tokens;
         exec->n_own += plan->rows[i].n_tokens;
         exec->n_keys_max = n_keys > exec->n_keys_max ? n_keys : exec->n_keys_max;
+        exec->n_taken[i] = plan->rows[i].n_tokens - phx_exec_n_fed(&plan->rows[i]);
         if (plan->rows[i].flags & PHX_ROW_SAMPLE)
-            exec->sampling[exec->n_sampling++] = i;
+            list_samples(exec, i);
     }
     exec->n_tokens = exec->n_own;
     exec->selecting = phx_exec_must_select(exec);
@@ -132,23 +157,25 @@ phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_resul
     const uint64_t start_us = phx_clock_us();
     phx_code rc = phx_exec_wait(exec, err); /* the last step may still read what is written here */
     if (rc == PHX_OK)
+        rc = phx_exec_receive_tokens(exec, plan, err); /* and with them the slots' lengths */
+    if (rc == PHX_OK)
         rc = phx_slots_apply(exec->slots, plan, err);
     if (rc != PHX_OK)
         return rc;
     measure(exec, plan);
     rc = phx_exec_open_slots(exec, err);
     if (rc == PHX_OK)
-        rc = phx_exec_receive_tokens(exec, err);
-    if (rc == PHX_OK)
         rc = phx_exec_tell_rows(exec, err);
     if (rc == PHX_OK && exec->last_stage)
-        rc = phx_exec_tell_samples(exec, 0, err);
+        rc = phx_exec_tell_samples(exec, exec->sampling, exec->n_sampling, err);
     if (rc == PHX_OK)
         rc = enter_stage(exec, err);
     if (rc == PHX_OK)
         rc = walk(exec, err);
     if (rc == PHX_OK)
         rc = leave_stage(exec, err);
+    if (rc == PHX_OK && exec->draft)
+        rc = phx_exec_draft(exec, err);
     if (rc == PHX_OK)
         rc = phx_exec_pass_tokens(exec, err);
     if (rc != PHX_OK)
@@ -157,7 +184,7 @@ phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_resul
     *ret_result = (phx_step_result){
         .epoch = plan->epoch,
         .step = plan->step,
-        .n_rows = exec->last_stage ? exec->n_sampling : 0,
+        .n_rows = exec->last_stage ? exec->n_results : 0,
         .rows = exec->results,
         .compute_us = (uint32_t)(phx_clock_us() - start_us),
     };
@@ -179,7 +206,8 @@ phx_code phx_exec_download(phx_exec *exec, void *to, const void *from, size_t n_
 static phx_code run_layers(phx_exec *exec, phx_error *err)
 {
     phx_code rc = PHX_OK;
-    for (int64_t l = 0; l < exec->parts.weights->n_layers && rc == PHX_OK; l++) {
+    const int64_t n_layers = exec->parts.weights->n_layers - exec->parts.weights->n_draft_layers;
+    for (int64_t l = 0; l < n_layers && rc == PHX_OK; l++) {
         const phx_capture_view view = {PHX_CAPTURE_HIDDEN,
                                        "hidden",
                                        exec->rank->layers.first + l,
@@ -220,12 +248,8 @@ void phx_exec_norm(phx_exec *exec, const float *weight)
                                           });
 }
 
-/* The tokens of the step, and on the first stage their embeddings. */
-static phx_code take_tokens(phx_exec *exec, phx_error *err)
+static void feed_tokens(phx_exec *exec)
 {
-    const int64_t width = exec->dims->d_hidden;
-    if (!exec->first_stage && !exec->last_stage)
-        return PHX_OK;
     exec->parts.ops->feed_tokens(exec->pool, &(phx_feed_tokens_args){
                                                  .ids = exec->buf.ids,
                                                  .slots = exec->buf.id_slots,
@@ -236,17 +260,33 @@ static phx_code take_tokens(phx_exec *exec, phx_error *err)
                                                  .tokens = exec->buf.tokens,
                                                  .local = exec->buf.token_ids,
                                              });
-    if (exec->last_stage)
-        phx_exec_count(exec, exec->n_tokens);
-    if (!exec->first_stage)
-        return PHX_OK;
+}
+
+phx_code phx_exec_embed(phx_exec *exec, phx_error *err)
+{
+    feed_tokens(exec);
     exec->parts.ops->embed(exec->pool, &(phx_embed_args){.table = &exec->parts.weights->embed,
                                                          .ids = exec->buf.token_ids,
                                                          .n_rows = exec->n_tokens,
                                                          .out = exec->buf.hidden});
     /* One rank holds a token's row, the others bring -0, so the sum is a copy of the owner's bits. */
-    const phx_code rc =
-        phx_exchange(exec->parts.comm, exec->buf.hidden, (size_t)(exec->n_tokens * width), err);
+    return phx_exchange(exec->parts.comm, exec->buf.hidden, (size_t)(exec->n_tokens * exec->dims->d_hidden),
+                        err);
+}
+
+/* The tokens of the step, and on the first stage their embeddings. */
+static phx_code take_tokens(phx_exec *exec, phx_error *err)
+{
+    const int64_t width = exec->dims->d_hidden;
+    phx_code rc = PHX_OK;
+    if (exec->first_stage)
+        rc = phx_exec_embed(exec, err);
+    else if (exec->last_stage)
+        feed_tokens(exec);
+    if (exec->last_stage)
+        phx_exec_count(exec, exec->n_tokens);
+    if (!exec->first_stage)
+        return PHX_OK;
     const phx_capture_view view = {PHX_CAPTURE_HIDDEN, "hidden.embed", -1,   PHX_F32,
                                    exec->buf.hidden,   width,          width};
     return rc == PHX_OK ? phx_exec_capture(exec, &view, err) : rc;

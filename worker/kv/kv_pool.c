@@ -10,6 +10,7 @@ struct phx_kv_pool {
     int64_t n_layers;
     phx_cache *latent; /* [n_layers] */
     phx_cache *index;  /* [n_layers] */
+    phx_cache hidden;  /* data NULL without drafts */
     phx_arena *arena;
 };
 
@@ -30,7 +31,7 @@ phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, const phx_memor
     pool->n_layers = (int64_t)n_layers;
     pool->latent = phx_alloc(n_layers, sizeof(*pool->latent));
     pool->index = phx_alloc(n_layers, sizeof(*pool->index));
-    slots = phx_alloc(2 * n_layers, sizeof(*slots));
+    slots = phx_alloc(2 * n_layers + 1, sizeof(*slots));
     if (!pool->latent || !pool->index || !slots) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "kv pool of %zu layers", n_layers);
         goto out;
@@ -47,7 +48,11 @@ phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, const phx_memor
         slots[2 * l + 1] = (phx_slot){&pool->index[l].data, n_entries * (size_t)index_width,
                                       phx_dtype_bytes(dtype), "index keys"};
     }
-    rc = phx_arena_create_in(memory, slots, 2 * n_layers, &pool->arena, err);
+    pool->hidden = (phx_cache){.width = dims->d_hidden, .dtype = PHX_F32};
+    slots[2 * n_layers] =
+        (phx_slot){&pool->hidden.data, phx_plan_kept_states(plan, rank) * (size_t)dims->d_hidden,
+                   sizeof(float), "hidden states"};
+    rc = phx_arena_create_in(memory, slots, 2 * n_layers + 1, &pool->arena, err);
     if (rc != PHX_OK)
         goto out;
     *ret_pool = pool;
@@ -80,6 +85,11 @@ const phx_cache *phx_kv_pool_index(const phx_kv_pool *pool, int64_t layer)
     assert(layer >= 0);
     assert(layer < pool->n_layers);
     return &pool->index[layer];
+}
+
+const phx_cache *phx_kv_pool_hidden(const phx_kv_pool *pool)
+{
+    return pool->hidden.data ? &pool->hidden : NULL;
 }
 
 uint64_t phx_kv_pool_bytes(const phx_kv_pool *pool)

@@ -18,6 +18,9 @@ void phx_kv_pool_destroy(phx_kv_pool *pool); /* accepts NULL */
 /* layer: local to the stage. The index cache has width 0 without an indexer. */
 const phx_cache *phx_kv_pool_latent(const phx_kv_pool *pool, int64_t layer);
 const phx_cache *phx_kv_pool_index(const phx_kv_pool *pool, int64_t layer);
+/* Final hidden states for the draft layer, one to an entry: of each slot, then of each block's last position.
+ * NULL without drafts. */
+const phx_cache *phx_kv_pool_hidden(const phx_kv_pool *pool);
 uint64_t phx_kv_pool_bytes(const phx_kv_pool *pool);
 
 #endif
