@@ -102,7 +102,8 @@ typedef void phx_rope_fn(phx_pool *pool, const phx_rope_args *args);
 /* out[r][g][n] = sum_k x[r][g][k] * W[first_row + g * group_rows + n][k]: a column-parallel product, K in one
  * fixed order. With n_groups 1 a plain product of x [n_rows][K] and rows of W. Groups are attention heads.
  * fp8: partial sums over each 128-column scale block, times its scale, added in block order (blocks by global
- * column). Limit: (K / 16 + 8) * FLT_EPSILON * sum_k |x * w|. */
+ * column); int4-g32: each weight is number * scale, sums go group by group. Limit: (K / 16 + 8) * FLT_EPSILON
+ * * sum_k |x * w|. */
 typedef struct phx_product_args {
     phx_activation x; /* [n_rows][stride]; group g starts g * x_group_stride elements in */
     int64_t x_group_stride;

@@ -12,6 +12,7 @@
 #define MISSING_BYTES (256u << 20)
 #define NOT_EXPECTED  UINT32_MAX
 #define FP8_BLOCK     128
+#define PACKED        8 /* weights of an int32 */
 
 struct phx_checkpoint {
     char *dir;
@@ -28,9 +29,18 @@ struct phx_checkpoint {
     size_t n_missing;
     uint64_t n_scales; /* scale tensors in use */
     uint64_t n_scale_elements;
+    uint64_t n_packed_elements; /* weights that share a stored element with the one before them */
     phx_str *extras;
     size_t n_extra;
 };
+
+typedef struct companion { /* what has to lie beside a packed matrix */
+    const char *name;
+    phx_dtype dtype;
+    phx_dtype other; /* as good */
+    int64_t n_rows;  /* 0: a vector */
+    int64_t n_cols;
+} companion;
 
 static phx_code match_tensor(void *user, const phx_tensor_id *id, phx_error *err);
 static bool is_skipped(const phx_family *family, phx_str name)
@@ -207,7 +217,7 @@ phx_checkpoint_totals phx_checkpoint_count_all(const phx_checkpoint *checkpoint)
         }
     }
     totals.n_weights = totals.n_tensors - checkpoint->n_scales;
-    totals.n_parameters = n_elements - checkpoint->n_scale_elements;
+    totals.n_parameters = n_elements - checkpoint->n_scale_elements + checkpoint->n_packed_elements;
     return totals;
 }
 
@@ -348,10 +358,88 @@ static phx_code match_format(phx_checkpoint *ck, phx_ck_tensor *tensor, char *na
     return PHX_OK;
 }
 
+/* One companion of a packed matrix: of dtype (or other), shaped as said. */
+static phx_code match_companion(phx_checkpoint *ck, const phx_ck_tensor *tensor, const companion *expected,
+                                const phx_ck_place **ret_place, phx_error *err)
+{
+    const phx_ck_place *place = phx_ck_files_find(&ck->files, phx_str_of(expected->name));
+    if (!place)
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "'%s': tensor '%.*s' is int4 but '%s' is missing",
+                        phx_st_path(tensor->file), PHX_STR_ARG(tensor->data->name), expected->name);
+    const phx_dtype dtype = place->tensor->dtype;
+    if (dtype != expected->dtype && dtype != expected->other)
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "'%s': '%s' is stored as %s; supported: %s",
+                        phx_st_path(place->file), expected->name, phx_dtype_name(dtype),
+                        phx_dtype_name(expected->dtype));
+    if (!has_shape(place->tensor, expected->n_rows == 0, expected->n_rows, expected->n_cols))
+        return PHX_FAIL(err, PHX_ERR_CORRUPT,
+                        "'%s': the shape of '%s' is not the one of int4 in groups of %d",
+                        phx_st_path(place->file), expected->name, PHX_INT4_GROUP);
+    phx_ck_files_mark(&ck->files, place);
+    ck->n_scales++;
+    ck->n_scale_elements += place->tensor->n_bytes / phx_dtype_bytes(dtype);
+    *ret_place = place;
+    return PHX_OK;
+}
+
+/* compressed-tensors: <name>_packed holds eight columns in each int32, <name>_scale one bf16 for 32 columns,
+ * <name>_shape repeats what the shape of the packed tensor says. */
+static phx_code match_packed(phx_checkpoint *ck, phx_ck_tensor *tensor, char *name, phx_error *err)
+{
+    const size_t n = strlen(name);
+    const phx_ck_place *place = NULL;
+    const phx_tensor_rule *rule = tensor->id.rule;
+    const bool odd_cut = rule->split == PHX_SPLIT_COLS_HEADS && ck->dims.d_v % 2 != 0;
+    if (!rule->quantised || rule->role == PHX_ROLE_KV_B || odd_cut)
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
+                        "'%s': tensor '%s' is packed int4, which does not fit its use",
+                        phx_st_path(tensor->file), name);
+    if (tensor->n_cols % PHX_INT4_GROUP != 0)
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
+                        "'%s': tensor '%s' is packed int4 with %lld columns, no multiple of %d",
+                        phx_st_path(tensor->file), name, (long long)tensor->n_cols, PHX_INT4_GROUP);
+    tensor->format = PHX_FORMAT_INT4_G32;
+    if (tensor->data->dtype != PHX_I32)
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "'%s': tensor '%.*s' is stored as %s; supported: I32",
+                        phx_st_path(tensor->file), PHX_STR_ARG(tensor->data->name),
+                        phx_dtype_name(tensor->data->dtype));
+    (void)snprintf(name + n, NAME_BYTES - n, "_shape");
+    phx_code rc = match_companion(ck, tensor, &(companion){name, PHX_I32, PHX_I64, 0, 2}, &place, err);
+    (void)snprintf(name + n, NAME_BYTES - n, "_scale");
+    if (rc == PHX_OK)
+        rc = match_companion(
+            ck, tensor,
+            &(companion){name, PHX_BF16, PHX_BF16, tensor->n_rows, tensor->n_cols / PHX_INT4_GROUP}, &place,
+            err);
+    name[n] = 0;
+    if (rc != PHX_OK)
+        return rc;
+    tensor->scale_file = place->file;
+    tensor->scales = place->tensor;
+    ck->n_packed_elements += (uint64_t)(tensor->n_rows * tensor->n_cols) / PACKED * (PACKED - 1);
+    return PHX_OK;
+}
+
+/* Where the weights lie: under the name itself or, packed, under <name>_packed. */
+static const phx_ck_place *find_data(const phx_checkpoint *ck, char *name, bool *ret_packed)
+{
+    const size_t n = strlen(name);
+    const phx_ck_place *place = phx_ck_files_find(&ck->files, phx_str_of(name));
+    *ret_packed = false;
+    if (place)
+        return place;
+    (void)snprintf(name + n, NAME_BYTES - n, "_packed");
+    place = phx_ck_files_find(&ck->files, phx_str_of(name));
+    name[n] = 0;
+    *ret_packed = place != NULL;
+    return place;
+}
+
 static phx_code match_tensor(void *user, const phx_tensor_id *id, phx_error *err)
 {
     phx_checkpoint *ck = user;
     char name[NAME_BYTES];
+    bool packed = false;
     const bool fits = phx_tensor_name(id, name, PHX_TENSOR_NAME_MAX);
     assert(fits);
     uint32_t *first = first_of(ck, id->rule->role, id->layer);
@@ -360,15 +448,16 @@ static phx_code match_tensor(void *user, const phx_tensor_id *id, phx_error *err
     phx_ck_tensor *tensor = &ck->tensors[ck->n_tensors++];
     *tensor = (phx_ck_tensor){
         .id = *id, .n_rows = id->rule->n_rows(&ck->dims), .n_cols = id->rule->n_cols(&ck->dims)};
-    const phx_ck_place *place = phx_ck_files_find(&ck->files, phx_str_of(name));
+    const phx_ck_place *place = find_data(ck, name, &packed);
     if (!place)
         return note_missing(ck, tensor, name, err);
     tensor->file = place->file;
-    if (!has_shape(place->tensor, id->rule->is_vector, tensor->n_rows, tensor->n_cols))
-        return wrong_shape(tensor, place->tensor, tensor->n_rows, tensor->n_cols, err);
+    const int64_t n_stored = packed ? (tensor->n_cols + PACKED - 1) / PACKED : tensor->n_cols;
+    if (!has_shape(place->tensor, id->rule->is_vector, tensor->n_rows, n_stored))
+        return wrong_shape(tensor, place->tensor, tensor->n_rows, n_stored, err);
     tensor->data = place->tensor;
     phx_ck_files_mark(&ck->files, place);
-    return match_format(ck, tensor, name, err);
+    return packed ? match_packed(ck, tensor, name, err) : match_format(ck, tensor, name, err);
 }
 
 static bool is_ignored(const phx_family *family, phx_str name)

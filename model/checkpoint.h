@@ -12,10 +12,11 @@ typedef struct phx_ck_tensor {
     phx_tensor_id id;
     phx_format format; /* decided by what is stored beside it, never by config lists */
     const phx_st_file *file;
-    const phx_st_tensor *data;     /* NULL: optional and absent */
+    const phx_st_tensor *data;     /* NULL: optional and absent; int4-g32: I32 [rows][cols/8] */
     const phx_st_file *scale_file; /* may be another shard */
-    const phx_st_tensor *scales; /* F32 or F8_E8M0 [ceil(rows/128)][ceil(cols/128)]; NULL for plain formats */
-    int64_t n_rows;              /* global */
+    const phx_st_tensor *scales;   /* NULL for plain formats; fp8: F32 or F8_E8M0 [ceil(rows/128)][
+                                      ceil(cols/128)]; int4-g32: BF16 [rows][cols/32] */
+    int64_t n_rows;                /* global */
     int64_t n_cols;
 } phx_ck_tensor;
 

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "model/dims_layers.h"
 #include "model/family.h"
+#include "model/quantisation.h"
 
 /* reliability.md 3.4 */
 #define CONFIG_LIMITS ((phx_json_limits){PHX_CONFIG_BYTES_MAX, PHX_CONFIG_DEPTH_MAX, 200000, 200000})
@@ -513,32 +514,12 @@ static phx_code refuse_unknown(const phx_json *config, const phx_dims *dims, phx
  */
 static phx_code parse_quantisation(const phx_json *config, phx_dims *dims, phx_error *err)
 {
-    const phx_json *quantisation = phx_json_get(config, "quantization_config");
-    phx_str text = {"", 0};
-    if (is_null(quantisation))
-        return PHX_OK;
-    if (!phx_json_as_str(phx_json_get(quantisation, "quant_method"), &text) || !phx_str_is(text, "fp8"))
-        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "quant_method '%.*s': supported is fp8 with 128x128 blocks",
-                        (int)(text.n < 80 ? text.n : 80), text.ptr);
-    const phx_json *block = phx_json_get(quantisation, "weight_block_size");
-    for (size_t i = 0; !is_null(block) && i < 2; i++) {
-        int64_t size = 0;
-        if (phx_json_count(block) != 2 || !as_whole(phx_json_at(block, i), &size) || size != 128)
-            return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "weight_block_size: supported is [128, 128]");
-    }
-    const phx_json *fmt = phx_json_get(quantisation, "fmt");
-    text = (phx_str){"", 0};
-    if (!is_null(fmt) &&
-        (!phx_json_as_str(fmt, &text) || (!phx_str_is(text, "e4m3") && !phx_str_is(text, "float8_e4m3fn"))))
-        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "fp8 fmt '%.*s': supported is e4m3",
-                        (int)(text.n < 80 ? text.n : 80), text.ptr);
-    const phx_json *scale_fmt = phx_json_get(quantisation, "scale_fmt");
-    text = (phx_str){"", 0};
-    if (!is_null(scale_fmt) && (!phx_json_as_str(scale_fmt, &text) || !phx_str_is(text, "ue8m0")))
-        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "fp8 scale_fmt '%.*s': supported is ue8m0",
-                        (int)(text.n < 80 ? text.n : 80), text.ptr);
-    dims->fp8_scale_ue8m0 = !is_null(scale_fmt);
-    return PHX_OK;
+    phx_quantisation quantisation;
+    const phx_code rc =
+        phx_quantisation_parse(phx_json_get(config, "quantization_config"), &quantisation, err);
+    if (rc == PHX_OK)
+        dims->fp8_scale_ue8m0 = quantisation.fp8_scale_ue8m0;
+    return rc;
 }
 
 /* Adds the ids of eos_token_id (number or list) that are not known yet: models differ between their two

@@ -1,6 +1,7 @@
 /* model/dims_write.c - the config.json that model/dims.c reads back equal (synth). */
 #include "model/dims.h"
 #include "model/family.h"
+#include "model/quantisation.h"
 
 static void write_rope(phx_json_writer *w, const phx_rope *rope)
 {
@@ -112,28 +113,6 @@ static void write_ids(phx_json_writer *w, const phx_dims *d)
         phx_json_end_array(w);
 }
 
-static void write_quantisation(phx_json_writer *w, const phx_dims *d)
-{
-    phx_json_key(w, "quantization_config");
-    phx_json_begin_object(w);
-    phx_json_key(w, "quant_method");
-    phx_json_text(w, "fp8");
-    phx_json_key(w, "fmt");
-    phx_json_text(w, "e4m3");
-    phx_json_key(w, "activation_scheme");
-    phx_json_text(w, "dynamic");
-    phx_json_key(w, "weight_block_size");
-    phx_json_begin_array(w);
-    phx_json_i64(w, 128);
-    phx_json_i64(w, 128);
-    phx_json_end_array(w);
-    if (d->fp8_scale_ue8m0) {
-        phx_json_key(w, "scale_fmt");
-        phx_json_text(w, "ue8m0");
-    }
-    phx_json_end_object(w);
-}
-
 void phx_dims_write_json(const phx_dims *dims, phx_format format, phx_buf *buf)
 {
     const phx_family *family = phx_family_find(dims->model_type);
@@ -178,8 +157,11 @@ void phx_dims_write_json(const phx_dims *dims, phx_format format, phx_buf *buf)
     phx_json_text(w, format == PHX_FORMAT_F32   ? "float32"
                      : format == PHX_FORMAT_F16 ? "float16"
                                                 : "bfloat16");
-    if (format == PHX_FORMAT_FP8_BLOCK)
-        write_quantisation(w, dims);
+    if (phx_format_block(format) > 0) {
+        phx_json_key(w, "quantization_config");
+        phx_quantisation_write(
+            &(phx_quantisation){.format = format, .fp8_scale_ue8m0 = dims->fp8_scale_ue8m0}, w);
+    }
     if (nested)
         phx_json_end_object(w);
     phx_json_end_object(w);

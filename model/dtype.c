@@ -18,11 +18,15 @@ static const dtype_row dtypes[] = {
 typedef struct format_row {
     const char *name;
     phx_dtype dtype;
-    int64_t block;
+    size_t n_bits;
+    int64_t block_rows;
+    int64_t block_cols;
+    size_t scale_bytes;
 } format_row;
 
 static const format_row formats[] = {
-#define X(format, name, dtype, block) {name, dtype, block},
+#define X(format, name, dtype, bits, block_rows, block_cols, scale) \
+    {name, dtype, bits, block_rows, block_cols, scale},
     PHX_FORMATS(X)
 #undef X
 };
@@ -65,13 +69,28 @@ phx_dtype phx_format_dtype(phx_format format)
 int64_t phx_format_block(phx_format format)
 {
     assert(format < PHX_FORMAT_COUNT);
-    return formats[format].block;
+    return formats[format].block_cols;
+}
+
+int64_t phx_format_block_rows(phx_format format)
+{
+    assert(format < PHX_FORMAT_COUNT);
+    return formats[format].block_rows;
+}
+
+size_t phx_format_scale_bytes(phx_format format)
+{
+    assert(format < PHX_FORMAT_COUNT);
+    return formats[format].scale_bytes;
 }
 
 size_t phx_format_row_bytes(phx_format format, int64_t n_cols)
 {
+    assert(format < PHX_FORMAT_COUNT);
     assert(n_cols >= 0);
-    return (size_t)n_cols * phx_dtype_bytes(phx_format_dtype(format));
+    const size_t n_bits = (size_t)n_cols * formats[format].n_bits;
+    assert(n_bits % 8 == 0);
+    return n_bits / 8;
 }
 
 bool phx_format_parse(phx_str name, phx_format *ret_format)
@@ -194,6 +213,13 @@ float phx_matrix_at(const phx_matrix *matrix, int64_t row, int64_t col)
     assert(row >= 0 && row < matrix->n_rows);
     assert(col >= 0 && col < matrix->n_cols);
     const size_t idx = (size_t)phx_matrix_place(matrix, row, col);
+    if (matrix->format == PHX_FORMAT_INT4_G32) {
+        const uint8_t two =
+            ((const uint8_t *)matrix->data)[idx / 2]; /* rows have an even number of columns */
+        const int32_t number = (col % 2 != 0 ? two >> 4 : two & 0xF) - 8;
+        const int64_t group = (col + matrix->col_shift) / PHX_INT4_GROUP;
+        return (float)number * phx_bf16_to_f32(matrix->group_scales[row * matrix->scale_stride + group]);
+    }
     const float element = element_at(phx_format_dtype(matrix->format), matrix->data, idx);
     const int64_t block = phx_format_block(matrix->format);
     if (block == 0)

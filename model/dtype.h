@@ -33,16 +33,18 @@ const char *phx_dtype_name(phx_dtype dtype);
 size_t phx_dtype_bytes(phx_dtype dtype);
 bool phx_dtype_parse(phx_str name, phx_dtype *ret_dtype);
 
-/* How a weight matrix is stored: element dtype and, for block formats, what its scales cover. */
+/* How a weight matrix is stored: the dtype that files give it, bits of one weight and, for block formats,
+ * what one scale covers and how many bytes it takes in memory. */
 #define PHX_FORMATS(X)                                                       \
-    /* format, name, element dtype, scale block (rows = columns, 0: none) */ \
-    X(PHX_FORMAT_F32, "f32", PHX_F32, 0)                                     \
-    X(PHX_FORMAT_BF16, "bf16", PHX_BF16, 0)                                  \
-    X(PHX_FORMAT_F16, "f16", PHX_F16, 0)                                     \
-    X(PHX_FORMAT_FP8_BLOCK, "fp8", PHX_F8_E4M3, 128)
+    /* format, name, stored dtype, bits, block rows, block columns, scale */ \
+    X(PHX_FORMAT_F32, "f32", PHX_F32, 32, 0, 0, 0)                           \
+    X(PHX_FORMAT_BF16, "bf16", PHX_BF16, 16, 0, 0, 0)                        \
+    X(PHX_FORMAT_F16, "f16", PHX_F16, 16, 0, 0, 0)                           \
+    X(PHX_FORMAT_FP8_BLOCK, "fp8", PHX_F8_E4M3, 8, 128, 128, 4)              \
+    X(PHX_FORMAT_INT4_G32, "int4-g32", PHX_I32, 4, 1, 32, 2) /* 8 in an int32 */
 
 typedef enum phx_format {
-#define X(format, name, dtype, block) format,
+#define X(format, name, dtype, bits, block_rows, block_cols, scale) format,
     PHX_FORMATS(X)
 #undef X
         PHX_FORMAT_COUNT
@@ -50,8 +52,10 @@ typedef enum phx_format {
 
 const char *phx_format_name(phx_format format);
 phx_dtype phx_format_dtype(phx_format format);
-int64_t phx_format_block(phx_format format);
-size_t phx_format_row_bytes(phx_format format, int64_t n_cols);
+int64_t phx_format_block(phx_format format);      /* columns that one scale covers; 0: no scales */
+int64_t phx_format_block_rows(phx_format format); /* rows that one scale covers; 0: no scales */
+size_t phx_format_scale_bytes(phx_format format); /* of one scale in memory: f32, int4-g32 bf16 */
+size_t phx_format_row_bytes(phx_format format, int64_t n_cols); /* int4-g32: n_cols is even */
 bool phx_format_parse(phx_str name, phx_format *ret_format);
 
 /* Functions that CUDA kernels call too. */
@@ -95,25 +99,31 @@ float phx_e4m3_to_f32(uint8_t code);  /* bias 7, no infinity, 0x7F and 0xFF are 
 uint8_t phx_f32_to_e4m3(float value); /* nearest even, saturating at 448; NaN to 0x7F */
 float phx_e8m0_to_f32(uint8_t code);  /* 2^(code-127), 255 is NaN */
 
+#define PHX_INT4_GROUP 32 /* columns of an int4-g32 row that share a scale */
+
 /* A packed matrix: bands of so many rows, in which units of `pack` columns of each row follow one another, so
  * that a kernel which takes the rows of a band together reads one line of memory after the other. A
  * permutation without padding: it needs n_rows % PHX_PACK_ROWS == 0 and n_cols % pack == 0. */
 #define PHX_PACK_ROWS 8
 
 /* A weight matrix or the slice of one that a rank holds: borrowed memory in the stored format, row major or
- * packed as the kernels of the level like it (phx_ops_pack).
- * The value of local element (r, c) of a block format is element * scales[((r + row_shift) / 128) *
- * scale_stride + (c + col_shift) / 128]: shifts are the slice's offset inside its first scale block, so cuts
- * need no alignment. */
+ * (fp8) packed as the kernels of the level like it (phx_ops_pack).
+ * fp8: the value of local element (r, c) is element * scales[((r + row_shift) / 128) * scale_stride +
+ * (c + col_shift) / 128]: shifts are the slice's offset inside its first scale block, so cuts need no
+ * alignment.
+ * int4-g32: byte c / 2 of a row holds columns c (even: low four bits) and c + 1 as numbers 0..15; the value
+ * is (number - 8) * group_scales[r * scale_stride + (c + col_shift) / 32], exact in f32. n_cols is even, and
+ * so is every column at which a slice or a leaf is cut. */
 typedef struct phx_matrix {
-    const void *data;     /* [n_rows][n_cols] elements without gaps, any alignment of the element size */
-    const float *scales;  /* [scale rows][scale_stride]; NULL for formats without scales */
-    int64_t n_rows;       /* outputs, local to this rank */
-    int64_t n_cols;       /* inputs, local to this rank */
-    int64_t scale_stride; /* scales between scale rows */
-    int32_t row_shift;    /* 0..127 */
-    int32_t col_shift;    /* 0..127 */
-    int32_t pack;         /* 0: row major; else columns of a unit, and data is [band][unit][row][column] */
+    const void *data;    /* [n_rows][n_cols] elements without gaps, any alignment of the element size */
+    const float *scales; /* fp8: [scale rows][scale_stride]; NULL for the others */
+    const uint16_t *group_scales; /* int4-g32: bf16 [n_rows][scale_stride]; NULL for the others */
+    int64_t n_rows;               /* outputs, local to this rank */
+    int64_t n_cols;               /* inputs, local to this rank */
+    int64_t scale_stride;         /* scales between scale rows */
+    int32_t row_shift;            /* 0..127; int4-g32: 0 */
+    int32_t col_shift;            /* 0..127; int4-g32: 0..31 */
+    int32_t pack; /* 0: row major; else columns of a unit, and data is [band][unit][row][column] */
     phx_format format;
 } phx_matrix;
 

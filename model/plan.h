@@ -44,7 +44,7 @@ typedef struct phx_plan_slice {
     phx_range rows;
     phx_range cols;
     uint64_t data_bytes;  /* resident: elements (f32 when keep_f32), padded to 64 */
-    uint64_t scale_bytes; /* resident: f32 scales of every block touched, padded to 64 */
+    uint64_t scale_bytes; /* resident: scales of every block touched (f32; int4-g32: bf16), padded to 64 */
     uint64_t file_bytes;  /* bytes read from files: elements + scales of the slice, no more */
 } phx_plan_slice;
 

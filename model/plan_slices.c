@@ -91,16 +91,19 @@ static void size_slice(phx_plan_slice *slice)
 {
     const phx_ck_tensor *tensor = slice->tensor;
     const int64_t block = phx_format_block(tensor->format);
+    const int64_t block_rows = phx_format_block_rows(tensor->format);
     const uint64_t n = (uint64_t)phx_range_n(slice->rows) * (uint64_t)phx_range_n(slice->cols);
-    const uint64_t stored = n * phx_dtype_bytes(tensor->data->dtype);
+    const uint64_t stored =
+        (uint64_t)phx_range_n(slice->rows) * phx_format_row_bytes(tensor->format, phx_range_n(slice->cols));
     slice->data_bytes = padded(tensor->id.rule->keep_f32 ? n * sizeof(float) : stored);
     slice->file_bytes = stored;
     if (block == 0 || n == 0)
         return;
-    const int64_t scale_rows = (slice->rows.end + block - 1) / block - slice->rows.first / block;
+    const int64_t scale_rows =
+        (slice->rows.end + block_rows - 1) / block_rows - slice->rows.first / block_rows;
     const int64_t scale_cols = (slice->cols.end + block - 1) / block - slice->cols.first / block;
     const uint64_t n_scales = (uint64_t)(scale_rows * scale_cols);
-    slice->scale_bytes = padded(n_scales * sizeof(float));
+    slice->scale_bytes = padded(n_scales * phx_format_scale_bytes(tensor->format));
     slice->file_bytes += n_scales * phx_dtype_bytes(tensor->scales->dtype);
 }
 

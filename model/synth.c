@@ -20,6 +20,7 @@
 #define NAMES_BYTES_MAX ((size_t)512 << 20)
 #define INDEX_BYTES_MAX ((size_t)64 << 20)
 #define BLOCK           128
+#define PACKED          8 /* weights of an int32 */
 
 typedef struct item { /* one tensor of the files */
     phx_synth_source source;
@@ -207,6 +208,32 @@ static const char *key_name(phx_role role, const char *name)
     return role == PHX_ROLE_MTP_HEAD ? "lm_head.weight" : name;
 }
 
+/* The three tensors of a packed int4 matrix; name has room for their endings. */
+static phx_code add_packed(synth *s, const item *matrix, char *name, phx_error *err)
+{
+    const size_t n = strlen(name);
+    item it = *matrix;
+    if (it.n_cols % PHX_INT4_GROUP != 0)
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "'%s' has %lld columns: int4 needs a multiple of %d", name,
+                        (long long)it.n_cols, PHX_INT4_GROUP);
+    (void)snprintf(name + n, 16, "_packed");
+    it.n_cols = matrix->n_cols / PACKED;
+    it.source.dtype = PHX_I32;
+    phx_code rc = add_item(s, &it, name, err);
+    (void)snprintf(name + n, 16, "_scale");
+    it.n_cols = matrix->n_cols / PHX_INT4_GROUP;
+    it.source.dtype = PHX_BF16;
+    it.source.is_scale = true;
+    it.source.key = key_of(s->request->seed, name);
+    if (rc == PHX_OK)
+        rc = add_item(s, &it, name, err);
+    (void)snprintf(name + n, 16, "_shape");
+    it = (item){.n_rows = 1, .n_cols = 2, .is_vector = true, .source = {.dtype = PHX_I32, .is_shape = true}};
+    it.source.shape[0] = (int32_t)matrix->n_rows;
+    it.source.shape[1] = (int32_t)matrix->n_cols;
+    return rc == PHX_OK ? add_item(s, &it, name, err) : rc;
+}
+
 phx_synth_source phx_synth_source_of(const phx_synth_request *request, const phx_tensor_id *id, bool is_scale)
 {
     char name[PHX_TENSOR_NAME_MAX];
@@ -215,16 +242,18 @@ phx_synth_source phx_synth_source_of(const phx_synth_request *request, const phx
     const phx_format format = formats[request->format].format;
     phx_synth_source source = {.role = id->rule->role};
     source.sd = sd_of(id->rule, id->rule->n_cols(request->dims));
+    const bool packed = format == PHX_FORMAT_INT4_G32 && id->rule->where == PHX_WHERE_EXPERT;
     if (is_scale) {
-        (void)snprintf(name + strlen(name), 16, "_scale_inv");
+        (void)snprintf(name + strlen(name), 16, packed ? "_scale" : "_scale_inv");
         source.key = key_of(request->seed, name);
-        source.dtype = PHX_F32;
+        source.dtype = packed ? PHX_BF16 : PHX_F32;
         source.is_scale = true;
         source.powers_of_two = request->format == PHX_SYNTH_FP8_UE8M0;
         return source;
     }
     source.key = key_of(request->seed, key_name(id->rule->role, name));
-    source.dtype = id->rule->quantised                      ? phx_format_dtype(format)
+    const bool plain = !id->rule->quantised || (format == PHX_FORMAT_INT4_G32 && !packed);
+    source.dtype = !plain                                   ? phx_format_dtype(format)
                    : id->rule->role == PHX_ROLE_ROUTER_BIAS ? PHX_F32
                                                             : PHX_BF16;
     return source;
@@ -244,6 +273,8 @@ static phx_code add_tensor(void *user, const phx_tensor_id *id, phx_error *err)
         .is_vector = id->rule->is_vector,
         .source = phx_synth_source_of(s->request, id, false),
     };
+    if (formats[s->request->format].format == PHX_FORMAT_INT4_G32 && id->rule->where == PHX_WHERE_EXPERT)
+        return add_packed(s, &it, name, err);
     const phx_code rc = add_item(s, &it, name, err);
     if (rc != PHX_OK || it.source.dtype != PHX_F8_E4M3)
         return rc;

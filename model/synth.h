@@ -6,13 +6,15 @@
 
 #include "model/dims.h"
 
-/* How the tensors that makers quantise are stored; all others are BF16, the router's bias F32. */
+/* How the tensors that makers quantise are stored; all others are BF16, the router's bias F32. int4: the
+ * routed experts alone, as Kimi publishes. */
 #define PHX_SYNTH_FORMATS(X)                                                            \
     X(PHX_SYNTH_F32, "f32", PHX_FORMAT_F32)                                             \
     X(PHX_SYNTH_BF16, "bf16", PHX_FORMAT_BF16)                                          \
     X(PHX_SYNTH_F16, "f16", PHX_FORMAT_F16)                                             \
     X(PHX_SYNTH_FP8, "fp8", PHX_FORMAT_FP8_BLOCK)             /* scales of any value */ \
-    X(PHX_SYNTH_FP8_UE8M0, "fp8-ue8m0", PHX_FORMAT_FP8_BLOCK) /* powers of two */
+    X(PHX_SYNTH_FP8_UE8M0, "fp8-ue8m0", PHX_FORMAT_FP8_BLOCK) /* powers of two */       \
+    X(PHX_SYNTH_INT4, "int4", PHX_FORMAT_INT4_G32)
 
 typedef enum phx_synth_format {
 #define X(id, name, format) id,

@@ -10,6 +10,9 @@
 /* Codes spread over +-448 for +-4.3 standard deviations, the extremes of the table. */
 #define E4M3_PER_SD 100.0f
 
+/* The largest of 32 normal numbers is about 2.1 standard deviations: it becomes 7. */
+#define INT4_PER_SD 3.4f
+
 /* Quantile of the normal distribution: P. Acklam's rational approximation, relative error 1.2e-9. */
 static double normal_quantile(double p)
 {
@@ -40,6 +43,8 @@ void phx_synth_tables_init(phx_synth_tables *tables)
     for (uint32_t i = 0; i < n; i++) {
         tables->normal[i] = (float)normal_quantile(((double)i + 0.5) / n);
         tables->e4m3[i] = phx_f32_to_e4m3(tables->normal[i] * E4M3_PER_SD);
+        const float number = rintf(tables->normal[i] * INT4_PER_SD);
+        tables->int4[i] = (uint8_t)(8 + (int)(number < -8.0f ? -8.0f : number > 7.0f ? 7.0f : number));
     }
 }
 
@@ -66,6 +71,17 @@ static void fill_e4m3(const phx_synth_tables *tables, uint64_t key, uint64_t fir
     }
 }
 
+static void fill_int4(const phx_synth_tables *tables, uint64_t key, uint64_t first, size_t n, uint32_t *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[i] = 0;
+        for (uint64_t j = 0; j < 8; j++) {
+            const uint64_t at = (first + i) * 8 + j;
+            to[i] |= (uint32_t)tables->int4[draw(draws_at(key, at), at)] << 4 * j;
+        }
+    }
+}
+
 static void fill_bf16(const phx_synth_tables *tables, const phx_synth_source *source, uint64_t first,
                       size_t n, uint16_t *to)
 {
@@ -83,7 +99,7 @@ static void fill_bf16(const phx_synth_tables *tables, const phx_synth_source *so
 /* The scale that makes a block's values sd wide, moved at random so that every block differs. */
 static float scale_at(const phx_synth_source *source, uint32_t random)
 {
-    const float middle = source->sd / E4M3_PER_SD;
+    const float middle = source->sd / (source->dtype == PHX_BF16 ? INT4_PER_SD : E4M3_PER_SD);
     if (!source->powers_of_two)
         return middle * (0.75f + (float)random * 0x1p-17f);
     int exponent;
@@ -123,7 +139,15 @@ void phx_synth_fill(const phx_synth_tables *tables, const phx_synth_source *sour
         fill_e4m3(tables, source->key, first, n, to);
         return;
     }
-    if (source->dtype == PHX_BF16 && source->sd > 0) {
+    if (source->is_shape) {
+        memcpy(to, source->shape + first, n * sizeof(int32_t));
+        return;
+    }
+    if (source->dtype == PHX_I32) {
+        fill_int4(tables, source->key, first, n, to);
+        return;
+    }
+    if (source->dtype == PHX_BF16 && source->sd > 0 && !source->is_scale) {
         fill_bf16(tables, source, first, n, to);
         return;
     }

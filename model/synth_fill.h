@@ -12,6 +12,7 @@
 typedef struct phx_synth_tables {
     float normal[1 << PHX_SYNTH_BITS];
     uint8_t e4m3[1 << PHX_SYNTH_BITS]; /* normal, scaled so that the extremes come near 448 */
+    uint8_t int4[1 << PHX_SYNTH_BITS]; /* normal, scaled as if by groups of 32, plus 8 */
 } phx_synth_tables;
 
 void phx_synth_tables_init(phx_synth_tables *tables);
@@ -22,15 +23,17 @@ typedef struct phx_synth_source {
     phx_role role;
     phx_dtype dtype;
     float sd;      /* standard deviation of a matrix; 0 for vectors, which go by role */
-    bool is_scale; /* block scales of an fp8 matrix */
+    bool is_scale; /* scales of an fp8 matrix or, as bf16, of an int4 one */
     bool powers_of_two;
+    bool is_shape; /* the elements are those of shape */
+    int32_t shape[2];
 } phx_synth_source;
 
 /* What phx_synth_write gives a tensor, or its block scales. dims, format and seed of the request count. */
 phx_synth_source phx_synth_source_of(const phx_synth_request *request, const phx_tensor_id *id,
                                      bool is_scale);
 
-/* Elements [first, first + n) into to. */
+/* Elements [first, first + n) into to. An I32 element holds eight int4 weights. */
 void phx_synth_fill(const phx_synth_tables *tables, const phx_synth_source *source, uint64_t first, size_t n,
                     void *to);
 

@@ -100,7 +100,8 @@ static inline void *phx_bench_rows(phx_kernels_bench *bench, int64_t n_rows, int
 
 static inline double phx_bench_matrix_bytes(const phx_matrix *m)
 {
-    return (double)m->n_rows * (double)phx_format_row_bytes(m->format, m->n_cols);
+    const double scales = m->group_scales ? (double)m->scale_stride * sizeof(uint16_t) : 0.0;
+    return (double)m->n_rows * ((double)phx_format_row_bytes(m->format, m->n_cols) + scales);
 }
 
 #endif

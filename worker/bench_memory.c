@@ -113,9 +113,14 @@ phx_matrix phx_bench_matrix(phx_kernels_bench *bench, phx_format format, int64_t
 {
     phx_matrix m = {.data = bench->weights.data, .n_rows = n_rows, .n_cols = n_cols, .format = format};
     const int64_t block = phx_format_block(format);
+    const int64_t block_rows = phx_format_block_rows(format);
     if (block > 0) {
         m.scale_stride = (n_cols + block - 1) / block;
-        m.scales = phx_bench_memory(bench, (n_rows + block - 1) / block * m.scale_stride, sizeof(float));
+        if (format == PHX_FORMAT_INT4_G32) /* a share of the bytes that counts: in the window */
+            m.group_scales = (const void *)bench->weights.data;
+        else
+            m.scales = phx_bench_memory(bench, (n_rows + block_rows - 1) / block_rows * m.scale_stride,
+                                        phx_format_scale_bytes(format));
         const int32_t pack = format == PHX_FORMAT_FP8_BLOCK ? phx_ops_pack(&bench->ops) : 0;
         m.pack = pack > 0 && phx_pack_fits(n_rows, n_cols, pack) ? pack : 0;
     }
@@ -130,5 +135,9 @@ void phx_bench_window(phx_kernels_bench *bench, phx_matrix *matrix)
     if (bench->weights_at + n_bytes > bench->weights.n_bytes)
         bench->weights_at = 0;
     matrix->data = bench->weights.data + bench->weights_at;
+    if (matrix->group_scales)
+        matrix->group_scales =
+            (const void *)((const uint8_t *)matrix->data +
+                           (size_t)matrix->n_rows * phx_format_row_bytes(matrix->format, matrix->n_cols));
     bench->weights_at += n_bytes;
 }

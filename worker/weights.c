@@ -207,27 +207,30 @@ static phx_code get_bytes(const loader *load, const bytes_of *from, uint64_t at,
     return PHX_OK;
 }
 
-/* rows: of the whole tensor, a part of the slice's. */
-static phx_code read_rows(loader *load, const phx_plan_slice *slice, phx_range rows, uint8_t *to,
-                          phx_error *err)
+typedef struct stripe { /* the same bytes of every row of a stored tensor */
+    bytes_of from;
+    uint64_t row_bytes;
+    uint64_t first_byte;
+    uint64_t cut_bytes;
+} stripe;
+
+/* Rows [rows.first, rows.end) of the stripe. */
+static phx_code read_stripe(loader *load, const stripe *of, phx_range rows, uint8_t *to, phx_error *err)
 {
-    const phx_ck_tensor *tensor = slice->tensor;
-    const uint64_t element = phx_dtype_bytes(tensor->data->dtype);
-    const uint64_t row_bytes = (uint64_t)tensor->n_cols * element;
-    const uint64_t cut_bytes = (uint64_t)phx_range_n(slice->cols) * element;
+    const uint64_t row_bytes = of->row_bytes;
+    const uint64_t cut_bytes = of->cut_bytes;
     const uint64_t n_rows = (uint64_t)phx_range_n(rows);
     const bool whole_rows = cut_bytes == row_bytes;
     /* Whole rows are one range; a column cut is one short read per row, so that no other byte is touched. */
     const uint64_t chunk = whole_rows ? 16u << 20 : cut_bytes;
     const uint64_t total = n_rows * cut_bytes;
-    const bytes_of from = bytes_of_tensor(load, tensor, false);
     for (uint64_t done = 0; done < total;) {
         if (atomic_load_explicit(&load->progress->stop, memory_order_relaxed) || atomic_load(&load->failed))
             return PHX_FAIL(err, PHX_ERR_CANCELLED, "loading stopped");
         const uint64_t n = total - done < chunk ? total - done : chunk;
         const uint64_t row = (uint64_t)rows.first + (whole_rows ? 0 : done / cut_bytes);
-        const uint64_t at = row * row_bytes + (whole_rows ? done : (uint64_t)slice->cols.first * element);
-        const phx_code rc = get_bytes(load, &from, at, to + done, n, err);
+        const uint64_t at = row * row_bytes + (whole_rows ? done : of->first_byte);
+        const phx_code rc = get_bytes(load, &of->from, at, to + done, n, err);
         if (rc != PHX_OK)
             return rc;
         done += n;
@@ -235,6 +238,41 @@ static phx_code read_rows(loader *load, const phx_plan_slice *slice, phx_range r
         atomic_fetch_add_explicit(&load->file_bytes, n, memory_order_relaxed);
     }
     return PHX_OK;
+}
+
+/* rows: of the whole tensor, a part of the slice's. */
+static phx_code read_rows(loader *load, const phx_plan_slice *slice, phx_range rows, uint8_t *to,
+                          phx_error *err)
+{
+    const phx_ck_tensor *tensor = slice->tensor;
+    const stripe from = {.from = bytes_of_tensor(load, tensor, false),
+                         .row_bytes = phx_format_row_bytes(tensor->format, tensor->n_cols),
+                         .first_byte = phx_format_row_bytes(tensor->format, slice->cols.first),
+                         .cut_bytes = phx_format_row_bytes(tensor->format, phx_range_n(slice->cols))};
+    return read_stripe(load, &from, rows, to, err);
+}
+
+/* The scales of int4: kept as they are stored. */
+static phx_code read_group_scales(loader *load, const phx_plan_slice *slice, phx_range rows, uint8_t *to,
+                                  phx_error *err)
+{
+    const phx_ck_tensor *tensor = slice->tensor;
+    const int64_t first = slice->cols.first / PHX_INT4_GROUP;
+    const int64_t end = (slice->cols.end + PHX_INT4_GROUP - 1) / PHX_INT4_GROUP;
+    const uint64_t n = (uint64_t)(phx_range_n(rows) * (end - first));
+    const stripe from = {.from = bytes_of_tensor(load, tensor, true),
+                         .row_bytes = (uint64_t)(tensor->n_cols / PHX_INT4_GROUP) * sizeof(uint16_t),
+                         .first_byte = (uint64_t)first * sizeof(uint16_t),
+                         .cut_bytes = (uint64_t)(end - first) * sizeof(uint16_t)};
+    const phx_code rc = read_stripe(load, &from, rows, to, err);
+    for (uint64_t i = 0; rc == PHX_OK && i < n; i++) {
+        uint16_t code;
+        memcpy(&code, to + i * sizeof(code), sizeof(code));
+        if ((code & 0x7F80u) == 0x7F80u)
+            return PHX_FAIL(err, PHX_ERR_CORRUPT, "a scale of '%.*s' in '%s' is not finite",
+                            PHX_STR_ARG(tensor->data->name), phx_st_path(tensor->scale_file));
+    }
+    return rc;
 }
 
 /* Widens a vector (or small matrix) kept as f32 in place of its stored dtype. from and to do not overlap. */
@@ -308,13 +346,13 @@ static phx_code load_rows(loader *load, const phx_plan_slice *slice, phx_range r
         return rc;
     }
     const phx_code rc = read_rows(load, slice, rows, to, err);
-    return rc == PHX_OK && slice->tensor->scales ? check_fp8(slice, to, n, err) : rc;
+    return rc == PHX_OK && dtype == PHX_F8_E4M3 ? check_fp8(slice, to, n, err) : rc;
 }
 
 /* The scale rows that the slice touches. */
 static phx_range scale_rows(const phx_plan_slice *slice)
 {
-    const int64_t block = phx_format_block(slice->tensor->format);
+    const int64_t block = phx_format_block_rows(slice->tensor->format);
     return (phx_range){slice->rows.first / block, (slice->rows.end + block - 1) / block};
 }
 
@@ -324,6 +362,8 @@ typedef phx_code load_fn(loader *load, const phx_plan_slice *slice, phx_range ro
 static phx_code load_scales(loader *load, const phx_plan_slice *slice, phx_range rows, uint8_t *to,
                             phx_error *err)
 {
+    if (slice->tensor->format == PHX_FORMAT_INT4_G32)
+        return read_group_scales(load, slice, rows, to, err);
     return read_scales(load, slice, rows, (float *)(void *)to, err);
 }
 
@@ -368,15 +408,15 @@ static phx_code load_slice(loader *load, size_t idx, uint8_t *scratch, phx_error
             phx_pack_rows(to, phx_range_n(slice->rows), phx_range_n(slice->cols), pack, scratch);
         return rc == PHX_OK && has_scales ? load_scales(load, slice, scale_rows(slice), scales_to, err) : rc;
     }
-    const uint64_t element =
-        slice->tensor->id.rule->keep_f32 ? sizeof(float) : phx_dtype_bytes(slice->tensor->data->dtype);
-    const phx_code rc = load_staged(load, slice, slice->rows, (uint64_t)phx_range_n(slice->cols) * element,
-                                    load_rows, to, err);
+    const phx_format kept = slice->tensor->id.rule->keep_f32 ? PHX_FORMAT_F32 : slice->tensor->format;
+    const phx_code rc = load_staged(load, slice, slice->rows,
+                                    phx_format_row_bytes(kept, phx_range_n(slice->cols)), load_rows, to, err);
     if (rc != PHX_OK || !has_scales)
         return rc;
     const int64_t block = phx_format_block(slice->tensor->format);
     const int64_t n_cols = (slice->cols.end + block - 1) / block - slice->cols.first / block;
-    return load_staged(load, slice, scale_rows(slice), (uint64_t)n_cols * sizeof(float), load_scales,
+    return load_staged(load, slice, scale_rows(slice),
+                       (uint64_t)n_cols * phx_format_scale_bytes(slice->tensor->format), load_scales,
                        scales_to, err);
 }
 
@@ -445,9 +485,13 @@ static phx_matrix matrix_of(const phx_weights *weights, const phx_plan_slice *sl
         .format = slice->tensor->format,
     };
     if (block) {
-        matrix.scales = (const float *)(const void *)(data + padded(slice->data_bytes));
+        const void *scales = data + padded(slice->data_bytes);
+        if (slice->tensor->format == PHX_FORMAT_INT4_G32)
+            matrix.group_scales = scales;
+        else
+            matrix.scales = scales;
         matrix.scale_stride = (slice->cols.end + block - 1) / block - slice->cols.first / block;
-        matrix.row_shift = (int32_t)(slice->rows.first % block);
+        matrix.row_shift = (int32_t)(slice->rows.first % phx_format_block_rows(slice->tensor->format));
         matrix.col_shift = (int32_t)(slice->cols.first % block);
     }
     return matrix;

@@ -1,4 +1,5 @@
 /* kernels/cpu/copy.c - the ops that move, round or add single numbers: embed, cache_write, round, add. */
+#include "kernels/cpu/int4.h"
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
 
@@ -24,6 +25,10 @@ static void embed_row(void *user, int64_t r, void *scratch)
         return;
     }
     assert(id < t->n_rows);
+    if (t->format == PHX_FORMAT_INT4_G32) {
+        phx_int4_widen(t, id, 0, t->n_cols, out);
+        return;
+    }
     phx_vf_widen(t->format, (const uint8_t *)t->data + id * t->n_cols * phx_format_bytes(t->format),
                  t->n_cols, out);
     if (t->format == PHX_FORMAT_FP8_BLOCK) {

@@ -35,6 +35,10 @@ void phx_dots_run(const phx_dots *job)
     assert(job->n_out >= 1 && job->n_out <= PHX_DOTS_OUT);
     assert(job->n_rows >= 1 && job->n_rows <= PHX_DOTS_ROWS);
     assert(job->n_ranges >= 1 && job->n_ranges <= PHX_DOTS_RANGES);
+    if (job->w->format == PHX_FORMAT_INT4_G32) {
+        phx_dots_int4_run(job);
+        return;
+    }
     const bool few = job->n_rows <= PHX_DOTS_FEW && phx_dots_wide_bytes(job) <= (int64_t)PHX_DOTS_X_BYTES;
     if (few && job->w->pack == 0)
         run_direct(job);
@@ -340,6 +344,7 @@ static void direct_tile_any(int64_t n_m, const tile *t)
     case PHX_FORMAT_FP8_BLOCK:
         direct_tile_as(PHX_FORMAT_FP8_BLOCK, n_m, t);
         break;
+    case PHX_FORMAT_INT4_G32: /* phx_dots_int4_run */
     case PHX_FORMAT_COUNT:
         break;
     }

@@ -3,8 +3,11 @@
  * chain of fused multiply-adds per lane in steps of PHX_LANES from `first` on, the last step filled with
  * zeros, then the fixed sum over lanes. fp8: such a chain within each 128-column scale block, multiplied by
  * the block's scale into a running vector (fused), which is summed at the end; whole blocks of 4 * PHX_LANES
- * columns of an fp8 chain lie over the lanes in the order of phx_vf_load4_fp8_row. Nothing of it depends on
- * the number of rows: few rows read the stored weights directly, many rows widen them once to f32 first. Not
+ * columns of an fp8 chain lie over the lanes in the order of phx_vf_load4_fp8_row. int4-g32: blocks of
+ * PHX_INT4_COLS columns from the edge of the group that holds `first`, columns outside the range as zeros;
+ * within a block eight multiplications per lane in one chain (the order of int4.h), multiplied by the scale
+ * of the lane's group into a running vector (fused), which is summed at the end. Nothing of it depends on the
+ * number of rows: few rows read the stored weights directly, many rows widen them once to f32 first. Not
  * here: who computes which block (product.c, ffn.c). */
 #ifndef PHX_KERNELS_CPU_DOTS_H
 #define PHX_KERNELS_CPU_DOTS_H
@@ -76,7 +79,9 @@ static inline int64_t phx_dots_tile_rows(int64_t n_rows)
 /* For phx_dots.next: row `row` of w, or NULL past its end. */
 static inline const void *phx_dots_next(const phx_matrix *w, int64_t row)
 {
-    return row < w->n_rows ? (const uint8_t *)w->data + row * w->n_cols * phx_format_bytes(w->format) : NULL;
+    if (row >= w->n_rows || w->format == PHX_FORMAT_INT4_G32)
+        return NULL;
+    return (const uint8_t *)w->data + row * w->n_cols * phx_format_bytes(w->format);
 }
 
 void PHX_CPU(phx_dots_run)(const phx_dots *job);
@@ -92,5 +97,9 @@ static inline int64_t phx_dots_wide_bytes(const phx_dots *job)
  * phx_dots_wide_bytes. */
 void PHX_CPU(phx_dots_widen)(const phx_dots *job, float *wide_x);
 #define phx_dots_widen PHX_CPU(phx_dots_widen)
+
+/* What phx_dots_run does for int4-g32 (dots_int4.c). */
+void PHX_CPU(phx_dots_int4_run)(const phx_dots *job);
+#define phx_dots_int4_run PHX_CPU(phx_dots_int4_run)
 
 #endif

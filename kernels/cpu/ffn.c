@@ -155,8 +155,8 @@ void phx_ffn_in(phx_pool *pool, const phx_ffn_in_args *args)
     p.tiles_few = (args->n_out + tile_few - 1) / tile_few;
     for (int64_t e = 0; e < args->rows.n_experts && args->n_tokens == 1 && !p.wide; e++)
         p.wide = args->rows.first[e] < args->rows.first[e + 1] ? args->gate[e] : NULL;
-    if (p.wide && p.wide->n_cols * 4 > (int64_t)PHX_DOTS_X_BYTES)
-        p.wide = NULL;
+    if (p.wide && (p.wide->n_cols * 4 > (int64_t)PHX_DOTS_X_BYTES || p.wide->format == PHX_FORMAT_INT4_G32))
+        p.wide = NULL; /* int4 keeps an order of its own (dots_int4.c) */
     for (int64_t e = 0; e < args->rows.n_experts; e++)
         p.n_items += ffn_tiles_of(&p, e);
     phx_pool_run_begun(pool, p.n_items, ffn_in_begin, ffn_in_tile, &p);

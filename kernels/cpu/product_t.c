@@ -2,7 +2,9 @@
  * order. An item is a tile of columns (one scale block) of one group by a tile of rows of x; or, for few rows
  * of x with fp8 weights, the columns of a few scale blocks, whose rows pass by as they are stored.
  * Arithmetic: one chain of fused multiply-adds per result; fp8: one within each 128-row scale block, of the
- * numbers that phx_vf_load_fp8_row gives, times the scale into the result (fused). */
+ * numbers that phx_vf_load_fp8_row gives, times the scale into the result (fused); int4-g32: weights times
+ * their scale, which is exact, before the chain. */
+#include "kernels/cpu/int4.h"
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/tiles.h"
 
@@ -106,6 +108,7 @@ static void columns_any(const block *b, phx_format format)
     case PHX_FORMAT_FP8_BLOCK:
         columns_as(PHX_FORMAT_FP8_BLOCK, b);
         break;
+    case PHX_FORMAT_INT4_G32: /* always widened */
     case PHX_FORMAT_COUNT:
         break;
     }
@@ -131,7 +134,9 @@ static void widen_w(const tile *t, int64_t row, float *wide)
 {
     const phx_matrix *w = t->a->w;
     const uint8_t *data = w->data;
-    if (w->format != PHX_FORMAT_FP8_BLOCK) {
+    if (w->format == PHX_FORMAT_INT4_G32) {
+        phx_int4_widen(w, row, t->first_col, t->n_cols, wide);
+    } else if (w->format != PHX_FORMAT_FP8_BLOCK) {
         phx_vf_widen(w->format, data + (row * w->n_cols + t->first_col) * phx_format_bytes(w->format),
                      t->n_cols, wide);
     } else {
@@ -158,16 +163,18 @@ static float scale_of(const phx_matrix *w, int64_t row, int64_t col)
 static void run_block(const tile *t, int64_t i, int64_t n_i)
 {
     const phx_matrix *w = t->a->w;
+    const bool int4 = w->format == PHX_FORMAT_INT4_G32;
     const int64_t bytes = phx_format_bytes(w->format);
+    const int64_t at = int4 ? 0 : ((t->first_w + i) * w->n_cols + t->first_col) * bytes;
     block b = {.t = t,
-               .w = (const uint8_t *)w->data + ((t->first_w + i) * w->n_cols + t->first_col) * bytes,
+               .w = (const uint8_t *)w->data + at,
                .w_bytes = w->n_cols * bytes,
                .n_i = n_i,
                .scaled = w->format == PHX_FORMAT_FP8_BLOCK};
     widen_x(t->a, t->x, t->n_rows, i, n_i, t->x_f32);
     if (b.scaled)
         b.scale = scale_of(w, t->first_w + i, t->first_col);
-    if (t->n_rows <= FEW && t->n_cols == TILE_COLS && !b.scaled) {
+    if (t->n_rows <= FEW && t->n_cols == TILE_COLS && !b.scaled && !int4) {
         columns_any(&b, w->format);
         return;
     }

@@ -96,6 +96,7 @@ PHX_ALWAYS void phx_vf_store_bf16_n(uint16_t *p, phx_vf v, int64_t n)
     memcpy(p, t, (size_t)n * sizeof(uint16_t));
 }
 
+/* Of formats whose weights are whole bytes. */
 PHX_ALWAYS int64_t phx_format_bytes(phx_format format)
 {
     return format == PHX_FORMAT_F32 ? 4 : format == PHX_FORMAT_FP8_BLOCK ? 1 : 2;
@@ -165,6 +166,7 @@ static inline void phx_vf_widen(phx_format format, const void *p, int64_t n, flo
     case PHX_FORMAT_FP8_BLOCK:
         phx_vf_widen_as(PHX_FORMAT_FP8_BLOCK, p, n, ret_values);
         break;
+    case PHX_FORMAT_INT4_G32: /* kernels/cpu/int4.h */
     case PHX_FORMAT_COUNT:
         break;
     }

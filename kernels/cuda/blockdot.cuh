@@ -2,9 +2,10 @@
  * PHX_K_BLOCK columns, each a chain of mma m16n8k16 from zero; weights are operand a, rows of x operand b,
  * for any number of rows. Blocks are added from left to right: sum = fmaf(block, scale, sum), scale 1 without
  * scales. A block ends where a scale block of the whole matrix ends, or every PHX_K_BLOCK columns from the
- * first; missing columns are zeros. So the bits depend on where a leaf begins, on nothing else.
- * Owns: numbers of every format as bf16 pieces that add up exactly; which column goes where in an mma; loads
- * from global memory. Not here: who adds the blocks (stream.cuh).
+ * first (int4-g32: from the edge of the first one's group, see int4.cuh); missing columns are zeros. So the
+ * bits depend on where a leaf begins, on nothing else. Owns: numbers of every format as bf16 pieces that add
+ * up exactly; which column goes where in an mma; loads from global memory. Not here: who adds the blocks
+ * (stream.cuh).
  *
  * Columns: a lane owns 16 bytes of a row of W, `run` columns; four lanes, one after the other, a group. Step
  * s of a group takes columns 4 s to 4 s + 3 of each of the four runs. */
@@ -91,6 +92,29 @@ template <> struct phx_weights<PHX_FORMAT_F32> {
     }
 };
 
+template <> struct phx_weights<PHX_FORMAT_INT4_G32> {
+    enum { pieces = 1, run = 32 };
+    /* Columns 4 s to 4 s + 3 of a word: each under the exponent of 128, less 136. */
+    static __device__ void step(uint32_t word, int s, uint32_t pairs[2][pieces])
+    {
+        const uint32_t four = word >> 16 * (PHX_PLANT(42) ? 1 - s : s);
+        const uint32_t low = (four & 0xFu) | (four & 0xF0u) << 12;
+        const uint32_t high = (four >> 8 & 0xFu) | (four & 0xF000u) << 4;
+        pairs[0][0] =
+            phx_add_bf16x2((PHX_PLANT(40) ? low << 16 | low >> 16 : low) | 0x43004300u, 0xC308C308u);
+        pairs[1][0] = phx_add_bf16x2(high | 0x43004300u, 0xC308C308u);
+    }
+};
+
+/* Bytes of n columns of a row; int4-g32: n is even. */
+template <int FORMAT> PHX_DEVICE int64_t phx_columns_bytes(int64_t n)
+{
+    if constexpr (FORMAT == PHX_FORMAT_INT4_G32)
+        return n / 2;
+    else
+        return n * phx_weights<FORMAT>::bytes;
+}
+
 /* Activations: four columns of a row as pairs[half][piece]; n of them are there. */
 template <int DTYPE> struct phx_inputs;
 
@@ -167,7 +191,8 @@ typedef struct phx_blocks {
 
 PHX_DEVICE phx_blocks phx_blocks_of(const phx_matrix &w, int64_t first, int64_t end)
 {
-    const int64_t shift = w.scales ? w.col_shift : -first;
+    const int64_t lead = w.group_scales ? (first + w.col_shift) % PHX_INT4_GROUP : 0;
+    const int64_t shift = w.scales ? w.col_shift : lead - first;
     const int64_t skipped = (first + shift) / PHX_K_BLOCK;
     phx_blocks b = {first, end, skipped * PHX_K_BLOCK - shift, 0};
     if (end > first)

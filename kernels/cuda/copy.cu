@@ -16,6 +16,8 @@ static __global__ void embed(const phx_embed_args a, const phx_matrix table)
         value = phx_code_value(table, row * table.n_cols + col);
     if (row >= 0 && table.scales)
         value *= phx_scale_at(table, row, col);
+    if (row >= 0 && table.group_scales)
+        value *= phx_group_scale_at(table, row, col);
     a.out[i] = value;
 }
 

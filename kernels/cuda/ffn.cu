@@ -130,7 +130,7 @@ PHX_DEVICE void ffn_big_tile(const phx_ffn_in_args &a, int64_t e, int64_t n, int
                                 ? n
                                 : n + phx_tile_w_row(0, i % 2 * 2) / 2 / PHX_TILE_OUT * PHX_TILE_OUT +
                                       phx_tile_w_row(0, i % 2 * 2) % PHX_TILE_OUT;
-        rows.scales[i / 2][i % 2] = phx_tile_scales(*sides[i / 2], out < a.n_out ? out : a.n_out - 1);
+        phx_tile_set_scales<FORMAT>(rows, i, *sides[i / 2], out < a.n_out ? out : a.n_out - 1);
     }
     float sums[2][PHX_WARP_X][4];
     phx_tile_run<FORMAT>(rows, sides[0]->n_cols, shared, sums);
@@ -159,6 +159,8 @@ static __global__ void __launch_bounds__(PHX_TILE_THREADS) ffn_in_tile(const phx
         const int64_t last = first + PHX_TILE_X < end ? first + PHX_TILE_X : end;
         if (a.gate[e]->format == PHX_FORMAT_BF16)
             ffn_big_tile<PHX_FORMAT_BF16>(a, e, n, first, last, shared);
+        else if (a.gate[e]->format == PHX_FORMAT_INT4_G32)
+            ffn_big_tile<PHX_FORMAT_INT4_G32>(a, e, n, first, last, shared);
         else
             ffn_big_tile<PHX_FORMAT_FP8_BLOCK>(a, e, n, first, last, shared);
     }

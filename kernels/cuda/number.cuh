@@ -46,7 +46,7 @@ PHX_DEVICE float phx_round_e4m3(float x)
     return copysignf(rounded, x);
 }
 
-/* An element of w without its scale. */
+/* An element of w without its scale; rows of int4-g32 have an even number of columns. */
 PHX_DEVICE float phx_code_value(const phx_matrix &w, int64_t i)
 {
     switch (w.format) {
@@ -58,6 +58,8 @@ PHX_DEVICE float phx_code_value(const phx_matrix &w, int64_t i)
         return phx_f16_value(((const uint16_t *)w.data)[i]);
     case PHX_FORMAT_FP8_BLOCK:
         return phx_e4m3_value(((const uint8_t *)w.data)[i]);
+    case PHX_FORMAT_INT4_G32:
+        return (float)((int32_t)(((const uint8_t *)w.data)[i / 2] >> i % 2 * 4 & 0xF) - 8);
     case PHX_FORMAT_COUNT:
         break;
     }
@@ -67,6 +69,12 @@ PHX_DEVICE float phx_code_value(const phx_matrix &w, int64_t i)
 PHX_DEVICE float phx_scale_at(const phx_matrix &w, int64_t row, int64_t col)
 {
     return w.scales[(row + w.row_shift) / 128 * w.scale_stride + (col + w.col_shift) / 128];
+}
+
+PHX_DEVICE float phx_group_scale_at(const phx_matrix &w, int64_t row, int64_t col)
+{
+    const int64_t group = (col + w.col_shift) / PHX_INT4_GROUP;
+    return phx_bf16_to_f32(w.group_scales[row * w.scale_stride + group]);
 }
 
 #endif

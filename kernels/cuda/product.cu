@@ -90,7 +90,7 @@ static __global__ void __launch_bounds__(PHX_TILE_THREADS)
     }
     for (int i = 0; i < 4; i++) {
         const int64_t row = phx_tile_w_row(i / 2, i % 2 * 2);
-        rows.scales[i / 2][i % 2] = phx_tile_scales(w, first + (row < last_out ? row : last_out));
+        phx_tile_set_scales<FORMAT>(rows, i, w, first + (row < last_out ? row : last_out));
     }
     float sums[2][PHX_WARP_X][4];
     phx_tile_run<FORMAT>(rows, w.n_cols, shared, sums);
@@ -125,12 +125,15 @@ cudaError_t phx_product_cuda(cudaStream_t stream, const phx_product_args *args)
     if (args->n_rows > MANY_ROWS && phx_tile_fits(args->w, args->x.data, args->x.stride, args->x.dtype) &&
         args->x_group_stride % 8 == 0)
         return args->w->format == PHX_FORMAT_BF16 ? product_tile_launch<PHX_FORMAT_BF16>(stream, *args)
-                                                  : product_tile_launch<PHX_FORMAT_FP8_BLOCK>(stream, *args);
+               : args->w->format == PHX_FORMAT_INT4_G32
+                   ? product_tile_launch<PHX_FORMAT_INT4_G32>(stream, *args)
+                   : product_tile_launch<PHX_FORMAT_FP8_BLOCK>(stream, *args);
 #define X(w_format, x_dtype, tiles)                                                               \
     if (args->w->format == w_format && args->x.dtype == x_dtype)                                  \
         return args->n_rows <= PHX_TILE_ROW ? product_launch<w_format, x_dtype, 1>(stream, *args) \
                                             : product_launch<w_format, x_dtype, tiles>(stream, *args);
     PHX_STREAM_CASES(X)
+    PHX_STREAM_CASES_INT4(X)
 #undef X
     return cudaErrorInvalidValue;
 }

@@ -98,6 +98,15 @@ PHX_DEVICE phx_16 phx_load16_shared(phx_shared<uint8_t> from, int64_t offset)
     return *(const phx_16 *)&from[offset];
 }
 
+/* From offset bytes into shared memory, a multiple of 4. */
+PHX_DEVICE uint32_t phx_load4_shared(phx_shared<uint8_t> from, int64_t offset)
+{
+#if defined(PHX_EMU)
+    (void)from[offset + 3];
+#endif
+    return *(const uint32_t *)&from[offset];
+}
+
 /* Starts a copy of 16 aligned bytes from global memory to offset bytes into shared memory, past L1. Copies
  * belong to the group that the next phx_copy_commit of this thread closes. C: the copy happens as late as the
  * waiting allows. */
@@ -168,6 +177,20 @@ PHX_DEVICE uint32_t phx_mul_bf16x2(uint32_t a, uint32_t b)
 #else
     uint32_t d;
     asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(0x80008000u)); /* + -0: exact */
+    return d;
+#endif
+}
+
+/* Two bf16 numbers plus two, rounded to the nearest. C: of whole numbers below 256, so exact. */
+PHX_DEVICE uint32_t phx_add_bf16x2(uint32_t a, uint32_t b)
+{
+#if defined(PHX_EMU)
+    const float low = phx_bf16_to_f32((uint16_t)a) + phx_bf16_to_f32((uint16_t)b);
+    const float high = phx_bf16_to_f32((uint16_t)(a >> 16)) + phx_bf16_to_f32((uint16_t)(b >> 16));
+    return (uint32_t)phx_f32_to_bf16(high) << 16 | phx_f32_to_bf16(low);
+#else
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(0x3F803F80u), "r"(b)); /* a * 1 + b */
     return d;
 #endif
 }

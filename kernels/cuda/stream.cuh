@@ -5,7 +5,7 @@
 #ifndef PHX_KERNELS_CUDA_STREAM_CUH
 #define PHX_KERNELS_CUDA_STREAM_CUH
 
-#include "kernels/cuda/blockdot.cuh"
+#include "kernels/cuda/int4.cuh"
 
 #define PHX_STREAM_THREADS 256
 #define PHX_STREAM_WARPS   (PHX_STREAM_THREADS / PHX_WARP)
@@ -48,16 +48,23 @@ template <int FORMAT, int DTYPE, int NT>
 PHX_DEVICE void phx_item_dot(const phx_item<NT> &item, float d[NT][4])
 {
     phx_dot_rows<NT> rows;
+    phx_int4_rows more = {{NULL, NULL}, (item.first + item.w->col_shift) % PHX_INT4_GROUP};
     for (int half = 0; half < 2; half++) {
         const int64_t row = item.row + phx_lane() / 4 + 8 * half;
         const int64_t there = row < item.row_end ? row : item.row_end - 1;
-        rows.w[half] = (const uint8_t *)item.w->data +
-                       (there * item.w->n_cols + item.first) * phx_weights<FORMAT>::bytes;
+        rows.w[half] =
+            (const uint8_t *)item.w->data + phx_columns_bytes<FORMAT>(there * item.w->n_cols + item.first);
+        if (FORMAT == PHX_FORMAT_INT4_G32)
+            more.scales[half] = item.w->group_scales + there * item.w->scale_stride +
+                                (item.first + item.w->col_shift) / PHX_INT4_GROUP;
     }
     for (int t = 0; t < NT; t++)
         rows.x[t] = (const uint8_t *)item.x +
                     (item.x_rows[t] * item.x_stride + item.first) * phx_inputs<DTYPE>::bytes;
-    phx_block_dot<FORMAT, DTYPE, NT>(rows, item.end - item.first, d);
+    if constexpr (FORMAT == PHX_FORMAT_INT4_G32)
+        phx_int4_dot<DTYPE, NT>(rows, more, item.end - item.first, d);
+    else
+        phx_block_dot<FORMAT, DTYPE, NT>(rows, item.end - item.first, d);
 }
 
 /* The part of one item, and its scales, to where they wait for their turn. */
@@ -77,6 +84,8 @@ PHX_DEVICE void phx_item_part(const phx_item<NT> &item, phx_shared<float> part, 
         phx_item_dot<PHX_FORMAT_FP8_BLOCK, DTYPE, NT>(item, d);
     else if (item.w->format == PHX_FORMAT_BF16)
         phx_item_dot<PHX_FORMAT_BF16, DTYPE, NT>(item, d);
+    else if (item.w->format == PHX_FORMAT_INT4_G32)
+        phx_item_dot<PHX_FORMAT_INT4_G32, DTYPE, NT>(item, d);
     else if (item.w->format == PHX_FORMAT_F16)
         phx_item_dot<PHX_FORMAT_F16, DTYPE, NT>(item, d);
     else
@@ -139,5 +148,10 @@ PHX_DEVICE int64_t phx_sum_row(int64_t sum)
     X(PHX_FORMAT_F16, PHX_F32, 1)        \
     X(PHX_FORMAT_FP8_BLOCK, PHX_BF16, 4) \
     X(PHX_FORMAT_FP8_BLOCK, PHX_F32, 4)
+
+/* The format whose scales change along a row (int4.cuh). */
+#define PHX_STREAM_CASES_INT4(X)        \
+    X(PHX_FORMAT_INT4_G32, PHX_BF16, 4) \
+    X(PHX_FORMAT_INT4_G32, PHX_F32, 4)
 
 #endif

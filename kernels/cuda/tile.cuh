@@ -1,12 +1,12 @@
 /* kernels/cuda/tile.cuh - products of many rows: a block of threads owns PHX_TILE_W rows of W and PHX_TILE_X
  * rows of x, and passes both through shared memory in stages of 64 columns, copied ahead. The arithmetic is
  * that of blockdot.cuh, mma by mma, so the bits are those of stream.cuh. Owns: stages, their layout, the
- * loop. Only bf16 rows of x, bf16 and fp8 weights, whole aligned blocks of columns: phx_tile_fits. Not here:
- * which rows, and what becomes of the sums (product.cu, ffn.cu).
+ * loop. Only bf16 rows of x, bf16, fp8 and int4 weights, whole aligned blocks of columns: phx_tile_fits. Not
+ * here: which rows, and what becomes of the sums (product.cu, ffn.cu).
  *
  * Layout: a stage holds rows of x of 128 bytes in eight chunks of 16, and rows of W likewise (bf16) or of 64
- * bytes (fp8). Chunks of odd rows are moved by an exclusive or, so that the two rows that eight lanes read
- * together lie in different banks. */
+ * bytes (fp8) or 32 (int4). Chunks of odd rows are moved by an exclusive or, so that the two rows that eight
+ * lanes read together lie in different banks; of int4 rows, those of every other four. */
 #ifndef PHX_KERNELS_CUDA_TILE_CUH
 #define PHX_KERNELS_CUDA_TILE_CUH
 
@@ -32,7 +32,25 @@ template <int FORMAT> struct phx_tile {
         shared_bytes = PHX_STAGES * stage_bytes,
         x_chunks_run = 2 * phx_weights<FORMAT>::run / 16, /* of a lane's run */
         w_swap = w_chunks == 8 ? 4 : 0,
+        w_swap_rows = 1,
         x_swap = x_chunks_run == 1 ? 4 : 1
+    };
+};
+
+template <> struct phx_tile<PHX_FORMAT_INT4_G32> {
+    enum {
+        w_row = PHX_STAGE_COLS / 2,
+        x_row = PHX_STAGE_COLS * 2,
+        w_chunks = w_row / 16,
+        x_chunks = x_row / 16,
+        w_copies = PHX_TILE_W * w_chunks / PHX_TILE_THREADS,
+        x_copies = PHX_TILE_X * x_chunks / PHX_TILE_THREADS,
+        w_bytes = PHX_TILE_W * w_row,
+        stage_bytes = w_bytes + PHX_TILE_X * x_row,
+        shared_bytes = PHX_STAGES * stage_bytes,
+        w_swap = 1,
+        w_swap_rows = 4,
+        x_swap = 4
     };
 };
 
@@ -40,7 +58,24 @@ template <int FORMAT> struct phx_tile {
 template <int FORMAT> struct phx_tile_rows {
     const uint8_t *w[phx_tile<FORMAT>::w_copies]; /* my chunk of column 0 of my rows of W */
     const uint8_t *x[phx_tile<FORMAT>::x_copies];
-    const float *scales[2][2]; /* fp8: of column 0 of the rows whose sums I own: tile, row half */
+    const float *scales[2][2];    /* fp8: of column 0 of the rows whose sums I own: tile, row half */
+    const uint16_t *groups[2][2]; /* int4-g32: likewise */
+};
+
+/* The scales of the groups of a stage, read before its weights are there; formats without groups: none. */
+template <int FORMAT> struct phx_stage_scales {
+    __device__ void load(const phx_tile_rows<FORMAT> &, int64_t)
+    {
+    }
+};
+
+template <> struct phx_stage_scales<PHX_FORMAT_INT4_G32> {
+    float of[2][2][2]; /* group, tile, row half */
+    __device__ void load(const phx_tile_rows<PHX_FORMAT_INT4_G32> &rows, int64_t stage)
+    {
+        for (int i = 0; i < 8; i++)
+            of[i / 4][i / 2 % 2][i % 2] = phx_bf16_to_f32(rows.groups[i / 2 % 2][i % 2][2 * stage + i / 4]);
+    }
 };
 
 /* Row number of a thread's i-th copy inside the tile, and its chunk; W and x alike. */
@@ -72,7 +107,7 @@ PHX_DEVICE void phx_stage_copy(const phx_tile_rows<FORMAT> &rows, int64_t stage,
     PHX_UNROLL
     for (int i = 0; i < tile::w_copies; i++) {
         const int64_t row = phx_copy_row<tile::w_chunks>(i);
-        const int64_t chunk = phx_copy_chunk<tile::w_chunks>() ^ (row % 2 * tile::w_swap);
+        const int64_t chunk = phx_copy_chunk<tile::w_chunks>() ^ (row / tile::w_swap_rows % 2 * tile::w_swap);
         phx_copy16_async(buffer, row * tile::w_row + chunk * 16, rows.w[i] + stage * tile::w_row);
     }
     PHX_UNROLL
@@ -126,6 +161,42 @@ template <int FORMAT> PHX_DEVICE void phx_stage_mma(phx_shared<uint8_t> buffer, 
     }
 }
 
+PHX_DEVICE void phx_stage_mma_int4(phx_shared<uint8_t> buffer,
+                                   const phx_stage_scales<PHX_FORMAT_INT4_G32> &scales,
+                                   float part[2][PHX_WARP_X][4])
+{
+    typedef phx_tile<PHX_FORMAT_INT4_G32> tile;
+    PHX_UNROLL
+    for (int g = 0; g < PHX_STAGE_COLS / PHX_INT4_GROUP; g++) {
+        uint32_t w[2][2][2][2][1]; /* tile, step, row half, column half */
+        for (int i = 0; i < 4; i++) {
+            const int64_t row = phx_tile_w_row(i / 2, i % 2 * 2);
+            const int64_t chunk = g ^ (row / tile::w_swap_rows % 2 * tile::w_swap);
+            const uint32_t word =
+                phx_load4_shared(buffer, row * tile::w_row + chunk * 16 + phx_lane() % 4 * 4);
+            for (int s = 0; s < 2; s++)
+                phx_weights<PHX_FORMAT_INT4_G32>::step(word, s, w[i / 2][s][i % 2]);
+        }
+        PHX_UNROLL
+        for (int x = 0; x < PHX_WARP_X; x++) {
+            const int64_t row = phx_warp() % 2 * (PHX_TILE_X / 2) + x * PHX_TILE_ROW + phx_lane() / 4;
+            const int64_t chunk = (g * 4 + phx_lane() % 4) ^ (row % 2 * tile::x_swap);
+            const phx_16 eight = phx_load16_shared(buffer, tile::w_bytes + row * tile::x_row + chunk * 16);
+            float group[2][4] = {};
+            PHX_UNROLL
+            for (int s = 0; s < 2; s++) {
+                const uint32_t pairs[2][1] = {{eight.word[2 * s]}, {eight.word[2 * s + 1]}};
+                phx_mma_pieces<1, 1>(group[0], w[0][s], pairs);
+                phx_mma_pieces<1, 1>(group[1], w[1][s], pairs);
+            }
+            for (int i = 0; i < 8; i++)
+                part[i / 4][x][i % 4] =
+                    fmaf(group[i / 4][i % 4], scales.of[PHX_PLANT(43) ? 0 : g][i / 4][i % 4 / 2],
+                         part[i / 4][x][i % 4]);
+        }
+    }
+}
+
 /* sums[w][x] = the dots over n_cols columns, a multiple of PHX_K_BLOCK. All threads of the block. */
 template <int FORMAT>
 PHX_DEVICE void phx_tile_run(const phx_tile_rows<FORMAT> &rows, int64_t n_cols, phx_shared<uint8_t> shared,
@@ -134,6 +205,9 @@ PHX_DEVICE void phx_tile_run(const phx_tile_rows<FORMAT> &rows, int64_t n_cols, 
     typedef phx_tile<FORMAT> tile;
     const int64_t n_stages = n_cols / PHX_STAGE_COLS;
     float part[2][PHX_WARP_X][4] = {};
+    phx_stage_scales<FORMAT> scales;
+    phx_stage_scales<FORMAT> next_scales;
+    next_scales.load(rows, 0);
     for (int i = 0; i < 2 * PHX_WARP_X * 4; i++)
         sums[i / 4 / PHX_WARP_X][i / 4 % PHX_WARP_X][i % 4] = 0.0f;
     __syncthreads(); /* the buffers may still be read for a tile before this one */
@@ -153,7 +227,13 @@ PHX_DEVICE void phx_tile_run(const phx_tile_rows<FORMAT> &rows, int64_t n_cols, 
         if (next < n_stages)
             phx_stage_copy<FORMAT>(rows, next, shared + next % PHX_STAGES * tile::stage_bytes);
         phx_copy_commit();
-        phx_stage_mma<FORMAT>(shared + stage % PHX_STAGES * tile::stage_bytes, part);
+        scales = next_scales;
+        if (stage + 1 < n_stages)
+            next_scales.load(rows, stage + 1);
+        if constexpr (FORMAT == PHX_FORMAT_INT4_G32)
+            phx_stage_mma_int4(shared + stage % PHX_STAGES * tile::stage_bytes, scales, part);
+        else
+            phx_stage_mma<FORMAT>(shared + stage % PHX_STAGES * tile::stage_bytes, part);
         if (stage % 2 == 0)
             continue;
         for (int w = 0; w < 2; w++) { /* a block of columns is complete */
@@ -171,10 +251,10 @@ PHX_DEVICE void phx_tile_run(const phx_tile_rows<FORMAT> &rows, int64_t n_cols, 
     }
 }
 
-/* A row of W for a thread's copies, and its scales. */
+/* A row of W for a thread's copies. */
 template <int FORMAT> PHX_DEVICE const uint8_t *phx_tile_w_chunk(const phx_matrix &w, int64_t row)
 {
-    return (const uint8_t *)w.data + row * w.n_cols * phx_weights<FORMAT>::bytes +
+    return (const uint8_t *)w.data + phx_columns_bytes<FORMAT>(row * w.n_cols) +
            phx_copy_chunk<phx_tile<FORMAT>::w_chunks>() * 16;
 }
 
@@ -183,9 +263,13 @@ template <int FORMAT> PHX_DEVICE const uint8_t *phx_tile_x_chunk(const void *x, 
     return (const uint8_t *)x + row * x_stride * 2 + phx_copy_chunk<phx_tile<FORMAT>::x_chunks>() * 16;
 }
 
-PHX_DEVICE const float *phx_tile_scales(const phx_matrix &w, int64_t row)
+/* The scales of number i of a thread's four rows. */
+template <int FORMAT>
+PHX_DEVICE void phx_tile_set_scales(phx_tile_rows<FORMAT> &rows, int i, const phx_matrix &w, int64_t row)
 {
-    return w.scales ? w.scales + (row + w.row_shift) / 128 * w.scale_stride : (const float *)0;
+    rows.scales[i / 2][i % 2] =
+        w.scales ? w.scales + (row + w.row_shift) / 128 * w.scale_stride : (const float *)0;
+    rows.groups[i / 2][i % 2] = w.group_scales ? w.group_scales + row * w.scale_stride : (const uint16_t *)0;
 }
 
 /* Whether W and the rows of x have the form that this header needs. */
@@ -193,8 +277,10 @@ PHX_HOST_DEVICE static inline bool phx_tile_fits(const phx_matrix *w, const void
                                                  phx_dtype x_dtype)
 {
     const uintptr_t low_bits = (uintptr_t)w->data | (uintptr_t)x | (uintptr_t)(x_stride * 2);
-    return x_dtype == PHX_BF16 && (w->format == PHX_FORMAT_BF16 || w->format == PHX_FORMAT_FP8_BLOCK) &&
-           w->n_cols % PHX_K_BLOCK == 0 && (!w->scales || w->col_shift == 0) && low_bits % 16 == 0;
+    const bool has_tiles =
+        w->format == PHX_FORMAT_BF16 || w->format == PHX_FORMAT_FP8_BLOCK || w->format == PHX_FORMAT_INT4_G32;
+    return x_dtype == PHX_BF16 && has_tiles && w->n_cols % PHX_K_BLOCK == 0 && w->col_shift == 0 &&
+           low_bits % 16 == 0;
 }
 
 #endif

@@ -16,6 +16,8 @@ static double weight_at(const phx_matrix *w, int64_t row, int64_t col)
         const float scale = scales[(col + w->col_shift) / 128];
         return (double)phx_e4m3_to_f32(((const uint8_t *)w->data)[i]) * (double)scale;
     }
+    case PHX_FORMAT_INT4_G32: /* a number of 4 bits by one of 8: exact in f32 */
+        return (double)phx_matrix_at(w, row, col);
     case PHX_FORMAT_COUNT:
         break;
     }

@@ -192,6 +192,27 @@ static void fill_fp8(check *c, phx_matrix *m, check_fill fill)
     m->data = codes;
 }
 
+/* Numbers -1, or 1 and -1 by turns, or any; scales as those of fp8. */
+static void fill_int4(check *c, phx_matrix *m, check_fill fill)
+{
+    const bool aligned = phx_rng_below(&c->rng, 4) < (m->n_cols % 32 == 0 ? 3 : 1);
+    m->col_shift = aligned ? 0 : 2 * (int32_t)phx_rng_below(&c->rng, 16);
+    m->scale_stride = (m->n_cols + m->col_shift + 31) / 32 + phx_rng_below(&c->rng, 2);
+    uint16_t *scales = check_mem(c, m->n_rows * m->scale_stride, sizeof(*scales));
+    for (int64_t i = 0; i < m->n_rows * m->scale_stride; i++) {
+        const float scale =
+            fill == CHECK_BIG ? ldexpf(unit(c), (int)phx_rng_below(&c->rng, 21) - 10) : 0.02f * unit(c);
+        scales[i] = phx_f32_to_bf16(fill == CHECK_ZERO && phx_rng_below(&c->rng, 2) == 0 ? 0.0f : scale);
+    }
+    m->group_scales = scales;
+    uint8_t *pairs = check_mem(c, m->n_rows * m->n_cols / 2, 1);
+    for (int64_t i = 0; i < m->n_rows * m->n_cols / 2; i++)
+        pairs[i] = fill == CHECK_EQUAL         ? 0x77
+                   : fill == CHECK_ALTERNATING ? 0x79
+                                               : (uint8_t)phx_rng_below(&c->rng, 256);
+    m->data = pairs;
+}
+
 phx_matrix *check_matrix(check *c, phx_format format, int64_t n_rows, int64_t n_cols, check_fill fill)
 {
     phx_matrix *m = check_mem(c, 1, sizeof(*m));
@@ -200,6 +221,11 @@ phx_matrix *check_matrix(check *c, phx_format format, int64_t n_rows, int64_t n_
     m->n_cols = n_cols;
     if (format == PHX_FORMAT_FP8_BLOCK) {
         fill_fp8(c, m, fill);
+        return m;
+    }
+    if (format == PHX_FORMAT_INT4_G32) {
+        assert(n_cols % 2 == 0);
+        fill_int4(c, m, fill);
         return m;
     }
     /* f16 has no room for the big exponents */
@@ -226,6 +252,20 @@ phx_matrix *check_packed(check *c, phx_matrix *m)
     return m;
 }
 
+/* The numbers and scales of a part of m, which has its rows and columns already. */
+static void slice_int4(check *c, const phx_matrix *m, int64_t first_row, int64_t first_col, phx_matrix *part)
+{
+    const int64_t group = (m->col_shift + first_col) / PHX_INT4_GROUP;
+    const size_t row_bytes = phx_format_row_bytes(m->format, part->n_cols);
+    uint8_t *data = check_mem(c, part->n_rows, row_bytes);
+    for (int64_t r = 0; r < part->n_rows; r++)
+        memcpy(data + (size_t)r * row_bytes,
+               (const uint8_t *)m->data + ((first_row + r) * m->n_cols + first_col) / 2, row_bytes);
+    part->data = data;
+    part->group_scales = m->group_scales + first_row * m->scale_stride + group;
+    part->col_shift = (int32_t)((m->col_shift + first_col) % PHX_INT4_GROUP);
+}
+
 /* Rows and columns of m, row major. */
 static phx_matrix *slice(check *c, const phx_matrix *m, int64_t first_row, int64_t n_rows, int64_t first_col,
                          int64_t n_cols)
@@ -235,6 +275,10 @@ static phx_matrix *slice(check *c, const phx_matrix *m, int64_t first_row, int64
     part->n_rows = n_rows;
     part->n_cols = n_cols;
     part->pack = 0;
+    if (m->group_scales) {
+        slice_int4(c, m, first_row, first_col, part);
+        return part;
+    }
     const size_t bytes = phx_dtype_bytes(phx_format_dtype(m->format));
     uint8_t *data = check_mem(c, n_rows * n_cols, bytes);
     for (int64_t i = 0; i < n_rows * n_cols; i++) {

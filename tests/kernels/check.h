@@ -107,6 +107,13 @@ float *check_floats(check *c, int64_t n, check_fill fill);
 phx_activation check_activation(check *c, int64_t n_rows, int64_t n_cols, phx_dtype dtype, check_fill fill);
 double check_load(const void *data, phx_dtype dtype, int64_t i);
 
+/* The number of columns nearest to n that the format can have, and a column nearest to n at which it can be
+ * cut: int4-g32 goes by pairs. */
+static inline int64_t check_cols(phx_format format, int64_t n)
+{
+    return format == PHX_FORMAT_INT4_G32 ? n + (n & 1) : n;
+}
+
 /* A matrix with random shifts inside its scale blocks. */
 phx_matrix *check_matrix(check *c, phx_format format, int64_t n_rows, int64_t n_cols, check_fill fill);
 phx_matrix *check_slice_cols(check *c, const phx_matrix *m, int64_t first, int64_t end); /* row major copy */

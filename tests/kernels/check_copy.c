@@ -5,8 +5,9 @@
 static const int64_t row_counts[] = {0, 1, 2, 3, 7, 64};
 #define N_ROW_COUNTS ((int64_t)(sizeof(row_counts) / sizeof(row_counts[0])))
 
-static void embed_case(check *c, phx_format format, int64_t n_rows, int64_t n_cols)
+static void embed_case(check *c, phx_format format, int64_t n_rows, int64_t n_any)
 {
+    const int64_t n_cols = check_cols(format, n_any);
     check_case(c, "%s n_rows %lld n_cols %lld", phx_format_name(format), (long long)n_rows,
                (long long)n_cols);
     enum { N_IDS = 150 };

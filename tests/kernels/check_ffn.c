@@ -16,7 +16,7 @@ typedef struct shape {
     int64_t n_cols;
 } shape;
 
-static void ffn_in_case(check *c, const shape *s);
+static void ffn_in_case(check *c, const shape *drawn);
 
 void check_ffn_in(check *c)
 {
@@ -127,8 +127,11 @@ static void ffn_in_promises(check *c, const phx_ffn_in_args *args, const void *g
                    (const char *)cut.out.data + (size_t)(j * args->out.stride) * bytes, cut.n_out, bytes);
 }
 
-static void ffn_in_case(check *c, const shape *s)
+static void ffn_in_case(check *c, const shape *drawn)
 {
+    shape even = *drawn;
+    const shape *s = &even;
+    even.n_cols = check_cols(s->format, s->n_cols);
     check_case(c, "%s x %s to %s fill %d routing %d tokens %lld n_out %lld K %lld",
                phx_format_name(s->format), phx_dtype_name(s->dtype), phx_dtype_name(s->out_dtype),
                (int)s->fill, (int)s->kind, (long long)s->n_tokens, (long long)s->n_out, (long long)s->n_cols);

@@ -32,7 +32,7 @@ typedef struct leaf_case {
     int32_t *expert_leaf;   /* [LEAVES] */
 } leaf_case;
 
-static void leaf_sum_case(check *c, const shape *s);
+static void leaf_sum_case(check *c, const shape *drawn);
 
 void check_leaf_sum(check *c)
 {
@@ -61,8 +61,10 @@ void check_leaf_sum(check *c)
                                       (check_routing_kind)(k % CHECK_ROUTING_COUNT), true, true, k % 4 == 1,
                                       3, 1 + k % 9, k, 131 - k, false});
     }
-    for (int i = 0; i < 4; i++) /* more than one tile of tokens, leaves of whole blocks */
-        leaf_sum_case(c, &(shape){.format = (i & 1) != 0 ? PHX_FORMAT_BF16 : PHX_FORMAT_FP8_BLOCK,
+    static const phx_format formats[] = {PHX_FORMAT_FP8_BLOCK, PHX_FORMAT_BF16,     PHX_FORMAT_FP8_BLOCK,
+                                         PHX_FORMAT_BF16,      PHX_FORMAT_INT4_G32, PHX_FORMAT_INT4_G32};
+    for (int i = 0; i < 6; i++) /* more than one tile of tokens, leaves of whole blocks */
+        leaf_sum_case(c, &(shape){.format = formats[i],
                                   .dtype = i == 0 ? PHX_F32 : PHX_BF16,
                                   .fill = CHECK_RANDOM,
                                   .kind = CHECK_ROUTING_MIXED,
@@ -101,11 +103,11 @@ void check_leaf_sum(check *c)
 }
 
 /* Even shares, or random cuts with empty leaves. */
-static void draw_bounds(check *c, int64_t n, bool even, int64_t *bounds)
+static void draw_bounds(check *c, const shape *s, int64_t n, int64_t *bounds)
 {
-    if (even || phx_rng_below(&c->rng, 2) == 0) {
+    if (s->exact || phx_rng_below(&c->rng, 2) == 0) {
         for (int64_t i = 0; i <= LEAVES; i++)
-            bounds[i] = i * n / LEAVES;
+            bounds[i] = check_cols(s->format, i * n / LEAVES);
         return;
     }
     bounds[0] = 0;
@@ -114,7 +116,7 @@ static void draw_bounds(check *c, int64_t n, bool even, int64_t *bounds)
         const int64_t left = n - bounds[i - 1];
         const int64_t step =
             phx_rng_below(&c->rng, 3) == 0 ? 0 : phx_rng_below(&c->rng, (uint32_t)(left / 3 + 1));
-        bounds[i] = bounds[i - 1] + step;
+        bounds[i] = bounds[i - 1] + check_cols(s->format, step);
     }
 }
 
@@ -125,8 +127,8 @@ static void build(check *c, const shape *s, leaf_case *k)
     k->routed_bounds = check_mem(c, LEAVES + 1, sizeof(*k->routed_bounds));
     k->fixed_bounds = check_mem(c, LEAVES + 1, sizeof(*k->fixed_bounds));
     k->expert_leaf = check_mem(c, LEAVES, sizeof(*k->expert_leaf));
-    draw_bounds(c, s->k_routed, s->exact, k->routed_bounds);
-    draw_bounds(c, s->k_fixed, s->exact, k->fixed_bounds);
+    draw_bounds(c, s, s->k_routed, k->routed_bounds);
+    draw_bounds(c, s, s->k_fixed, k->fixed_bounds);
     static const int32_t skewed[LEAVES] = {0, 0, 1, 2, 2, 5, 7, 7};
     for (int32_t e = 0; e < LEAVES; e++)
         k->expert_leaf[e] = phx_rng_below(&c->rng, 2) == 0 ? e : skewed[e];
@@ -324,8 +326,12 @@ static void thread_and_token_promises(check *c, const leaf_case *k, const float 
     check_same(c, "neighbouring tokens", got, a.out, a.n_out, sizeof(float));
 }
 
-static void leaf_sum_case(check *c, const shape *s)
+static void leaf_sum_case(check *c, const shape *drawn)
 {
+    shape even = *drawn;
+    const shape *s = &even;
+    even.k_routed = check_cols(s->format, s->k_routed);
+    even.k_fixed = check_cols(s->format, s->k_fixed);
     check_case(c, "%s x %s fill %d routing %d%s%s %s tokens %lld n_out %lld K %lld + %lld",
                phx_format_name(s->format), phx_dtype_name(s->dtype), (int)s->fill, (int)s->kind,
                s->has_routed ? " routed" : "", s->has_fixed ? " fixed" : "", s->ep ? "ep" : "tp",

@@ -109,7 +109,8 @@ static phx_code load_whole(const phx_ck_tensor *tensor, device_copies *copies, p
     const size_t scale_at = (data_bytes + 63) & ~(size_t)63;
     const size_t scale_bytes = tensor->scales ? (size_t)tensor->scales->n_bytes : 0;
     const size_t n_scales = tensor->scales ? scale_bytes / phx_dtype_bytes(tensor->scales->dtype) : 0;
-    const size_t kept_bytes = scale_at + n_scales * sizeof(float);
+    const bool is_int4 = tensor->format == PHX_FORMAT_INT4_G32;
+    const size_t kept_bytes = scale_at + n_scales * phx_format_scale_bytes(tensor->format);
     uint8_t *memory = phx_alloc(kept_bytes + scale_bytes, 1);
     if (!memory) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "self-check of %zu bytes", data_bytes);
@@ -120,22 +121,26 @@ static phx_code load_whole(const phx_ck_tensor *tensor, device_copies *copies, p
     if (rc == PHX_OK && n_scales) {
         uint8_t *raw = memory + kept_bytes;
         rc = phx_st_read(tensor->scale_file, tensor->scales, 0, raw, scale_bytes, err);
-        for (size_t i = 0; i < n_scales && rc == PHX_OK; i++) {
+        for (size_t i = 0; i < n_scales && rc == PHX_OK && !is_int4; i++) {
             if (tensor->scales->dtype == PHX_F8_E8M0)
                 scales[i] = phx_e8m0_to_f32(raw[i]);
             else
                 memcpy(&scales[i], raw + i * sizeof(float), sizeof(float));
         }
     }
+    if (is_int4) /* kept as stored */
+        memmove(scales, memory + kept_bytes, scale_bytes);
     const void *copy = NULL;
     if (rc == PHX_OK)
         rc = put(copies, memory, kept_bytes, &copy, err);
     if (rc != PHX_OK)
         goto out;
     const int64_t block = phx_format_block(tensor->format);
+    const void *scales_there = n_scales ? (const uint8_t *)copy + scale_at : NULL;
     *ret_matrix = (phx_matrix){
         .data = copy,
-        .scales = n_scales ? (const float *)(const void *)((const uint8_t *)copy + scale_at) : NULL,
+        .scales = is_int4 ? NULL : scales_there,
+        .group_scales = is_int4 ? scales_there : NULL,
         .n_rows = tensor->n_rows,
         .n_cols = tensor->n_cols,
         .scale_stride = block ? (tensor->n_cols + block - 1) / block : 0,
