@@ -35,6 +35,7 @@ phx_command_fn phx_command_bench;
 phx_command_fn phx_command_inspect;
 phx_command_fn phx_command_plan;
 phx_command_fn phx_command_synth;
+phx_command_fn phx_command_quantize;
 
 /* Reads the arguments over the defaults. False: the command ends with *ret_exit (help was printed, or the
  * error). */

@@ -23,6 +23,7 @@ static const command commands[] = {
     {"plan", phx_command_plan, "bytes per rank and the context that fits; loads nothing"},
     {"inspect", phx_command_inspect, "what a checkpoint holds, and what it lacks"},
     {"synth", phx_command_synth, "write a random checkpoint in the layout of the hub"},
+    {"quantize", phx_command_quantize, "write a checkpoint again in int4 or fp8"},
     {"bench", phx_command_bench, "speed of the engine, the kernels, the machine"},
 };
 

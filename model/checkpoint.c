@@ -165,6 +165,16 @@ const char *phx_checkpoint_dir(const phx_checkpoint *checkpoint)
     return checkpoint->dir;
 }
 
+size_t phx_checkpoint_n_files(const phx_checkpoint *checkpoint)
+{
+    return checkpoint->files.n_files;
+}
+
+const phx_st_file *phx_checkpoint_file(const phx_checkpoint *checkpoint, size_t idx)
+{
+    return idx < checkpoint->files.n_files ? checkpoint->files.files[idx].st : NULL;
+}
+
 size_t phx_checkpoint_count(const phx_checkpoint *checkpoint)
 {
     return checkpoint->n_tensors;

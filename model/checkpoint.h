@@ -35,6 +35,10 @@ const phx_dims *phx_checkpoint_dims(const phx_checkpoint *checkpoint);
 const phx_family *phx_checkpoint_family(const phx_checkpoint *checkpoint);
 const char *phx_checkpoint_dir(const phx_checkpoint *checkpoint);
 
+/* The shards in ascending name order; NULL past the last. */
+size_t phx_checkpoint_n_files(const phx_checkpoint *checkpoint);
+const phx_st_file *phx_checkpoint_file(const phx_checkpoint *checkpoint, size_t idx);
+
 size_t
 phx_checkpoint_count(const phx_checkpoint *checkpoint); /* expected tensors, in phx_family_each order */
 const phx_ck_tensor *phx_checkpoint_at(const phx_checkpoint *checkpoint, size_t idx);

@@ -217,10 +217,51 @@ static void test_names(void **state)
     assert_int_equal(phx_format_block(PHX_FORMAT_FP8_BLOCK), 128);
 }
 
+/* The lowest nibble comes first; a slice may begin inside a group. */
+static void test_int4(void **state)
+{
+    (void)state;
+    uint32_t words[2][8];                                               /* 64 columns */
+    const uint16_t scales[2][2] = {{0x3F80, 0x4000}, {0x3F00, 0xBF80}}; /* 1, 2; 0.5, -1 */
+    for (int i = 0; i < 16; i++)
+        words[i / 8][i % 8] = i % 2 == 0 ? 0x76543210u : 0xFEDCBA98u;
+    const phx_matrix whole = {.data = words,
+                              .group_scales = scales[0],
+                              .n_rows = 2,
+                              .n_cols = 64,
+                              .scale_stride = 2,
+                              .format = PHX_FORMAT_INT4_G32};
+    const float expected[2][2] = {{1.0f, 2.0f}, {0.5f, -1.0f}};
+    for (int r = 0; r < 2; r++) {
+        for (int c = 0; c < 64; c++)
+            assert_true(phx_matrix_at(&whole, r, c) == (float)(c % 16 - 8) * expected[r][c / 32]);
+    }
+    uint8_t cut[2][20]; /* columns 24 to 63 */
+    for (int r = 0; r < 2; r++)
+        memcpy(cut[r], (const uint8_t *)words[r] + 12, 20);
+    const phx_matrix slice = {.data = cut,
+                              .group_scales = scales[0],
+                              .n_rows = 2,
+                              .n_cols = 40,
+                              .scale_stride = 2,
+                              .col_shift = 24,
+                              .format = PHX_FORMAT_INT4_G32};
+    for (int r = 0; r < 2; r++) {
+        for (int c = 0; c < 40; c++)
+            assert_true(phx_matrix_at(&slice, r, c) == phx_matrix_at(&whole, r, c + 24));
+    }
+    phx_format format;
+    assert_true(phx_format_parse(phx_str_of("int4-g32"), &format));
+    assert_int_equal(phx_format_row_bytes(format, 64), 32);
+    assert_int_equal(phx_format_block(format), 32);
+    assert_int_equal(phx_format_block_rows(format), 1);
+    assert_int_equal(phx_format_scale_bytes(format), 2);
+}
+
 int main(void)
 {
-    const struct CMUnitTest always[] = {cmocka_unit_test(test_f16), cmocka_unit_test(test_e4m3_edges),
-                                        cmocka_unit_test(test_names)};
+    const struct CMUnitTest always[] = {cmocka_unit_test(test_int4), cmocka_unit_test(test_f16),
+                                        cmocka_unit_test(test_e4m3_edges), cmocka_unit_test(test_names)};
     const struct CMUnitTest golden[] = {cmocka_unit_test(test_e4m3_decode),
                                         cmocka_unit_test(test_e8m0_decode), cmocka_unit_test(test_e4m3_round),
                                         cmocka_unit_test(test_bf16), cmocka_unit_test(test_fp8_block)};
