@@ -78,7 +78,8 @@ phx_exit phx_command_synth(const phx_env *env, int argc, char *const *argv)
     const phx_flag flags[] = {
         {"preset", "NAME", "dimensions of a known model; --list names them", &given.preset, NULL},
         {"config", "FILE", "dimensions from a config.json", &given.config, NULL},
-        {"format", "F", "f32, bf16, f16, fp8, fp8-ue8m0 or int4 [as published, or bf16]", &given.format, NULL},
+        {"format", "F", "f32, bf16, f16, fp8, fp8-ue8m0 or int4 [as published, or bf16]", &given.format,
+         NULL},
         {"seed", "N", "of the random weights [0]", &given.seed, NULL},
         {"shards", "N", "number of files [as published, or by size]", &given.shards, NULL},
         {"sparse", NULL, "headers and holes: real sizes, all numbers zero", NULL, &given.sparse},
