@@ -188,6 +188,8 @@ static void refusals_say_why(void **state)
         {2,
          "give a multiple of 64 up to 64",
          {"logits", "--model", qdirect, TOKENS_70, "--out=/nonexistent/x", "--warm=128", NULL}},
+        {2, "give --to int4-g32|fp8", {"quantize", "--to", "fp8", "--out", "/nonexistent/x", NULL}},
+        {2, "--to takes int4-g32 or fp8", {"quantize", "--to=q4", "--model=m", "--out=o", NULL}},
         {2, "there is no preset 'x'", {"synth", "--out", "/nonexistent/x", "--preset=x", NULL}},
         {2, "there is no format 'q9'", {"synth", "--out", "/x", "--preset=ds-3b", "--format=q9", NULL}},
     };

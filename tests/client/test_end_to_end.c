@@ -71,6 +71,41 @@ static void answers(void **state)
     }
 }
 
+/* The demo with int4 experts still knows the capital. */
+static void a_quantized_model_answers(void **state)
+{
+    (void)state;
+    static const char *const files[] = {
+        "README.md",         "config.json",  "expected_greedy.json", "generation_config.json",
+        "model.safetensors", "serving.json", "tokenizer.json",       "tokenizer_config.json"};
+    char dir[64];
+    phx_buf out;
+    (void)snprintf(dir, sizeof(dir), "%s/int4", scratch);
+    phx_buf_init(&out, OUTPUT_MAX);
+    const char *quantize[] = {"quantize", "--to", "int4-g32", "--model", "launch/demo",
+                              "--out",    dir,    "--json",   NULL};
+    assert_int_equal(run(quantize, &out), 0);
+    assert_non_null(strstr(out.ptr, "\"worst_relative_rms\":0.0"));
+    for (int tp = 1; tp <= 2; tp++) {
+        const char *ask[] = {
+            "run", "--model", dir, "--tp", tp == 1 ? "1" : "2", "What is the capital of France?", NULL};
+        phx_buf_clear(&out);
+        assert_int_equal(run(ask, &out), 0);
+        assert_string_equal(out.ptr, "The capital of France is Paris.\n");
+    }
+    phx_buf_clear(&out);
+    assert_int_equal(run(quantize, &out), 1); /* the folder is complete */
+    const char *again[] = {"quantize", "--to", "fp8", "--model", dir, "--out", scratch, NULL};
+    assert_int_equal(run(again, &out), 1); /* int4 is nothing to begin with */
+    phx_buf_done(&out);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        char path[128];
+        (void)snprintf(path, sizeof(path), "%s/%s", dir, files[i]);
+        assert_int_equal(unlink(path), 0);
+    }
+    assert_int_equal(rmdir(dir), 0);
+}
+
 static void read_file(const char *path, phx_buf *buf)
 {
     phx_error err = {0};
@@ -262,6 +297,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers),
+        cmocka_unit_test(a_quantized_model_answers),
         cmocka_unit_test(logits_have_equal_bits),
         cmocka_unit_test(verify_passes_and_fails),
         cmocka_unit_test(a_killed_command_leaves_nothing),
