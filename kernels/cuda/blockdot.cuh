@@ -97,11 +97,11 @@ template <> struct phx_weights<PHX_FORMAT_INT4_G32> {
     /* Columns 4 s to 4 s + 3 of a word: each under the exponent of 128, less 136. */
     static __device__ void step(uint32_t word, int s, uint32_t pairs[2][pieces])
     {
-        const uint32_t four = word >> 16 * (PHX_PLANT(42) ? 1 - s : s);
+        const uint32_t four = word >> 16 * (PHX_PLANT(48) ? 1 - s : s);
         const uint32_t low = (four & 0xFu) | (four & 0xF0u) << 12;
         const uint32_t high = (four >> 8 & 0xFu) | (four & 0xF000u) << 4;
         pairs[0][0] =
-            phx_add_bf16x2((PHX_PLANT(40) ? low << 16 | low >> 16 : low) | 0x43004300u, 0xC308C308u);
+            phx_add_bf16x2((PHX_PLANT(46) ? low << 16 | low >> 16 : low) | 0x43004300u, 0xC308C308u);
         pairs[1][0] = phx_add_bf16x2(high | 0x43004300u, 0xC308C308u);
     }
 };

@@ -100,7 +100,7 @@ PHX_DEVICE void phx_int4_dot_as(const phx_dot_rows<NT> &rows, const phx_int4_row
     for (int g = 0; g < groups; g++) {
         if (!WHOLE && g >= n_groups)
             break;
-        const int64_t scale = PHX_PLANT(41) ? n_groups - 1 - g : g;
+        const int64_t scale = PHX_PLANT(47) ? n_groups - 1 - g : g;
         const float low = phx_bf16_to_f32(more.scales[0][scale]);
         const float high = phx_bf16_to_f32(more.scales[1][scale]);
         float part[NT][4] = {};

@@ -69,7 +69,7 @@ PHX_DEVICE head *head_of(const exchange &x, int rank)
 
 PHX_DEVICE quad *slot_of(const exchange &x, int rank, uint64_t number)
 {
-    const int64_t slot = PHX_PLANT(42) ? 0 : (int64_t)(number % 2);
+    const int64_t slot = PHX_PLANT(52) ? 0 : (int64_t)(number % 2);
     return (quad *)(void *)(x.rooms[rank] + PHX_DEVICE_ROOM_HEAD_BYTES + slot * x.slot_bytes);
 }
 
@@ -77,7 +77,7 @@ PHX_DEVICE quad *slot_of(const exchange &x, int rank, uint64_t number)
 PHX_DEVICE void publish(const exchange &x, phase what, uint64_t number)
 {
     const int to = (int)threadIdx.x;
-    if (!PHX_PLANT(41))
+    if (!PHX_PLANT(51))
         __syncthreads();
     if (to < x.n_ranks && to != x.rank)
         phx_store_release(&head_of(x, to)->flags[what][blockIdx.x][x.rank], number);
@@ -199,7 +199,7 @@ template <int N_RANKS> static __global__ void one_shot(ARGUMENT exchange x)
     for (int64_t i = mine.first + threadIdx.x; i < mine.last; i += THREADS)
         own[i] = load_values(x, i);
     publish(x, PHASE_PARTS, number);
-    if (!PHX_PLANT(40) && !await(x, PHASE_PARTS, number))
+    if (!PHX_PLANT(50) && !await(x, PHASE_PARTS, number))
         return;
     for (int64_t i = mine.first + threadIdx.x; i < mine.last; i += THREADS)
         store_values(x, i, add_ranks<N_RANKS>(x, i, number));
@@ -225,7 +225,7 @@ template <int N_RANKS> static __global__ void two_shots(ARGUMENT exchange x)
         store_values(x, i, own[i]);
     }
     publish(x, PHASE_SUMS, number);
-    if (!PHX_PLANT(43) && !await(x, PHASE_SUMS, number))
+    if (!PHX_PLANT(53) && !await(x, PHASE_SUMS, number))
         return;
     for (int step = 1; step < N_RANKS; step++) { /* not all from the same rank at once */
         const int r = (x.rank + step) % N_RANKS;

@@ -197,7 +197,9 @@ PHX_DEVICE void choose_places(const choose_row &row, float lse_tempered, const c
             continue;
         for (int64_t other = 0; other < n; other++) {
             const phx_candidate it = {ids[other], logits[other]};
-            place += it.id >= 0 && phx_candidate_before(it, mine) ? 1 : 0;
+            const bool same =
+                it.id == mine.id && it.logit == mine.logit; /* of ranks that are only modelled */
+            place += it.id >= 0 && (same ? other < i : phx_candidate_before(it, mine)) ? 1 : 0;
         }
         const uint64_t bits = phx_rng_key(noise[0], noise[1], noise[2], (uint64_t)mine.id);
         s.ids[place] = mine.id;

@@ -191,7 +191,7 @@ PHX_DEVICE void phx_stage_mma_int4(phx_shared<uint8_t> buffer,
             }
             for (int i = 0; i < 8; i++)
                 part[i / 4][x][i % 4] =
-                    fmaf(group[i / 4][i % 4], scales.of[PHX_PLANT(43) ? 0 : g][i / 4][i % 4 / 2],
+                    fmaf(group[i / 4][i % 4], scales.of[PHX_PLANT(49) ? 0 : g][i / 4][i % 4 / 2],
                          part[i / 4][x][i % 4]);
         }
     }

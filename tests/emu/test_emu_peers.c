@@ -269,14 +269,14 @@ static void foreign_rooms_are_refused(void **state)
     assert_int_equal(run_ranks(2, refused_body), 0);
 }
 
-/* 40: no wait for the parts; 41: no barrier before a flag; 42: one slot; 43: no wait for the sums. Four
+/* 50: no wait for the parts; 51: no barrier before a flag; 52: one slot; 53: no wait for the sums. Four
  * ranks, because a rank that is ahead is then ahead of somebody; some tries, because the last two are caught
  * by what they spoil. */
 static void planted_faults_are_caught(void **state)
 {
     (void)state;
     enum { N_TRIES = 5 };
-    for (phx_plant = 40; phx_plant <= 43; phx_plant++) {
+    for (phx_plant = 50; phx_plant <= 53; phx_plant++) {
         uint32_t n_bad = 0;
         for (uint32_t i = 0; i < N_TRIES && n_bad == 0; i++)
             n_bad = run_ranks(4, check_all);

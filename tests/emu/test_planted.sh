@@ -52,10 +52,10 @@ done <<'LIST'
 24 index_scores negative dots count
 25 index_round the scale is rounded down
 26 route a group counts by its best expert alone
-40 product two int4 numbers take each other's place
-41 product the scales of a block of int4 groups in reverse
-42 ffn_in the halves of an int4 word are swapped
-43 product both groups of a stage take the scale of the first
+46 product two int4 numbers take each other's place
+47 product the scales of a block of int4 groups in reverse
+48 ffn_in the halves of an int4 word are swapped
+49 product both groups of a stage take the scale of the first
 27 vocab_top two logits take one place
 30 count_tokens output tokens count as seen alone
 31 choose a leaf that ran out of offers counts as used up

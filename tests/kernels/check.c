@@ -171,7 +171,10 @@ static uint8_t draw_fp8(check *c, check_fill fill, int64_t i)
 
 static void fill_fp8(check *c, phx_matrix *m, check_fill fill)
 {
-    m->row_shift = (int32_t)phx_rng_below(&c->rng, 128);
+    /* Every second one has a border of scale blocks among its rows, wherever else it may begin. */
+    const uint32_t n_border = m->n_rows < 127 ? (uint32_t)m->n_rows : 127;
+    const bool border = m->n_rows > 1 && phx_rng_below(&c->rng, 2) != 0;
+    m->row_shift = (int32_t)(border ? 127 - phx_rng_below(&c->rng, n_border) : phx_rng_below(&c->rng, 128));
     if (m->n_rows % 8 == 0 && phx_rng_below(&c->rng, 2) == 0)
         m->row_shift = m->row_shift / 8 * 8;
     const bool aligned = phx_rng_below(&c->rng, 4) < (m->n_cols % 64 == 0 ? 3 : 1);
