@@ -106,8 +106,9 @@ static phx_code parse_compressed(const phx_json *object, phx_quantisation *quant
                         PHX_STR_ARG(short_text(format)));
     if (!is_null(phx_json_get(object, "kv_cache_scheme")))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors kv_cache_scheme is not supported");
-    const size_t n_groups = phx_json_kind_of(groups) == PHX_JSON_OBJECT ? phx_json_count(groups) : 0;
-    if (!groups || n_groups == 0 || n_groups > GROUPS_MAX)
+    const bool is_object = groups && phx_json_kind_of(groups) == PHX_JSON_OBJECT;
+    const size_t n_groups = is_object ? phx_json_count(groups) : 0;
+    if (n_groups == 0 || n_groups > GROUPS_MAX)
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors config_groups: 1 to %d groups",
                         GROUPS_MAX);
     for (phx_json_member it = phx_json_first(groups); it.value; it = phx_json_next(groups, it)) {
