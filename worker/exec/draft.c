@@ -91,9 +91,10 @@ static void put_row(phx_exec *exec, uint32_t plan_row, const entry *e)
     exec->host.draft_from[t] = e->from;
 }
 
-static bool has_place(const phx_slot_state *slot, uint32_t position)
+/* Guesses may run past the blocks that the slot has been given, and past the context. */
+static bool has_place(const phx_exec *exec, const phx_slot_state *slot, uint32_t position)
 {
-    return position < slot->n_blocks * PHX_BLOCK_TOKENS;
+    return position < slot->n_blocks * PHX_BLOCK_TOKENS && position < exec->parts.plan->n_context;
 }
 
 /* A decoding row makes entries when it drafts; prompts always do. */
@@ -141,7 +142,7 @@ static void put_others(phx_exec *exec, uint32_t plan_row)
         put_row(exec, plan_row,
                 &(entry){first + j, exec->draft->tokens[start + (int32_t)j], -1, start + (int32_t)j - 1});
     slot->n_entered = first + n;
-    if (!(row->flags & PHX_ROW_SAMPLE) || !has_place(slot, first + n))
+    if (!(row->flags & PHX_ROW_SAMPLE) || !has_place(exec, slot, first + n))
         return;
     if (row->n_drafts)
         exec->draft->last_row[plan_row] = (int32_t)exec->draft->n_rows;
@@ -340,7 +341,7 @@ static void put_drafts(phx_exec *exec, uint32_t nth)
         const uint32_t position = slot_of(exec, i)->n_tokens + 1 + nth;
         const int32_t from = last_row[i];
         last_row[i] = -1;
-        if (from < 0 || nth + 1 >= row->n_drafts || !has_place(slot_of(exec, i), position))
+        if (from < 0 || nth + 1 >= row->n_drafts || !has_place(exec, slot_of(exec, i), position))
             continue;
         last_row[i] = (int32_t)exec->draft->n_rows;
         put_row(exec, i, &(entry){position, -1, phx_exec_place(exec, row->slot, 1 + nth), from});
