@@ -413,8 +413,12 @@ static phx_code keep_states(phx_exec *exec, phx_error *err)
 
 phx_code phx_exec_draft(phx_exec *exec, phx_error *err)
 {
+    /* A step that sampled nothing may still be reading what is written here. */
+    phx_code rc = phx_exec_wait(exec, err);
+    if (rc != PHX_OK)
+        return rc;
     memcpy(exec->draft->tokens, exec->host.tokens, (size_t)exec->n_own * sizeof(int32_t));
-    phx_code rc = make_entries(exec, err);
+    rc = make_entries(exec, err);
     if (rc == PHX_OK)
         rc = make_drafts(exec, err);
     return rc == PHX_OK ? keep_states(exec, err) : rc;
