@@ -11,4 +11,7 @@ const phx_tokenizer *fuzz_demo_tokenizer(void);
 /* Appends the bytes of all ids; every id must have a piece. */
 void fuzz_join_pieces(const phx_tokenizer *tokenizer, const uint32_t *ids, size_t n_ids, phx_buf *text);
 
+/* Encodes text and appends the bytes of its ids. False: refused, with a proper refusal. */
+bool fuzz_encode(const phx_tokenizer *tokenizer, phx_str text, bool parse_added, phx_buf *joined);
+
 #endif

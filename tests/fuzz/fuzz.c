@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "base/rng.h"
 
 #define PATH_BYTES 4096
@@ -36,6 +37,19 @@ void fuzz_must(phx_code rc, const phx_error *err)
         return;
     (void)fprintf(stderr, "fuzz: %s: %s (%s)\n", phx_code_name(rc), err->text, err->place);
     fuzz_fail("must succeed", err->place);
+}
+
+void fuzz_check_object(phx_str text)
+{
+    phx_json *root = NULL;
+    phx_error err = {0};
+    if (memmem(text.ptr, text.n, "\\u0000", 6))
+        return;
+    fuzz_must(
+        phx_json_parse((phx_bytes){(const uint8_t *)text.ptr, text.n}, PHX_JSON_LIMITS_FILE, &root, &err),
+        &err);
+    FUZZ_CHECK(phx_json_kind_of(root) == PHX_JSON_OBJECT);
+    phx_json_destroy(root);
 }
 
 uint8_t fuzz_u8(fuzz_tape *tape)

@@ -25,6 +25,9 @@ void fuzz_check_refusal(phx_code rc, const phx_error *err);
 /* For what must work whatever the input is; prints the error's text otherwise. */
 void fuzz_must(phx_code rc, const phx_error *err);
 
+/* One JSON object, with anything in it. Our own reader refuses an escaped NUL, which JSON allows. */
+void fuzz_check_object(phx_str text);
+
 /* The input as a tape: zeros behind its end. */
 typedef struct fuzz_tape {
     const uint8_t *ptr;

@@ -3,8 +3,6 @@
 #include "tests/fuzz/demo.h"
 #include "tests/fuzz/fuzz.h"
 
-#include "base/alloc.h"
-
 #define N_ADDED 256u
 
 static void check_lookups(const phx_tokenizer *tokenizer)
@@ -27,24 +25,13 @@ static void check_lookups(const phx_tokenizer *tokenizer)
 /* All single bytes are there, so what is encoded comes back, whether control tokens are seen or not. */
 static void check_encode(const phx_tokenizer *tokenizer, phx_str text, bool parse_added)
 {
-    phx_error err = {0};
     phx_buf joined;
-    size_t n_ids = 0;
-    uint32_t *ids = phx_alloc(text.n + 2, sizeof(*ids));
-    FUZZ_CHECK(ids != NULL);
     phx_buf_init(&joined, 1u << 24);
-    const phx_encode_args args = {
-        .text = text, .parse_added = parse_added, .ids = ids, .n_ids_max = text.n + 1};
-    const phx_code rc = phx_tokenizer_encode(tokenizer, &args, &n_ids, &err);
-    if (rc != PHX_OK) {
-        fuzz_check_refusal(rc, &err);
-        FUZZ_CHECK(!phx_utf8_valid(text.ptr, text.n));
-    } else {
-        fuzz_join_pieces(tokenizer, ids, n_ids, &joined);
+    if (fuzz_encode(tokenizer, text, parse_added, &joined))
         FUZZ_CHECK(phx_str_eq(phx_buf_view(&joined), text));
-    }
+    else
+        FUZZ_CHECK(!phx_utf8_valid(text.ptr, text.n));
     phx_buf_done(&joined);
-    phx_free(ids);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)

@@ -3,8 +3,6 @@
 #include "tests/fuzz/demo.h"
 #include "tests/fuzz/fuzz.h"
 
-#include "base/alloc.h"
-
 static void check_lookups(const phx_tokenizer *tokenizer)
 {
     const uint32_t n = phx_tokenizer_n_vocab(tokenizer);
@@ -27,24 +25,11 @@ static void check_lookups(const phx_tokenizer *tokenizer)
 /* A vocabulary may lack bytes, then encoding refuses; what it accepts must come back. */
 static void check_encode(const phx_tokenizer *tokenizer, phx_str text, bool parse_added)
 {
-    phx_error err = {0};
     phx_buf joined;
-    size_t n_ids = 0;
-    uint32_t *ids = phx_alloc(text.n + 2, sizeof(*ids));
-    FUZZ_CHECK(ids != NULL);
     phx_buf_init(&joined, 1u << 24);
-    const phx_encode_args args = {
-        .text = text, .parse_added = parse_added, .ids = ids, .n_ids_max = text.n + 1};
-    const phx_code rc = phx_tokenizer_encode(tokenizer, &args, &n_ids, &err);
-    if (rc != PHX_OK) {
-        fuzz_check_refusal(rc, &err);
-    } else {
-        fuzz_join_pieces(tokenizer, ids, n_ids, &joined);
-        if (!parse_added)
-            FUZZ_CHECK(phx_str_eq(phx_buf_view(&joined), text));
-    }
+    if (fuzz_encode(tokenizer, text, parse_added, &joined) && !parse_added)
+        FUZZ_CHECK(phx_str_eq(phx_buf_view(&joined), text));
     phx_buf_done(&joined);
-    phx_free(ids);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)

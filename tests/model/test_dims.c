@@ -1,5 +1,5 @@
 /* tests/model/test_dims.c - config.json in its spellings; ranges; YaRN against known values. */
-#include "tests/model/testing.h"
+#include "tests/model/parse_dims.h"
 
 #include <math.h>
 #include <string.h>
@@ -56,25 +56,6 @@ static const char *config_with(const char *key, const char *line)
     assert_true(replaced);
     (void)snprintf(text + at, sizeof(text) - at, "}");
     return text;
-}
-
-static phx_code parse(const char *text, phx_dims *ret_dims, phx_error *err)
-{
-    phx_json *root = NULL;
-    phx_code rc =
-        phx_json_parse((phx_bytes){(const uint8_t *)text, strlen(text)}, PHX_JSON_LIMITS_REQUEST, &root, err);
-    if (rc == PHX_OK)
-        rc = phx_dims_parse(root, ret_dims, err);
-    phx_json_destroy(root);
-    return rc;
-}
-
-static phx_dims parse_ok(const char *text)
-{
-    phx_error err = {0};
-    phx_dims dims;
-    must(parse(text, &dims, &err), &err);
-    return dims;
 }
 
 static void refused(const char *key, const char *line, phx_code code, const char *named)

@@ -1,5 +1,5 @@
 /* tests/model/test_families.c - one row of the family table makes a model: its spelling of config.json. */
-#include "tests/model/testing.h"
+#include "tests/model/parse_dims.h"
 
 #include <string.h>
 
@@ -13,25 +13,6 @@
     "\"v_head_dim\": 16, \"n_routed_experts\": 8, \"num_experts_per_tok\": 2, \"rope_theta\": 50000, "   \
     "\"max_position_embeddings\": 2048, \"n_shared_experts\": 1"
 #define INDEX "\"index_n_heads\": 4, \"index_head_dim\": 32, \"index_topk\": 16"
-
-static phx_code parse(const char *text, phx_dims *ret_dims, phx_error *err)
-{
-    phx_json *root = NULL;
-    phx_code rc =
-        phx_json_parse((phx_bytes){(const uint8_t *)text, strlen(text)}, PHX_JSON_LIMITS_REQUEST, &root, err);
-    if (rc == PHX_OK)
-        rc = phx_dims_parse(root, ret_dims, err);
-    phx_json_destroy(root);
-    return rc;
-}
-
-static phx_dims parse_ok(const char *text)
-{
-    phx_error err = {0};
-    phx_dims dims;
-    must(parse(text, &dims, &err), &err);
-    return dims;
-}
 
 static void refused(const char *text, phx_code code, const char *named)
 {
