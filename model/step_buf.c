@@ -87,7 +87,7 @@ static size_t make_table(const phx_dims *d, const phx_plan_request *request, siz
     const size_t moe_n = d->n_experts ? n : 0;
     const size_t rows = s.last ? PHX_LOGIT_ROWS : 0, last = s.last ? 1 : 0;
     const size_t n_drafts = s.last && request->n_drafts ? n : 0; /* rows of a draft pass */
-    const size_t n_sampled = request->layout.pp > 1 ? (PHX_PP_MAX + 2) * s.n_slots * sent_words(request) : 0;
+    const size_t n_sampled = request->layout.pp > 1 ? (PHX_PP_MAX + 2) * s.n_slots : 0;
     const size_t offers = rows * s.n_leaves * PHX_OFFER_WORDS;
     const size_t vocab_share = ((size_t)d->n_vocab + PHX_LEAVES - 1) / PHX_LEAVES * s.n_leaves + s.n_leaves;
     const sided_slot activations[] = {
@@ -137,7 +137,7 @@ static size_t make_table(const phx_dims *d, const phx_plan_request *request, siz
         ON(DEVICE, final_hidden, n_drafts * hidden),
         ON(DEVICE, draft_input, n_drafts * 2 * hidden * s.act_bytes),
         ON(BOTH, draft_from, n_drafts),
-        ON(BOTH, sampled, n_sampled),
+        ON(BOTH, sampled, n_sampled * sent_words(request)),
         ON(BOTH, sampled_slots, n_sampled),
     };
     const sided_slot logits[] = {

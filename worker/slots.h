@@ -14,7 +14,6 @@ typedef struct phx_slot_state {
     uint32_t n_tokens; /* entries in the cache, this step's included once applied */
     uint32_t n_prompt;
     uint32_t n_blocks;
-    uint32_t n_sampled;    /* sampling rows so far */
     uint64_t last_step;    /* step of the last sampling row, 0 before the first */
     int32_t *blocks;       /* [n_context / 64] in the step buffers */
     phx_sampling sampling; /* without the bias, which lies in the step buffers; n_bias stays */
