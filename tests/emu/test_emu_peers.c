@@ -210,7 +210,8 @@ static bool refused_body(rank *r)
     phx_error err = {0};
     if (d->peers->open(d->user, own, &room, &err) != PHX_ERR_UNAVAILABLE || room)
         return failed(r, "the own room was opened", 0);
-    other.handle[0] ^= 1; /* the process */
+    /* The process, by its number's highest byte: the lowest could name a thread of the same one. */
+    other.handle[3] ^= 0x40;
     if (d->peers->open(d->user, &other, &room, &err) != PHX_ERR_UNAVAILABLE || room)
         return failed(r, "a room of nobody was opened", 0);
     (void)snprintf(other.where, sizeof(other.where), "nowhere");
