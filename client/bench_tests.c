@@ -98,9 +98,7 @@ static phx_code start(phx_bench_rig *rig, uint32_t *ids, uint32_t n_ids, uint32_
     return phx_client_generate(rig->client, &request, 0, ret_call_id, err);
 }
 
-/* Reads events until n tokens of the call have come in all (0: to its end). */
-static phx_code await_tokens(phx_bench_rig *rig, uint64_t call_id, uint32_t n, uint32_t *n_seen,
-                             phx_error *err)
+phx_code phx_bench_await(phx_bench_rig *rig, uint64_t call_id, uint32_t n, uint32_t *n_seen, phx_error *err)
 {
     const Phalanx__GenerateEvent *event = NULL;
     while (n == 0 || *n_seen < n) {
@@ -117,13 +115,13 @@ static phx_code await_tokens(phx_bench_rig *rig, uint64_t call_id, uint32_t n, u
     return PHX_OK;
 }
 
-static phx_code end_call(phx_bench_rig *rig, uint64_t call_id, phx_error *err)
+phx_code phx_bench_end(phx_bench_rig *rig, uint64_t call_id, phx_error *err)
 {
     uint32_t n_seen = 0;
     phx_error why = {0};
     phx_code rc = phx_client_cancel(rig->client, call_id, err);
     if (rc == PHX_OK)
-        rc = await_tokens(rig, call_id, 0, &n_seen, &why);
+        rc = phx_bench_await(rig, call_id, 0, &n_seen, &why);
     if (rc == PHX_ERR_CANCELLED && !phx_interrupted(rig->interrupt))
         return PHX_OK;
     return rc == PHX_OK ? rc : PHX_FAIL(err, rc, "%s", why.text);
@@ -137,10 +135,10 @@ static phx_code run_prompt(phx_bench_rig *rig, const phx_bench_test *test, uint3
     const uint64_t begin = phx_clock_us();
     phx_code rc = start(rig, ids, test->n_prompt, 1, &call_id, err);
     if (rc == PHX_OK)
-        rc = await_tokens(rig, call_id, 1, &n_seen, err);
+        rc = phx_bench_await(rig, call_id, 1, &n_seen, err);
     const uint64_t end = phx_clock_us();
     if (rc == PHX_OK)
-        rc = await_tokens(rig, call_id, 0, &n_seen, err);
+        rc = phx_bench_await(rig, call_id, 0, &n_seen, err);
     if (rc == PHX_OK)
         *ret = (double)test->n_prompt * 1e6 / (double)(end - begin + (end == begin));
     return rc;
@@ -158,25 +156,25 @@ static phx_code run_decode(phx_bench_rig *rig, const phx_bench_test *test, uint3
         uint32_t n = 0;
         rc = start(rig, ids, test->depth, 1, &calls[0], err);
         if (rc == PHX_OK)
-            rc = await_tokens(rig, calls[0], 0, &n, err);
+            rc = phx_bench_await(rig, calls[0], 0, &n, err);
     }
     for (uint32_t i = 0; i < n_others && rc == PHX_OK; i++) {
         ids[test->depth] = i % rig->n_vocab; /* each goes its own way */
         rc = start(rig, ids, test->depth + 1, 2 * test->n_gen + OTHERS_EXTRA, &calls[i], err);
     }
     for (uint32_t i = 0; i < n_others && rc == PHX_OK; i++)
-        rc = await_tokens(rig, calls[i], 1, &n_seen[i], err);
+        rc = phx_bench_await(rig, calls[i], 1, &n_seen[i], err);
     ids[test->depth] = n_others % rig->n_vocab;
     if (rc == PHX_OK)
         rc = start(rig, ids, test->depth + 1, test->n_gen + 1, &calls[n_others], err);
     for (uint32_t i = 0; i < 2 && rc == PHX_OK; i++) {
-        rc = await_tokens(rig, calls[n_others], i == 0 ? 1 : test->n_gen + 1, &n_seen[n_others], err);
+        rc = phx_bench_await(rig, calls[n_others], i == 0 ? 1 : test->n_gen + 1, &n_seen[n_others], err);
         times[i] = phx_clock_us();
     }
     if (rc == PHX_OK)
-        rc = await_tokens(rig, calls[n_others], 0, &n_seen[n_others], err);
+        rc = phx_bench_await(rig, calls[n_others], 0, &n_seen[n_others], err);
     for (uint32_t i = 0; i < n_others && rc == PHX_OK; i++)
-        rc = end_call(rig, calls[i], err);
+        rc = phx_bench_end(rig, calls[i], err);
     if (rc == PHX_OK)
         *ret =
             (double)test->batch * test->n_gen * 1e6 / (double)(times[1] - times[0] + (times[1] == times[0]));

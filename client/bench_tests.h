@@ -39,4 +39,10 @@ typedef struct phx_bench_rig {
 phx_code phx_bench_run(phx_bench_rig *rig, const phx_bench_test *test, double *ret_tokens_per_s,
                        phx_error *err);
 
+/* Reads events until n tokens of the call have come in all (0: to its end); *n_seen counts them. */
+phx_code phx_bench_await(phx_bench_rig *rig, uint64_t call_id, uint32_t n, uint32_t *n_seen, phx_error *err);
+
+/* Cancels the call and reads what it still says. */
+phx_code phx_bench_end(phx_bench_rig *rig, uint64_t call_id, phx_error *err);
+
 #endif

@@ -1,4 +1,4 @@
-/* client/cmd_bench.c - `phalanx bench engine|machine|kernels|rank`.
+/* client/cmd_bench.c - `phalanx bench engine|drafts|machine|kernels|rank`.
  * engine runs here, in llama-bench's manner, and compares with the machine's limits; the others become
  * `phalanx-worker --bench`, because they need kernels. */
 #include "client/server.h"
@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/json.h"
 #include "base/paths.h"
+#include "client/bench_drafts.h"
 #include "client/bench_tests.h"
 #include "client/limits.h"
 #include "client/model_sums.h"
@@ -25,10 +26,12 @@ static const char default_tests[] =
 
 static const char usage[] =
     "Usage: phalanx bench engine [--model DIR] [options] [--tests LIST] [--reps N] [--json]\n"
+    "       phalanx bench drafts [--model DIR] [options] [--batches LIST] [--lengths LIST] [--json]\n"
     "       phalanx bench machine [--threads N] [--json]\n"
     "       phalanx bench kernels [...]\n"
     "       phalanx bench rank [...]\n\n"
     "engine   tokens per second through the whole path, and the share of the machine's limits\n"
+    "drafts   multi-token prediction: the speed-up promised and the one measured\n"
     "machine  read bandwidth and the peak of each multiply unit\n"
     "kernels  every kernel alone\n"
     "rank     one rank of a full-size model, with random weights and modelled collectives\n\n"
@@ -410,8 +413,11 @@ phx_exit phx_command_bench(const phx_env *env, int argc, char *const *argv)
     }
     if (argc >= 2 && strcmp(argv[1], "engine") == 0)
         return bench_engine(env, argc - 1, argv + 1);
+    if (argc >= 2 && strcmp(argv[1], "drafts") == 0)
+        return phx_bench_drafts(env, argc - 1, argv + 1);
     if (argc >= 2 &&
         (strcmp(argv[1], "machine") == 0 || strcmp(argv[1], "kernels") == 0 || strcmp(argv[1], "rank") == 0))
         return become_worker(argc, argv);
-    return phx_command_fail_usage("bench what? engine, machine, kernels or rank: see phalanx bench --help");
+    return phx_command_fail_usage(
+        "bench what? engine, drafts, machine, kernels or rank: see phalanx bench --help");
 }

@@ -34,8 +34,9 @@ static void put_drafts(const Phalanx__StatusReply *s, phx_buf *buf)
                    fed > 0 ? 100 * held / fed : 0.0, (unsigned long long)s->n_drafts_fed,
                    rows > 0 ? 1 + held / rows : 1.0);
     for (size_t n = 0; n < s->n_drafts_list && s->drafts_list[0]->cost_us > 0; n++)
-        phx_buf_printf(buf, "          with %zu: %.3f tokens per step of %.2f ms at batch %u\n", n,
-                       s->drafts_list[n]->tokens, s->drafts_list[n]->cost_us * 1e-3, s->n_decoding);
+        phx_buf_printf(buf, "          with %zu: %.3f tokens per step of %.2f ms at batch %u; %llu steps\n",
+                       n, s->drafts_list[n]->tokens, s->drafts_list[n]->cost_us * 1e-3, s->n_decoding,
+                       (unsigned long long)s->drafts_list[n]->n_steps);
 }
 
 static void print_text(const Phalanx__StatusReply *s, phx_buf *buf)
@@ -95,6 +96,9 @@ static void json_drafts(phx_json_writer *w, const Phalanx__StatusReply *s)
     number(w, "n_drafts_held", s->n_drafts_held);
     number(w, "n_decoded", s->n_decoded);
     number(w, "n_decoding", s->n_decoding);
+    number(w, "n_output_tokens", s->n_output_tokens);
+    number(w, "n_decode_steps", s->n_decode_steps);
+    number(w, "decode_us", s->decode_us);
     phx_json_key(w, "drafts");
     phx_json_begin_array(w);
     for (size_t n = 0; n < s->n_drafts_list; n++) {
@@ -103,6 +107,9 @@ static void json_drafts(phx_json_writer *w, const Phalanx__StatusReply *s)
         phx_json_f64(w, s->drafts_list[n]->tokens);
         phx_json_key(w, "cost_us");
         phx_json_f64(w, s->drafts_list[n]->cost_us);
+        number(w, "n_steps", s->drafts_list[n]->n_steps);
+        phx_json_key(w, "sum_us");
+        phx_json_f64(w, s->drafts_list[n]->sum_us);
         phx_json_end_object(w);
     }
     phx_json_end_array(w);

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/sched/drafter.h"
 
 #define CAPTURE_CREDIT 8u /* captured parts that a rank may have under way */
 #define CAPTURE_STALL_US \
@@ -424,12 +425,17 @@ static void tell_drafts(phx_engine *engine, const phx_sched_stats *stats, Phalan
     ret_status->n_drafts_held = stats->n_drafts_held;
     ret_status->n_decoded = stats->n_decoded;
     ret_status->n_decoding = stats->n_decoding;
+    ret_status->n_output_tokens = stats->n_output_tokens;
+    ret_status->n_decode_steps = stats->n_decode_steps;
+    ret_status->decode_us = stats->decode_us;
     for (uint32_t n = 0; n_max && engine->sched && n <= n_max; n++) {
         Phalanx__DraftLength *length = engine->draft_length_ptrs[n] = &engine->draft_lengths[n];
         phalanx__draft_length__init(length);
-        length->tokens = phx_sched_draft_tokens(engine->sched, n);
-        length->cost_us =
-            phx_sched_draft_cost_us(engine->sched, stats->n_decoding ? stats->n_decoding : 1, n);
+        const phx_drafter *drafter = phx_sched_drafter(engine->sched);
+        length->tokens = phx_drafter_tokens(drafter, n);
+        length->cost_us = phx_drafter_cost_us(drafter, stats->n_decoding ? stats->n_decoding : 1, n);
+        length->n_steps = drafter->total[n].n_steps;
+        length->sum_us = drafter->total[n].us;
         ret_status->n_drafts_list = n + 1;
     }
     ret_status->drafts_list = engine->draft_length_ptrs;

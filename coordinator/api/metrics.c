@@ -178,6 +178,9 @@ static void write_engine(phx_api *api, phx_buf *to)
         (double)s.n_drafts_held);
     one(to, "phalanx_decoded_rows_total", "counter", "Sequences continued, summed over steps.",
         (double)s.n_decoded);
+    one(to, "phalanx_decode_steps_total", "counter", "Steps of nothing but decoding.",
+        (double)s.n_decode_steps);
+    one(to, "phalanx_decode_seconds_total", "counter", "Time of those steps.", (double)s.decode_us * 1e-6);
     one(to, "phalanx_draft_length", "gauge", "Tokens drafted ahead of each sequence now.", s.n_drafts);
     one(to, "phalanx_refused_total", "counter", "Requests refused because the queue was full.",
         (double)s.n_refused);

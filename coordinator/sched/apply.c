@@ -28,6 +28,10 @@ phx_code phx_sched_apply(phx_sched *sched, const phx_step_result *result, uint64
     sched->n_results_flight -= step->n_results_max;
     /* A step had the ranks for itself from the result before it, or from when it was issued. */
     const uint64_t start_us = step->issued_us > sched->applied_us ? step->issued_us : sched->applied_us;
+    if (step->is_decode && now_us > start_us) {
+        sched->totals.n_decode_steps++;
+        sched->totals.decode_us += now_us - start_us;
+    }
     if (step->is_steady && now_us > start_us)
         phx_drafter_note_step(&sched->drafter, step->n_rows, step->n_drafts, (double)(now_us - start_us));
     sched->applied_us = now_us;

@@ -122,6 +122,8 @@ void phx_drafter_note_step(phx_drafter *drafter, uint32_t n_rows, uint32_t n_fed
     assert(n_fed <= PHX_DRAFTS_MAX);
     phx_drafter_cost *cost = &drafter->cost[size_of(n_rows)][n_fed];
     drafter->elapsed_us += us;
+    drafter->total[n_fed].n_steps++;
+    drafter->total[n_fed].us += us;
     if (cost->n_steps >= N_KNOWN && us > OUTLIER * cost->us)
         return;
     /* The first ones weigh alike, later ones a fixed share. */

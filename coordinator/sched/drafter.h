@@ -24,10 +24,14 @@ typedef struct phx_drafter {
     bool is_adapting;                                   /* else always n_max */
     double held[PHX_DRAFTS_MAX], tried[PHX_DRAFTS_MAX]; /* by place of the draft, fading */
     phx_drafter_cost cost[PHX_DRAFTER_SIZES][PHX_DRAFTS_MAX + 1];
-    double spent_us;   /* time above the best choice's, in trials */
-    double elapsed_us; /* of all steps noted */
-    uint32_t trial;    /* length that is being tried */
-    uint32_t n_trial;  /* steps left of the trial */
+    struct {
+        uint64_t n_steps;
+        double us;
+    } total[PHX_DRAFTS_MAX + 1]; /* by length, of all steps noted */
+    double spent_us;             /* time above the best choice's, in trials */
+    double elapsed_us;           /* of all steps noted */
+    uint32_t trial;              /* length that is being tried */
+    uint32_t n_trial;            /* steps left of the trial */
 } phx_drafter;
 
 void phx_drafter_init(phx_drafter *drafter, uint32_t n_max, bool is_adapting);

@@ -346,12 +346,7 @@ phx_sched_stats phx_sched_count(const phx_sched *sched)
     return stats;
 }
 
-double phx_sched_draft_tokens(const phx_sched *sched, uint32_t n_drafts)
+const phx_drafter *phx_sched_drafter(const phx_sched *sched)
 {
-    return phx_drafter_tokens(&sched->drafter, n_drafts);
-}
-
-double phx_sched_draft_cost_us(const phx_sched *sched, uint32_t n_rows, uint32_t n_drafts)
-{
-    return phx_drafter_cost_us(&sched->drafter, n_rows, n_drafts);
+    return &sched->drafter;
 }

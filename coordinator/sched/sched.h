@@ -63,10 +63,8 @@ typedef enum phx_end_reason {
 } phx_end_reason;
 bool phx_sched_cancel(phx_sched *sched, uint64_t id, phx_end_reason reason);
 
-/* What the choice of draft lengths rests on: tokens per sequence and step, and microseconds of a step of
- * n_rows sequences, with n_drafts each; drafter.h. */
-double phx_sched_draft_tokens(const phx_sched *sched, uint32_t n_drafts);
-double phx_sched_draft_cost_us(const phx_sched *sched, uint32_t n_rows, uint32_t n_drafts);
+/* What the choice of draft lengths rests on (drafter.h). */
+const struct phx_drafter *phx_sched_drafter(const phx_sched *sched);
 
 /* The next step, or NULL when nothing can run now (nothing to do, or enough steps in flight). The plan is
  * valid until the next call of any function of this scheduler; epoch is left 0 for the caller. */
@@ -121,7 +119,9 @@ typedef struct phx_sched_stats {
     uint64_t n_refused;
     uint64_t n_drafts_fed; /* totals: drafts that ran, and those of them that held */
     uint64_t n_drafts_held;
-    uint64_t n_decoded;  /* sequences times steps that continued one */
+    uint64_t n_decoded;      /* sequences times steps that continued one */
+    uint64_t n_decode_steps; /* totals: steps of nothing but decoding, and their time */
+    uint64_t decode_us;
     uint32_t n_drafts;   /* per sequence, as chosen last */
     uint32_t n_decoding; /* sequences of the last step that continued any */
 } phx_sched_stats;

@@ -87,7 +87,8 @@ typedef struct phx_sched_step {
     uint32_t n_rows;
     uint32_t n_samples;     /* rows that sample */
     uint32_t n_results_max; /* tokens that they may bring */
-    bool is_steady;         /* nothing but decoding, every row fed and asked for n_drafts */
+    bool is_decode;         /* nothing but decoding */
+    bool is_steady;         /* and every row fed and asked for n_drafts */
     uint32_t n_drafts;
     uint64_t issued_us;
     phx_sched_row *rows; /* [n_slots] */

@@ -77,7 +77,7 @@ static bool build(phx_sched *sched, uint32_t lane_idx, uint64_t now_us)
         sched->totals.n_decoding = n_sequences;
     }
     step->n_drafts = sched->totals.n_drafts;
-    step->is_steady = n_sequences != 0 && n_left == 0;
+    step->is_decode = step->is_steady = n_sequences != 0 && n_left == 0;
     const uint32_t n_spare = n_max - n_kept > n_sequences ? n_max - n_kept - n_sequences : 0;
     const uint32_t n_decoded = n_sequences ? add_decodes(sched, lane_idx, n_max - n_kept, n_spare) : 0;
     add_prefills(sched, lane_idx, n_max - n_decoded);

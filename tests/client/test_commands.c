@@ -244,8 +244,8 @@ static void every_command_has_help(void **state)
         n_commands++;
     }
     assert_true(n_commands >= 3);
-    static const char *const modes[] = {"engine", "machine", "kernels"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const modes[] = {"engine", "drafts", "machine", "kernels"};
+    for (size_t i = 0; i < 4; i++) {
         const char *words[] = {"bench", modes[i], "--help", NULL};
         phx_buf help;
         phx_buf_init(&help, OUTPUT_MAX);

@@ -292,7 +292,7 @@ static void test_measuring_model(void **state)
     static const struct {
         const char *preset;
         double billions;
-    } cases[] = {{"ds-3b", 3.412}, {"ds32-3b", 3.442}};
+    } cases[] = {{"ds-3b", 3.412}, {"ds-3b-mtp", 3.769}, {"ds32-3b", 3.442}};
     for (size_t c = 0; c < N_OF(cases); c++) {
         const phx_preset *preset = phx_preset_find(phx_str_of(cases[c].preset));
         char *dir = fresh_dir();
