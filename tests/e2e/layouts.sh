@@ -11,8 +11,7 @@ grep -q ' avx512bw ' /proc/cpuinfo && levels="$levels avx512"
 
 # the bundled ones, and the large data where it is
 cases=()
-for name in deepseek-v3-bf16 deepseek-v3-fp8 deepseek-v3-qdirect deepseek-v32-bf16 deepseek-v32-fp8 deepseek-v32-long \
-    kimi-k2-fp8 glm5-bf16 glm5-fp8 glm52-bf16 glm4-moe-lite-bf16; do
+for name in $golden_names; do
     folder=$(golden $name)
     if [ -e "$folder/golden.safetensors" ]; then
         cases+=("$folder")
@@ -48,11 +47,10 @@ layouts_of() { # FOLDER
     echo "--ep 2 --pp 2"
 }
 
-# In profile serving glm5-fp8 misses the bound of its mean KL (docs/models.md), so it is judged in oracle alone.
 verify() { # FOLDER FLAG...
     local folder=$1 mtp
+    judged "$@" || return
     shift
-    case $(basename "$folder")/$* in glm5-fp8/*serving*) return ;; esac
     mtp=$(mtp_of "$folder")
     n_verified=$((n_verified + 1))
     "$phalanx" verify --model "$folder" "$folder/golden.safetensors" $mtp "$@" >"$tmp/verify" 2>&1 ||

@@ -9,6 +9,7 @@ n=0
 verify() { # NAME FLAG...
     local folder
     folder=$(golden "$1")
+    judged "$@" || return
     shift
     [ -e "$folder/golden.safetensors" ] || { echo "SKIP: no $folder"; return; }
     n=$((n + 1))
@@ -39,7 +40,7 @@ fi
 verify deepseek-v32-fp8 --profile oracle
 verify deepseek-v3-qdirect --profile serving --tp 2
 if [ -n "$long" ]; then
-    for name in deepseek-v3-bf16 deepseek-v3-fp8 deepseek-v3-qdirect deepseek-v32-bf16 deepseek-v32-fp8 deepseek-v32-long; do
+    for name in $golden_names; do
         for layout in "--tp 1" "--tp 2" "--tp 4" "--pp 2" "--tp 2 --pp 2" "--ep 2"; do
             verify $name --profile oracle $layout
             verify $name --profile serving $layout
