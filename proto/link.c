@@ -356,17 +356,15 @@ static phx_code receive_one(phx_link *link, phx_peer *ret_peer, phx_buf *message
     taken = n_parts == (link->is_router ? 2 : 1) && n_id <= PHX_LINK_PEER_MAX;
     if (!taken)
         goto out;
-    phx_buf_clear(message);
-    rc = phx_buf_append(message, zmq_msg_data(body), zmq_msg_size(body));
-    if (rc != PHX_OK) {
-        rc = PHX_FAIL(err, rc, "a message of %zu bytes does not fit a buffer of %zu", zmq_msg_size(body),
-                      message->n_max);
-        goto out;
-    }
     if (link->is_router) {
         ret_peer->n = (uint32_t)n_id;
         memcpy(ret_peer->id, zmq_msg_data(&parts[0]), n_id);
     }
+    phx_buf_clear(message);
+    rc = phx_buf_append(message, zmq_msg_data(body), zmq_msg_size(body));
+    if (rc != PHX_OK)
+        rc = PHX_FAIL(err, rc, "a message of %zu bytes does not fit a buffer of %zu", zmq_msg_size(body),
+                      message->n_max);
 out:
     (void)zmq_msg_close(&parts[0]);
     (void)zmq_msg_close(&parts[1]);

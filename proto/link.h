@@ -62,8 +62,9 @@ int phx_link_fd(const phx_link *link);
 
 /* Next message without waiting, appended to message (cleared first); PHX_ERR_NOT_FOUND when there is none,
  * without a text in err. ret_peer may be NULL on a DEALER. PHX_ERR_TOO_LONG: the message was larger than the
- * buffer's ceiling and is gone. PHX_ERR_UNAVAILABLE (DEALER): the link is lost and all that had arrived was
- * received. Messages that no link of ours sends (more parts than one) are skipped. */
+ * buffer's ceiling and is gone; PHX_ERR_NOMEM: it is gone, too, and ret_peer is whose it was.
+ * PHX_ERR_UNAVAILABLE (DEALER): the link is lost and all that had arrived was received. Messages that no link
+ * of ours sends (more parts than one) are skipped. */
 phx_code phx_link_receive(phx_link *link, phx_peer *ret_peer, phx_buf *message, phx_error *err);
 
 /* Waits up to timeout_ms (-1: for ever) for a message or for extra_fd (or -1) to become readable. True as

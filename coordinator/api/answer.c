@@ -82,7 +82,7 @@ static void run(phx_api *api, phx_api_face face, const phx_http_request *from, p
     a->work.make = make_prompts;
     a->work.finish = begin_answer;
     api->tally.n_open[face]++;
-    phx_api_work_begin(api, &a->work, from, reply);
+    phx_api_work_begin_http(api, &a->work, from, reply);
 }
 
 /* The last step that may take long: perhaps on the text thread. */

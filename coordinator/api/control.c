@@ -13,7 +13,7 @@
 static bool on_readable(void *user);
 static void on_flush(void *user);
 static void on_probe(void *user);
-static void dispatch(phx_control *control, const phx_peer *peer, const Phalanx__ClientFrame *frame);
+static void dispatch(phx_control *control, const phx_peer *peer, Phalanx__ClientFrame *frame);
 static void answer_cancel(phx_control *control, const phx_peer *peer, const Phalanx__ClientFrame *frame);
 static void answer_status(phx_control *control, const phx_peer *peer, uint64_t call_id);
 static void answer_plan(phx_control *control, const phx_peer *peer, uint64_t call_id);
@@ -82,25 +82,25 @@ static bool on_readable(void *user)
         const phx_code rc = phx_link_receive(control->link, &peer, &control->in, &err);
         if (rc == PHX_ERR_TOO_LONG)
             continue; /* that message is gone, its sender hears nothing: it broke the protocol */
-        if (rc != PHX_OK)
+        if (rc != PHX_OK && rc != PHX_ERR_NOMEM)
             return false;
         const phx_bytes wire = {(const uint8_t *)control->in.ptr, control->in.n};
-        if (phx_client_frame_decode(wire, &frame, &err) != PHX_OK)
+        if (rc == PHX_ERR_NOMEM || phx_client_frame_decode(wire, &frame, &err) != PHX_OK)
             phx_control_end(control, &peer, 0, err.code, err.text); /* nobody knows which call it was */
         else
             dispatch(control, &peer, frame);
-        phx_client_frame_free(frame);
     }
     return true;
 }
 
-static void dispatch(phx_control *control, const phx_peer *peer, const Phalanx__ClientFrame *frame)
+/* Takes the frame. */
+static void dispatch(phx_control *control, const phx_peer *peer, Phalanx__ClientFrame *frame)
 {
     phx_control_call *call = NULL;
     switch (frame->body_case) {
     case PHALANX__CLIENT_FRAME__BODY_GENERATE:
         phx_control_generate(control, peer, frame);
-        break;
+        return; /* which keeps it */
     case PHALANX__CLIENT_FRAME__BODY_CANCEL:
         answer_cancel(control, peer, frame);
         break;
@@ -115,13 +115,14 @@ static void dispatch(phx_control *control, const phx_peer *peer, const Phalanx__
         break;
     case PHALANX__CLIENT_FRAME__BODY_CREDIT: /* for a call that is over: nobody's */
         call = phx_control_find(control, peer, frame->call_id);
-        if (call && call->generation)
-            phx_generation_grant(call->generation, frame->credit->n_parts);
+        if (call)
+            phx_control_grant(call, frame->credit->n_parts);
         break;
     default:
         phx_control_end(control, peer, frame->call_id, PHX_ERR_UNSUPPORTED, "unknown method");
         break;
     }
+    phx_client_frame_free(frame);
 }
 
 static bool same_peer(const phx_peer *a, const phx_peer *b)
@@ -225,8 +226,8 @@ static void answer_cancel(phx_control *control, const phx_peer *peer, const Phal
     Phalanx__CancelReply reply = PHALANX__CANCEL_REPLY__INIT;
     Phalanx__ServerFrame out = PHALANX__SERVER_FRAME__INIT;
     phx_control_call *call = phx_control_find(control, peer, frame->cancel->call_id);
-    if (call && call->generation)
-        phx_generation_cancel(call->generation);
+    if (call)
+        phx_control_cancel(call);
     reply.found = call != NULL;
     out.call_id = frame->call_id;
     out.end = true;

@@ -5,6 +5,7 @@
 
 #include "coordinator/api/api_private.h"
 #include "coordinator/api/calls.h"
+#include "coordinator/api/work.h"
 #include "proto/codec.h"
 
 #define PHX_CONTROL_CALLS_MAX      1024u /* of all clients */
@@ -34,8 +35,10 @@ struct phx_control_call {
     phx_control_call *next;
     phx_peer peer;
     uint64_t id;
-    phx_generation *generation;
-    bool is_over; /* nothing more is sent; the next round frees it */
+    phx_api_work *asking;       /* until its prompt is read; then */
+    phx_generation *generation; /* until the last token */
+    uint32_t n_credit;          /* that came before the generation */
+    bool is_over;               /* nothing more is sent; the next round frees it */
     bool logprobs;
     uint64_t start_us;
     uint64_t sent_us; /* of the last frame */
@@ -67,8 +70,11 @@ void phx_control_end(phx_control *control, const phx_peer *peer, uint64_t call_i
                      const char *message);
 
 /* control_call.c */
-void phx_control_generate(phx_control *control, const phx_peer *peer, const Phalanx__ClientFrame *frame);
+/* Takes the frame. */
+void phx_control_generate(phx_control *control, const phx_peer *peer, Phalanx__ClientFrame *frame);
 phx_control_call *phx_control_find(phx_control *control, const phx_peer *peer, uint64_t id);
+void phx_control_grant(phx_control_call *call, uint32_t n_parts);
+void phx_control_cancel(phx_control_call *call);
 void phx_control_flush(phx_control_call *call);
 void phx_control_over(phx_control_call *call, phx_api_outcome outcome); /* abandons; freed by the flusher */
 void phx_control_free(phx_control_call *call);

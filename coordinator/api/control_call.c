@@ -9,12 +9,23 @@
 #define PENDING_BYTES_MAX  (1u << 20)   /* of each text of an event, see proto/limits.h */
 #define PENDING_BYTES_SEND (256u << 10) /* sent without waiting for the next round */
 
+/* A call on its way to a generation. */
+typedef struct asking {
+    phx_api_work work;      /* first */
+    phx_control_call *call; /* NULL: over meanwhile */
+    Phalanx__ClientFrame *frame;
+    phx_api_prompt prompt;
+} asking;
+
 static bool check_room(phx_control *control, const phx_peer *peer, const Phalanx__ClientFrame *frame,
                        phx_api_fault *fault);
-static bool make_prompt(phx_control *control, const Phalanx__GenerateRequest *from,
-                        phx_api_prompt *ret_prompt, phx_api_fault *fault);
 static bool make_call(phx_control *control, const phx_peer *peer, uint64_t id, phx_control_call **ret_call,
                       phx_api_fault *fault);
+static bool make_asking(phx_control_call *call, asking **ret_asking, phx_api_fault *fault);
+static size_t n_text_bytes(const Phalanx__GenerateRequest *from);
+static bool make_prompt(phx_api_work *work, phx_api_fault *fault);
+static void begin_call(phx_api_work *work);
+static void refuse(phx_control_call *call, const phx_api_fault *fault);
 static bool start(phx_control_call *call, const Phalanx__ClientFrame *frame, const phx_api_prompt *prompt,
                   phx_api_fault *fault);
 static void on_delta(void *user, const phx_delta *delta);
@@ -24,22 +35,25 @@ static void take_capture(phx_control_call *call, const Phalanx__CapturePart *par
 static void take_end(phx_control_call *call, const phx_delta *delta);
 static bool send_event(phx_control_call *call, Phalanx__GenerateEvent *event);
 
-void phx_control_generate(phx_control *control, const phx_peer *peer, const Phalanx__ClientFrame *frame)
+void phx_control_generate(phx_control *control, const phx_peer *peer, Phalanx__ClientFrame *frame)
 {
     phx_api *api = control->api;
     phx_api_fault fault = {0};
-    phx_api_prompt prompt = {0};
     phx_control_call *call = NULL;
-    if (!phx_api_is_ready(api, &fault) || !check_room(control, peer, frame, &fault) ||
-        !make_prompt(control, frame->generate, &prompt, &fault) ||
-        !make_call(control, peer, frame->call_id, &call, &fault) || !start(call, frame, &prompt, &fault)) {
-        phx_control_end(control, peer, frame->call_id, fault.cause, fault.message);
-        if (call)
-            phx_control_over(call, phx_api_outcome_of(&fault));
-        else
-            api->tally.n_outcomes[PHX_API_FACE_CONTROL][phx_api_outcome_of(&fault)]++;
+    asking *a = NULL;
+    if (phx_api_is_ready(api, &fault) && check_room(control, peer, frame, &fault) &&
+        make_call(control, peer, frame->call_id, &call, &fault) && make_asking(call, &a, &fault)) {
+        a->frame = frame;
+        (void)phx_api_work_begin(api, &a->work, n_text_bytes(frame->generate));
+        return;
     }
-    phx_api_prompt_done(&prompt);
+    if (call) {
+        refuse(call, &fault);
+    } else {
+        phx_control_end(control, peer, frame->call_id, fault.cause, fault.message);
+        api->tally.n_outcomes[PHX_API_FACE_CONTROL][phx_api_outcome_of(&fault)]++;
+    }
+    phx_client_frame_free(frame);
 }
 
 /* ---------------------------------------------------------------- starting */
@@ -59,35 +73,6 @@ static bool check_room(phx_control *control, const phx_peer *peer, const Phalanx
                          control->n_calls);
     fault->cause = PHX_ERR_BUSY;
     return false;
-}
-
-static bool make_prompt(phx_control *control, const Phalanx__GenerateRequest *from,
-                        phx_api_prompt *ret_prompt, phx_api_fault *fault)
-{
-    const phx_model_text *text = control->api->text;
-    phx_api_request request = {0};
-    const uint32_t n_ids_max = from->capture ? PHX_REQUEST_TOKENS_MAX : text->n_context;
-    bool ok = false;
-    switch (from->prompt_case) {
-    case PHALANX__GENERATE_REQUEST__PROMPT_TOKEN_IDS:
-        ok = phx_api_prompt_ids(text, from->token_ids->ids, from->token_ids->n_ids, ret_prompt, fault);
-        break;
-    case PHALANX__GENERATE_REQUEST__PROMPT_TEXT:
-        ok = phx_api_prompt_text(text, phx_str_of(from->text), true, n_ids_max, ret_prompt, fault);
-        break;
-    case PHALANX__GENERATE_REQUEST__PROMPT_CHAT_JSON: {
-        const phx_bytes body = {(const uint8_t *)from->chat_json, strlen(from->chat_json)};
-        ok = phx_api_request_read(body, PHX_API_PROMPT, text, &request, fault) &&
-             phx_api_prompt_chat(text, &request, n_ids_max, ret_prompt, fault);
-        phx_api_request_done(&request);
-        break;
-    }
-    default:
-        ok = phx_api_refuse(fault, NULL, "the request has no prompt");
-        break;
-    }
-    /* A capture generates nothing, so it needs no room for an answer: the engine checks it. */
-    return ok && (from->capture != 0 || phx_api_prompt_fits(text, ret_prompt, fault));
 }
 
 static bool make_call(phx_control *control, const phx_peer *peer, uint64_t id, phx_control_call **ret_call,
@@ -113,6 +98,89 @@ static bool make_call(phx_control *control, const phx_peer *peer, uint64_t id, p
     control->api->tally.n_open[PHX_API_FACE_CONTROL]++;
     *ret_call = call;
     return true;
+}
+
+static bool make_asking(phx_control_call *call, asking **ret_asking, phx_api_fault *fault)
+{
+    asking *a = phx_alloc(1, sizeof(*a));
+    if (!a) {
+        phx_api_fault_of(&(phx_error){.code = PHX_ERR_NOMEM}, fault);
+        return false;
+    }
+    a->call = call;
+    a->work.make = make_prompt;
+    a->work.finish = begin_call;
+    call->asking = &a->work;
+    *ret_asking = a;
+    return true;
+}
+
+/* What takes time to read; ids are only copied. */
+static size_t n_text_bytes(const Phalanx__GenerateRequest *from)
+{
+    switch (from->prompt_case) {
+    case PHALANX__GENERATE_REQUEST__PROMPT_TEXT:
+        return strlen(from->text);
+    case PHALANX__GENERATE_REQUEST__PROMPT_CHAT_JSON:
+        return strlen(from->chat_json);
+    default:
+        return 0;
+    }
+}
+
+/* Perhaps on the text thread. */
+static bool make_prompt(phx_api_work *work, phx_api_fault *fault)
+{
+    asking *a = (asking *)work;
+    const phx_model_text *text = &work->text;
+    const Phalanx__GenerateRequest *from = a->frame->generate;
+    phx_api_request request = {0};
+    const uint32_t n_ids_max = from->capture ? PHX_REQUEST_TOKENS_MAX : text->n_context;
+    bool ok = false;
+    switch (from->prompt_case) {
+    case PHALANX__GENERATE_REQUEST__PROMPT_TOKEN_IDS:
+        ok = phx_api_prompt_ids(text, from->token_ids->ids, from->token_ids->n_ids, &a->prompt, fault);
+        break;
+    case PHALANX__GENERATE_REQUEST__PROMPT_TEXT:
+        ok = phx_api_prompt_text(text, phx_str_of(from->text), true, n_ids_max, &a->prompt, fault);
+        break;
+    case PHALANX__GENERATE_REQUEST__PROMPT_CHAT_JSON: {
+        const phx_bytes body = {(const uint8_t *)from->chat_json, strlen(from->chat_json)};
+        ok = phx_api_request_read(body, PHX_API_PROMPT, text, &request, fault) &&
+             phx_api_prompt_chat(text, &request, n_ids_max, &a->prompt, fault);
+        phx_api_request_done(&request);
+        break;
+    }
+    default:
+        ok = phx_api_refuse(fault, NULL, "the request has no prompt");
+        break;
+    }
+    /* A capture generates nothing, so it needs no room for an answer: the engine checks it. */
+    return ok && (from->capture != 0 || phx_api_prompt_fits(text, &a->prompt, fault));
+}
+
+static void begin_call(phx_api_work *work)
+{
+    asking *a = (asking *)work;
+    phx_control_call *call = a->call;
+    phx_api_fault *fault = &work->fault;
+    if (call) {
+        call->asking = NULL;
+        /* Meanwhile the server may have begun to drain. */
+        if (!work->ok || !phx_api_is_ready(work->api, fault) || !start(call, a->frame, &a->prompt, fault))
+            refuse(call, fault);
+        else if (call->n_credit > 0)
+            phx_generation_grant(call->generation, call->n_credit);
+    }
+    phx_api_prompt_done(&a->prompt);
+    phx_client_frame_free(a->frame);
+    phx_api_work_free(work);
+}
+
+static void refuse(phx_control_call *call, const phx_api_fault *fault)
+{
+    phx_control_end(call->control, &call->peer, call->id, fault->cause, fault->message);
+    phx_control_over(call, phx_api_outcome_of(fault));
 }
 
 static void take_sampling(const Phalanx__Sampling *from, uint32_t *bias_ids, float *bias, phx_sampling *to)
@@ -185,7 +253,7 @@ static bool start(phx_control_call *call, const Phalanx__ClientFrame *frame, con
         .in_reasoning = prompt->in_reasoning,
         .parse_calls = prompt->parse_calls,
         .types = prompt->types,
-        .deadline_us = frame->deadline_ms ? phx_clock_us() + frame->deadline_ms * (uint64_t)1000 : 0,
+        .deadline_us = frame->deadline_ms ? call->start_us + frame->deadline_ms * (uint64_t)1000 : 0,
         .capture = from->capture,
         .n_warm = from->warm,
         .n_chunk = from->chunk};
@@ -207,6 +275,23 @@ static bool start(phx_control_call *call, const Phalanx__ClientFrame *frame, con
 }
 
 /* ---------------------------------------------------------------- running */
+
+void phx_control_grant(phx_control_call *call, uint32_t n_parts)
+{
+    if (call->generation)
+        phx_generation_grant(call->generation, n_parts);
+    else if (call->asking)
+        call->n_credit += n_parts <= UINT32_MAX - call->n_credit ? n_parts : UINT32_MAX - call->n_credit;
+}
+
+void phx_control_cancel(phx_control_call *call)
+{
+    static const phx_api_fault cancelled = {.message = "the call was cancelled", .cause = PHX_ERR_CANCELLED};
+    if (call->generation)
+        phx_generation_cancel(call->generation);
+    else if (call->asking)
+        refuse(call, &cancelled);
+}
 
 static void on_delta(void *user, const phx_delta *delta)
 {
@@ -402,6 +487,12 @@ void phx_control_over(phx_control_call *call, phx_api_outcome outcome)
     if (call->is_over)
         return;
     call->is_over = true;
+    if (call->asking) {
+        phx_api_work *work = call->asking;
+        call->asking = NULL;
+        ((asking *)work)->call = NULL;
+        phx_api_work_leave(work);
+    }
     phx_generation_abandon(call->generation);
     call->generation = NULL;
     tally->n_outcomes[PHX_API_FACE_CONTROL][outcome]++;

@@ -111,7 +111,7 @@ static void begin(phx_api *api, bool (*make)(phx_api_work *, phx_api_fault *),
     phx_buf_init(&t->body, REPLY_BYTES_MAX);
     t->work.make = make;
     t->work.finish = finish;
-    phx_api_work_begin(api, &t->work, request, reply);
+    phx_api_work_begin_http(api, &t->work, request, reply);
 }
 
 /* ---------------------------------------------------------------- /tokenize */

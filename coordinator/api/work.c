@@ -9,36 +9,51 @@ static void end(phx_api_work *work);
 static void tell_waiting(phx_api *api);
 static void on_closed(void *user, phx_http_closed why);
 
-void phx_api_work_begin(phx_api *api, phx_api_work *work, const phx_http_request *request,
-                        phx_http_reply *reply)
+bool phx_api_work_begin(phx_api *api, phx_api_work *work, size_t n_bytes)
 {
     phx_error err = {0};
-    phx_code rc = PHX_OK;
     work->api = api;
-    work->reply = reply;
     work->text = *api->text;
-    work->body = request->body;
-    if (request->body.n <= PHX_API_BODY_DIRECT_MAX) {
+    if (n_bytes <= PHX_API_BODY_DIRECT_MAX) {
         run(&work->job);
         work->finish(work);
-        return;
+        return false;
     }
-    work->job = (phx_text_job){.run = run, .done = done, .n_bytes = request->body.n};
-    work->body_copy = phx_alloc(request->body.n, 1);
-    if (work->body_copy) {
-        memcpy(work->body_copy, request->body.ptr, request->body.n);
-        work->body.ptr = work->body_copy;
-        rc = phx_text_thread_submit(api->text_thread, &work->job, &err);
-    } else {
-        rc = PHX_FAIL(&err, PHX_ERR_NOMEM, "a body");
-    }
-    if (rc != PHX_OK) {
+    work->job = (phx_text_job){.run = run, .done = done, .n_bytes = n_bytes};
+    if (phx_text_thread_submit(api->text_thread, &work->job, &err) != PHX_OK) {
         phx_api_fault_of(&err, &work->fault);
         work->finish(work);
-        return;
+        return false;
     }
     api->n_bodies++;
-    phx_http_reply_on_closed(reply, on_closed, work);
+    return true;
+}
+
+void phx_api_work_begin_http(phx_api *api, phx_api_work *work, const phx_http_request *request,
+                             phx_http_reply *reply)
+{
+    const phx_bytes body = request->body;
+    work->reply = reply;
+    work->body = body;
+    if (body.n > PHX_API_BODY_DIRECT_MAX) {
+        work->body_copy = phx_alloc(body.n, 1);
+        if (!work->body_copy) {
+            work->api = api;
+            phx_api_fault_of(&(phx_error){.code = PHX_ERR_NOMEM}, &work->fault);
+            work->finish(work);
+            return;
+        }
+        memcpy(work->body_copy, body.ptr, body.n);
+        work->body.ptr = work->body_copy;
+    }
+    if (phx_api_work_begin(api, work, body.n))
+        phx_http_reply_on_closed(reply, on_closed, work);
+}
+
+void phx_api_work_leave(phx_api_work *work)
+{
+    if (phx_text_thread_cancel(work->api->text_thread, &work->job))
+        end(work);
 }
 
 void phx_api_work_free(phx_api_work *work)
@@ -61,7 +76,7 @@ static void done(phx_text_job *job)
     end(work);
 }
 
-/* Of a body that the thread had. */
+/* Of a text that the thread had. */
 static void end(phx_api_work *work)
 {
     phx_api *api = work->api;
@@ -85,13 +100,11 @@ void phx_api_await_bodies(phx_api *api, phx_loop_call call)
     tell_waiting(api);
 }
 
-/* What runs already runs on, for nobody. */
 static void on_closed(void *user, phx_http_closed why)
 {
     phx_api_work *work = user;
     phx_http_reply_abort(work->reply);
     work->reply = NULL;
     work->why = why;
-    if (phx_text_thread_cancel(work->api->text_thread, &work->job))
-        end(work);
+    phx_api_work_leave(work);
 }

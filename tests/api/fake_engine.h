@@ -6,7 +6,7 @@
 #include "coordinator/engine.h"
 
 #define FAKE_LIVING_MAX 512
-#define FAKE_TOKENS_MAX 4096
+#define FAKE_TOKENS_MAX 32768
 
 typedef struct fake_script {
     uint32_t n;

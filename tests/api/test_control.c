@@ -13,50 +13,14 @@
 
 #include "base/clock.h"
 #include "client/control_client.h"
-#include "proto/link.h"
-#include "tests/api/api_rig.h"
+#include "tests/api/control_scene.h"
 
 #define CHAT "{\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]}"
 
-enum { PATIENCE_US = 10 * 1000 * 1000 };
-
-typedef struct scene {
-    api_rig r;
-    char dir[64];
-    char address[128];
-    phx_link *client; /* bare */
-    uint64_t n_drains;
-} scene;
-
 static void on_drain(void *user, uint32_t timeout_ms)
 {
-    scene *s = user;
     assert_int_equal(timeout_ms, 77);
-    s->n_drains++;
-}
-
-static void open_scene(scene *s)
-{
-    phx_link *link = NULL;
-    phx_error err = {0};
-    *s = (scene){0};
-    api_rig_open(&s->r);
-    (void)snprintf(s->dir, sizeof(s->dir), "/tmp/phx_api_XXXXXX");
-    assert_non_null(mkdtemp(s->dir));
-    (void)snprintf(s->address, sizeof(s->address), "ipc://%s/control", s->dir);
-    if (phx_link_bind(s->address, NULL, &link, &err) != PHX_OK ||
-        phx_api_serve_control(s->r.api, link, &err) != PHX_OK)
-        fail_msg("%s", err.text);
-}
-
-static void close_scene(scene *s)
-{
-    char path[160];
-    phx_link_close(s->client);
-    api_rig_close(&s->r);
-    (void)snprintf(path, sizeof(path), "%s/control", s->dir);
-    (void)unlink(path);
-    assert_int_equal(rmdir(s->dir), 0);
+    (*(uint64_t *)user)++;
 }
 
 /* ---------------------------------------------------------------- the client library, in a child */
@@ -237,99 +201,47 @@ static void test_generate(void **state)
 {
     (void)state;
     scene s;
-    open_scene(&s);
+    scene_open(&s);
     await_child(&s, spawn(&s, child_generates));
-    close_scene(&s);
+    scene_close(&s);
 }
 
 static void test_unary(void **state)
 {
     (void)state;
+    uint64_t n_drains = 0;
     scene s;
-    open_scene(&s);
+    scene_open(&s);
     s.r.drain = on_drain;
-    s.r.drain_user = &s;
+    s.r.drain_user = &n_drains;
     await_child(&s, spawn(&s, child_asks));
-    assert_int_equal(s.n_drains, 1);
-    close_scene(&s);
+    assert_int_equal(n_drains, 1);
+    scene_close(&s);
 }
 
 static void test_giving_up(void **state)
 {
     (void)state;
     scene s;
-    open_scene(&s);
+    scene_open(&s);
     s.r.engine->holds = true;
     await_child(&s, spawn(&s, child_gives_up));
     const uint64_t start_us = phx_clock_us();
-    while (fake_engine_n_living(s.r.engine) > 0) {
-        assert_int_equal(phx_loop_step(s.r.web.loop, 1000, NULL), PHX_OK);
-        assert_true(phx_clock_us() - start_us < PATIENCE_US);
-    }
-    close_scene(&s);
+    while (fake_engine_n_living(s.r.engine) > 0)
+        scene_step(&s, start_us);
+    scene_close(&s);
 }
 
 /* ---------------------------------------------------------------- frames */
 
-static void connect_bare(scene *s)
-{
-    phx_error err = {0}; /* the handshake is made by the library's own threads, so this may block */
-    if (phx_link_connect(s->address, NULL, NULL, &s->client, &err) != PHX_OK)
-        fail_msg("%s", err.text);
-}
-
 static void send_generate(scene *s, uint64_t call_id, uint32_t capture)
 {
     char text[] = "Hello";
-    Phalanx__Sampling sampling = PHALANX__SAMPLING__INIT;
     Phalanx__GenerateRequest request = PHALANX__GENERATE_REQUEST__INIT;
-    Phalanx__ClientFrame frame = PHALANX__CLIENT_FRAME__INIT;
-    phx_buf wire;
-    sampling.top_p = sampling.repetition_penalty = 1;
-    request.sampling = &sampling;
     request.prompt_case = PHALANX__GENERATE_REQUEST__PROMPT_TEXT;
     request.text = text;
     request.capture = capture;
-    frame.call_id = call_id;
-    frame.body_case = PHALANX__CLIENT_FRAME__BODY_GENERATE;
-    frame.generate = &request;
-    phx_buf_init(&wire, PHX_MESSAGE_MAX);
-    assert_int_equal(phx_message_encode(&frame.base, &wire, NULL), PHX_OK);
-    assert_int_equal(phx_link_send(s->client, NULL, (phx_bytes){(const uint8_t *)wire.ptr, wire.n}, NULL),
-                     PHX_OK);
-    phx_buf_done(&wire);
-}
-
-static void send_credit(scene *s, uint64_t call_id, uint32_t n)
-{
-    Phalanx__CaptureCredit credit = PHALANX__CAPTURE_CREDIT__INIT;
-    Phalanx__ClientFrame frame = PHALANX__CLIENT_FRAME__INIT;
-    phx_buf wire;
-    credit.n_parts = n;
-    frame.call_id = call_id;
-    frame.body_case = PHALANX__CLIENT_FRAME__BODY_CREDIT;
-    frame.credit = &credit;
-    phx_buf_init(&wire, PHX_MESSAGE_MAX);
-    assert_int_equal(phx_message_encode(&frame.base, &wire, NULL), PHX_OK);
-    assert_int_equal(phx_link_send(s->client, NULL, (phx_bytes){(const uint8_t *)wire.ptr, wire.n}, NULL),
-                     PHX_OK);
-    phx_buf_done(&wire);
-}
-
-static Phalanx__ServerFrame *await_frame(scene *s)
-{
-    phx_buf wire;
-    Phalanx__ServerFrame *frame = NULL;
-    const uint64_t start_us = phx_clock_us();
-    phx_buf_init(&wire, PHX_MESSAGE_MAX);
-    while (phx_link_receive(s->client, NULL, &wire, NULL) != PHX_OK) {
-        assert_int_equal(phx_loop_step(s->r.web.loop, 1000, NULL), PHX_OK);
-        assert_true(phx_clock_us() - start_us < PATIENCE_US);
-    }
-    assert_int_equal(phx_server_frame_decode((phx_bytes){(const uint8_t *)wire.ptr, wire.n}, &frame, NULL),
-                     PHX_OK);
-    phx_buf_done(&wire);
-    return frame;
+    scene_generate(s, call_id, &request, 0);
 }
 
 /* Parts come as credit is given, never more. */
@@ -337,12 +249,12 @@ static void test_credit(void **state)
 {
     (void)state;
     scene s;
-    open_scene(&s);
-    connect_bare(&s);
+    scene_open(&s);
+    scene_connect(&s);
     send_generate(&s, 9, PHX_CAPTURE_LOGITS);
-    send_credit(&s, 9, 2);
+    scene_credit(&s, 9, 2);
     for (int i = 0; i < 5; i++) {
-        Phalanx__ServerFrame *frame = await_frame(&s);
+        Phalanx__ServerFrame *frame = scene_await(&s);
         assert_int_equal(frame->call_id, 9);
         assert_non_null(frame->event);
         assert_non_null(frame->event->capture);
@@ -353,17 +265,17 @@ static void test_credit(void **state)
             for (int k = 0; k < 50; k++)
                 assert_int_equal(phx_loop_step(s.r.web.loop, 1000, NULL), PHX_OK);
             assert_int_equal(s.r.engine->living[0].n_parts, 3); /* out of credit */
-            send_credit(&s, 9, 3);
+            scene_credit(&s, 9, 3);
         }
     }
-    Phalanx__ServerFrame *frame = await_frame(&s);
+    Phalanx__ServerFrame *frame = scene_await(&s);
     assert_string_equal(frame->event->finish_reason, "stop");
     phx_server_frame_free(frame);
-    frame = await_frame(&s);
+    frame = scene_await(&s);
     assert_true(frame->end);
     assert_int_equal(frame->status, PHALANX__GRPC_STATUS__GRPC_OK);
     phx_server_frame_free(frame);
-    close_scene(&s);
+    scene_close(&s);
 }
 
 /* Each failure has its status. */
@@ -372,12 +284,12 @@ static void test_statuses(void **state)
     (void)state;
     static const phx_code cases[] = {PHX_ERR_BUSY, PHX_ERR_TOO_LONG, PHX_ERR_UNAVAILABLE, PHX_ERR_NOMEM};
     scene s;
-    open_scene(&s);
-    connect_bare(&s);
+    scene_open(&s);
+    scene_connect(&s);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         s.r.engine->refuse = cases[i];
         send_generate(&s, i + 1, 0);
-        Phalanx__ServerFrame *frame = await_frame(&s);
+        Phalanx__ServerFrame *frame = scene_await(&s);
         assert_true(frame->end);
         assert_int_equal(frame->call_id, i + 1);
         assert_int_equal(frame->status, phx_grpc_of_code(cases[i]));
@@ -389,7 +301,7 @@ static void test_statuses(void **state)
     s.r.engine->holds = true;
     send_generate(&s, 50, 0);
     send_generate(&s, 50, 0);
-    Phalanx__ServerFrame *frame = await_frame(&s);
+    Phalanx__ServerFrame *frame = scene_await(&s);
     assert_true(frame->end);
     assert_int_equal(frame->status, PHALANX__GRPC_STATUS__GRPC_INVALID_ARGUMENT);
     phx_server_frame_free(frame);
@@ -397,12 +309,12 @@ static void test_statuses(void **state)
     /* A group that fails in the middle. */
     s.r.engine->holds = false;
     s.r.engine->fail_after = 1;
-    for (frame = await_frame(&s); !frame->end; frame = await_frame(&s))
+    for (frame = scene_await(&s); !frame->end; frame = scene_await(&s))
         phx_server_frame_free(frame);
     assert_int_equal(frame->status, phx_grpc_of_code(PHX_ERR_PEER_LOST));
     assert_non_null(strstr(frame->message, "rank 1"));
     phx_server_frame_free(frame);
-    close_scene(&s);
+    scene_close(&s);
 }
 
 /* A client that vanished while its call waits: the next probe finds out, the engine is told. */
@@ -410,23 +322,19 @@ static void test_vanished(void **state)
 {
     (void)state;
     scene s;
-    open_scene(&s);
-    connect_bare(&s);
+    scene_open(&s);
+    scene_connect(&s);
     s.r.engine->holds = true;
     send_generate(&s, 1, 0);
     send_generate(&s, 2, 0);
     const uint64_t start_us = phx_clock_us();
-    while (s.r.engine->n_submitted < 2) {
-        assert_int_equal(phx_loop_step(s.r.web.loop, 1000, NULL), PHX_OK);
-        assert_true(phx_clock_us() - start_us < PATIENCE_US);
-    }
+    while (s.r.engine->n_submitted < 2)
+        scene_step(&s, start_us);
     phx_link_close(s.client);
     s.client = NULL;
-    while (s.r.engine->n_abandoned < 2) {
-        assert_int_equal(phx_loop_step(s.r.web.loop, 1000, NULL), PHX_OK);
-        assert_true(phx_clock_us() - start_us < PATIENCE_US);
-    }
-    close_scene(&s);
+    while (s.r.engine->n_abandoned < 2)
+        scene_step(&s, start_us);
+    scene_close(&s);
 }
 
 /* Bytes that are no frame end nothing but themselves. */
@@ -434,19 +342,19 @@ static void test_garbage(void **state)
 {
     (void)state;
     scene s;
-    open_scene(&s);
-    connect_bare(&s);
+    scene_open(&s);
+    scene_connect(&s);
     static const uint8_t bytes[] = {0xFF, 0xFE, 0x01, 0x00, 0x77};
     assert_int_equal(phx_link_send(s.client, NULL, (phx_bytes){bytes, sizeof(bytes)}, NULL), PHX_OK);
-    Phalanx__ServerFrame *frame = await_frame(&s);
+    Phalanx__ServerFrame *frame = scene_await(&s);
     assert_true(frame->end);
     assert_int_equal(frame->status, PHALANX__GRPC_STATUS__GRPC_INVALID_ARGUMENT);
     phx_server_frame_free(frame);
     send_generate(&s, 4, 0);
-    frame = await_frame(&s);
+    frame = scene_await(&s);
     assert_int_equal(frame->call_id, 4);
     phx_server_frame_free(frame);
-    close_scene(&s);
+    scene_close(&s);
 }
 
 int main(void)

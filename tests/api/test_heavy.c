@@ -3,7 +3,6 @@
  * something takes. */
 #include <setjmp.h>
 #include <stdarg.h>
-#include <pthread.h>
 #include <stdio.h>
 
 #include <cmocka.h>
@@ -12,66 +11,15 @@
 #include "base/clock.h"
 #include "coordinator/api/work.h"
 #include "tests/api/api_rig.h"
+#include "tests/api/gate.h"
 
 #define CHAT "/v1/chat/completions"
 #define TEXT "/v1/completions"
 #define ASK  "\"messages\":[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]"
 
-enum { PAD_BYTES = 2 * PHX_API_BODY_DIRECT_MAX, N_LIVEZ = 5, PATIENCE_US = 10 * 1000 * 1000 };
+enum { N_LIVEZ = 5, PATIENCE_US = 10 * 1000 * 1000 };
 
 static const char livez[] = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-/* A job before which the thread stands until the test opens it. */
-typedef struct gate {
-    phx_text_job job; /* first */
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool is_open;
-    bool is_done;
-} gate;
-
-static void run_gate(phx_text_job *job)
-{
-    gate *g = (gate *)job;
-    (void)pthread_mutex_lock(&g->lock);
-    while (!g->is_open)
-        (void)pthread_cond_wait(&g->changed, &g->lock);
-    (void)pthread_mutex_unlock(&g->lock);
-}
-
-static void done_gate(phx_text_job *job)
-{
-    ((gate *)job)->is_done = true;
-}
-
-static void gate_close(gate *g, const api_rig *r, size_t n_bytes)
-{
-    *g = (gate){.job = {.run = run_gate, .done = done_gate, .n_bytes = n_bytes},
-                .lock = PTHREAD_MUTEX_INITIALIZER,
-                .changed = PTHREAD_COND_INITIALIZER};
-    assert_int_equal(phx_text_thread_submit(r->api->text_thread, &g->job, NULL), PHX_OK);
-}
-
-static void gate_open(gate *g)
-{
-    (void)pthread_mutex_lock(&g->lock);
-    g->is_open = true;
-    (void)pthread_cond_signal(&g->changed);
-    (void)pthread_mutex_unlock(&g->lock);
-}
-
-/* An object with these fields, large by blanks. */
-static char *padded(const char *fields)
-{
-    const size_t n = strlen(fields);
-    char *body = phx_alloc(n + PAD_BYTES + 3, 1);
-    assert_non_null(body);
-    body[0] = '{';
-    memcpy(body + 1, fields, n);
-    memset(body + 1 + n, ' ', PAD_BYTES);
-    body[1 + n + PAD_BYTES] = '}';
-    return body;
-}
 
 static void send_body(client *c, const char *path, const char *body, bool closes)
 {
@@ -86,7 +34,7 @@ static void send_body(client *c, const char *path, const char *body, bool closes
 
 static client *send_heavy(api_rig *r, const char *path, const char *fields)
 {
-    char *body = padded(fields);
+    char *body = gate_padded(fields);
     client *c = client_open(&r->web);
     send_body(c, path, body, false);
     phx_free(body);
@@ -95,7 +43,7 @@ static client *send_heavy(api_rig *r, const char *path, const char *fields)
 
 static api_reply post_heavy(api_rig *r, const char *path, const char *fields)
 {
-    char *body = padded(fields);
+    char *body = gate_padded(fields);
     api_reply reply = api_post(r, path, body);
     phx_free(body);
     return reply;
@@ -257,7 +205,7 @@ static void test_drain_and_bound(void **state)
     gate g;
     (void)state;
     api_rig_open(&r);
-    gate_close(&g, &r, PHX_TEXT_WAITING_BYTES_MAX - PAD_BYTES / 2);
+    gate_close(&g, &r, PHX_TEXT_WAITING_BYTES_MAX - GATE_PAD_BYTES / 2);
     api_reply reply = post_heavy(&r, CHAT, ASK);
     assert_int_equal(reply.status, 429);
     assert_api_str(reply.json, "error.code", "queue_full");
@@ -315,7 +263,7 @@ static void test_no_memory(void **state)
     (void)state;
     api_rig_open(&r);
     for (uint64_t n = 0; n < 300; n++) {
-        char *body = padded(cases[n % 3][1]);
+        char *body = gate_padded(cases[n % 3][1]);
         client *c = client_open(&r.web);
         rig_spin(&r.web);
         phx_alloc_fail_nth(n / 3 + 1);
