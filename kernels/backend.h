@@ -21,11 +21,23 @@
 
 typedef struct phx_backend phx_backend;
 
+/* Queued work that can be queued again as one: ops, copies and verbs between record and recorded, which then
+ * do not run. It keeps arguments and addresses; memory is read when it is replayed. */
+typedef struct phx_graph phx_graph;
+
 typedef struct phx_backend_fns {
     phx_code (*upload)(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err);
     phx_code (*fetch)(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err);
     phx_code (*sync)(phx_backend *backend, phx_error *err);
     void (*destroy)(phx_backend *backend);
+    /* Graphs; all NULL where nothing can be recorded. While recording nothing may wait, take memory, or copy
+     * from or to host memory that is not pinned. recorded always ends it, and says of how many launches and
+     * copies the graph is. The graph goes before what it names. */
+    phx_code (*record)(phx_backend *backend, phx_error *err);
+    phx_code (*recorded)(phx_backend *backend, phx_graph **ret_graph, size_t *ret_n_nodes, phx_error *err);
+    phx_code (*replay)(phx_backend *backend, phx_graph *graph, phx_error *err);
+    void (*graph_destroy)(phx_backend *backend, phx_graph *graph); /* accepts NULL */
+    uint64_t (*free_bytes)(phx_backend *backend);                  /* of device memory, now */
 } phx_backend_fns;
 
 /* Loops at the limits of a device, the denominators of `bench kernels`; they queue as ops do. The CPU has
@@ -105,7 +117,7 @@ typedef struct phx_device_request {
 phx_code phx_backend_open(const phx_device_request *request, phx_backend **ret_backend, phx_error *err);
 
 /* What a plugin exports, under the name PHX_PLUGIN_SYMBOL: one function of this type. */
-#define PHX_PLUGIN_ABI    2u
+#define PHX_PLUGIN_ABI    3u
 #define PHX_PLUGIN_SYMBOL "phx_plugin_get"
 typedef struct phx_plugin {
     uint32_t abi;

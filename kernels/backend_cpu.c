@@ -26,7 +26,8 @@ static void destroy(phx_backend *backend)
     phx_free(backend);
 }
 
-static const phx_backend_fns fns = {copy, copy, nothing_pending, destroy};
+static const phx_backend_fns fns = {
+    .upload = copy, .fetch = copy, .sync = nothing_pending, .destroy = destroy};
 
 phx_code phx_backend_cpu_create(phx_pool *pool, phx_level level, phx_backend **ret_backend, phx_error *err)
 {

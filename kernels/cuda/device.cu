@@ -20,7 +20,7 @@ extern "C" {
 #define LEVEL PHX_LEVEL_CUDA
 #endif
 
-/* What stays free of a device's memory: local memory of kernels, buffers of NCCL, fragmentation
+/* What stays free of a device's memory: local memory of kernels, graphs, buffers of NCCL, fragmentation
  * (docs/gpu.md). */
 #define RESERVE_BYTES ((uint64_t)768 << 20)
 
@@ -176,7 +176,66 @@ static void destroy(phx_backend *backend)
     phx_free(d);
 }
 
-static const phx_backend_fns fns = {upload, fetch, sync, destroy};
+/* ---- graphs ---- */
+
+/* Of this thread alone: others may load weights meanwhile, and NCCL may launch from a thread of its own. */
+static phx_code record(phx_backend *backend, phx_error *err)
+{
+    device *d = (device *)(void *)backend;
+    return code_of(cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal), "recording", err);
+}
+
+static phx_code recorded(phx_backend *backend, phx_graph **ret_graph, size_t *ret_n_nodes, phx_error *err)
+{
+    device *d = (device *)(void *)backend;
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t whole = NULL;
+    size_t n_nodes = 0;
+    cudaError_t error = cudaStreamEndCapture(d->stream, &graph);
+    const cudaError_t failure = d->failure; /* of an op that could not be recorded: the stream is as before */
+    d->failure = cudaSuccess;
+    if (failure != cudaSuccess)
+        error = failure;
+    if (error == cudaSuccess)
+        error = cudaGraphGetNodes(graph, NULL, &n_nodes);
+    if (error == cudaSuccess)
+        error = cudaGraphInstantiate(&whole, graph, 0);
+    if (graph)
+        (void)cudaGraphDestroy(graph);
+    if (error == cudaSuccess)
+        error = cudaGraphUpload(whole, d->stream);
+    if (error != cudaSuccess)
+        return code_of(error, failure != cudaSuccess ? d->failed_op : "the end of a recording", err);
+    *ret_graph = (phx_graph *)(void *)whole;
+    *ret_n_nodes = n_nodes;
+    return PHX_OK;
+}
+
+static phx_code replay(phx_backend *backend, phx_graph *graph, phx_error *err)
+{
+    device *d = (device *)(void *)backend;
+    if (d->failure != cudaSuccess)
+        return code_of(d->failure, d->failed_op, err);
+    return code_of(cudaGraphLaunch((cudaGraphExec_t)(void *)graph, d->stream), "replay", err);
+}
+
+static void graph_destroy(phx_backend *backend, phx_graph *graph)
+{
+    (void)backend;
+    if (graph)
+        (void)cudaGraphExecDestroy((cudaGraphExec_t)(void *)graph);
+}
+
+static uint64_t free_memory(phx_backend *backend)
+{
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    (void)backend;
+    return cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess ? free_bytes : 0;
+}
+
+static const phx_backend_fns fns = {upload,   fetch,  sync,          destroy,    record,
+                                    recorded, replay, graph_destroy, free_memory};
 
 /* ---- opening ---- */
 

@@ -1,5 +1,5 @@
 /* tests/emu/runtime.cpp - the emulated device: its memory and what is asked of it. */
-#include "runtime.hpp"
+#include "tests/emu/runtime.hpp"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -139,6 +139,41 @@ void launch_late(void *arg)
     delete[] what->user;
 }
 
+void launch_again(void *arg)
+{
+    late_launch *what = static_cast<late_launch *>(arg);
+    what->call.user = what->user;
+    int none = cudaSuccess;
+    const int error = emu::run(what->call);
+    if (error != cudaSuccess)
+        late_failure().compare_exchange_strong(none, error);
+}
+
+void launch_dropped(void *arg)
+{
+    delete[] static_cast<late_launch *>(arg)->user;
+}
+
+/* The stream that the calling thread records, for calls that name none. */
+cudaStream_t &recording()
+{
+    static thread_local cudaStream_t stream = nullptr;
+    return stream;
+}
+
+cudaError_t unsupported()
+{
+    phx_emu_stream_spoil(recording());
+    return cudaErrorStreamCaptureUnsupported;
+}
+
+bool is_fixed(const void *p, size_t bytes) /* memory that a recording may name */
+{
+    const char *first = static_cast<const char *>(p);
+    return is_memory_of_device(p, bytes) ||
+           (inside(the().pinned, first) && inside(the().pinned, first + bytes - 1));
+}
+
 } // namespace
 
 namespace emu
@@ -146,6 +181,11 @@ namespace emu
 
 cudaError_t run_on(cudaStream_t stream, const kernel_call &call)
 {
+    if (stream && phx_emu_stream_is_recording(stream)) {
+        late_launch kept = {call, new char[call.user_bytes]};
+        memcpy(kept.user, call.user, call.user_bytes);
+        return queued(phx_emu_stream_keep(stream, launch_again, launch_dropped, &kept, sizeof(kept)));
+    }
     if (!call.waits && (!stream || phx_emu_stream_is_idle(stream)))
         return run(call);
     if (!stream)
@@ -236,6 +276,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 
 cudaError_t cudaMalloc(void **ret, size_t bytes)
 {
+    if (recording())
+        return unsupported();
     const emu::device_open open;
     device &d = the();
     const size_t pages = round_up(bytes == 0 ? 1 : bytes);
@@ -250,6 +292,8 @@ cudaError_t cudaMalloc(void **ret, size_t bytes)
 
 cudaError_t cudaFree(void *p)
 {
+    if (recording())
+        return unsupported();
     const emu::device_open open;
     device &d = the();
     const auto piece = d.taken.find(static_cast<const char *>(p));
@@ -269,6 +313,8 @@ cudaError_t cudaFree(void *p)
 
 cudaError_t cudaMallocHost(void **ret, size_t bytes)
 {
+    if (recording())
+        return unsupported();
     const emu::device_open open;
     void *p = mmap(nullptr, round_up(bytes == 0 ? 1 : bytes), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -281,6 +327,8 @@ cudaError_t cudaMallocHost(void **ret, size_t bytes)
 
 cudaError_t cudaFreeHost(void *p)
 {
+    if (recording())
+        return unsupported();
     const emu::device_open open;
     const auto piece = the().pinned.find(static_cast<const char *>(p));
     if (!p || piece == the().pinned.end())
@@ -292,6 +340,8 @@ cudaError_t cudaFreeHost(void *p)
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream)
 {
+    if (recording())
+        return unsupported();
     if (stream)
         phx_emu_stream_sync(stream);
     const emu::device_open open;
@@ -311,6 +361,12 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     if (bytes != 0 && kind != cudaMemcpyDefault &&
         (to_device != (kind != cudaMemcpyDeviceToHost) || from_device != (kind != cudaMemcpyHostToDevice)))
         return cudaErrorInvalidValue;
+    if (stream && phx_emu_stream_is_recording(stream)) {
+        const late_copy kept = {stream, to, from, bytes};
+        if (!is_fixed(to, bytes) || !is_fixed(from, bytes))
+            return unsupported();
+        return queued(phx_emu_stream_keep(stream, copy_late, nullptr, &kept, sizeof(kept)));
+    }
     if (!stream || phx_emu_stream_is_idle(stream)) {
         memmove(to, from, bytes);
         return cudaSuccess;
@@ -449,9 +505,64 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
+    if (recording())
+        return unsupported();
     if (stream)
         phx_emu_stream_sync(stream);
     return (cudaError_t)late_failure().load();
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
+{
+    if (recording() || !stream)
+        return unsupported();
+    phx_emu_stream_record(stream);
+    recording() = stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *ret)
+{
+    if (!stream || recording() != stream)
+        return cudaErrorInvalidValue;
+    recording() = nullptr;
+    *ret = phx_emu_stream_recorded(stream);
+    return *ret ? cudaSuccess : cudaErrorStreamCaptureInvalidated;
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *ret_n)
+{
+    if (nodes)
+        return cudaErrorInvalidValue;
+    *ret_n = phx_emu_recording_length(graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ret, cudaGraph_t graph, unsigned long long)
+{
+    *ret = graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
+{
+    return queued(phx_emu_stream_replay(stream, graph));
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
+{
+    phx_emu_recording_destroy(graph);
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
@@ -481,6 +592,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
+    if (recording())
+        return unsupported();
     const int failure = late_failure().load();
     if (failure != cudaSuccess)
         return (cudaError_t)failure;
@@ -494,6 +607,10 @@ cudaError_t cudaGetLastError(void)
 
 const char *cudaGetErrorString(cudaError_t error)
 {
+    if (error == cudaErrorStreamCaptureUnsupported)
+        return "operation not permitted when stream is capturing";
+    if (error == cudaErrorStreamCaptureInvalidated)
+        return "operation failed due to a previous error during capture";
     switch (error) {
     case cudaSuccess:
         return "no error";

@@ -11,6 +11,7 @@
 #define PHX_TESTS_EMU_RUNTIME_HPP
 
 #include "emu.hpp"
+#include "tests/emu/record.hpp"
 #include "tests/emu/stream.h"
 
 enum cudaMemcpyKind {

@@ -12,8 +12,14 @@
 typedef struct item {
     struct item *next;
     phx_emu_work *work;
+    phx_emu_work *drop; /* of a recording; may be NULL */
     _Alignas(16) unsigned char arg[PHX_EMU_ARG_BYTES];
 } item;
+
+struct phx_emu_recording {
+    item *first, **last;
+    bool spoilt;
+};
 
 typedef struct stream {
     phx_emu_stream head;
@@ -24,6 +30,7 @@ typedef struct stream {
     item *first, **last;
     bool running; /* an item is being run */
     bool stop;
+    phx_emu_recording *recording; /* of the thread that asks; NULL: what is asked for runs */
 } stream;
 
 struct phx_emu_event {
@@ -58,7 +65,10 @@ phx_emu_stream *phx_emu_stream_create(void (*copy)(phx_emu_stream *stream, void 
     stream *s = phx_alloc(1, sizeof(*s));
     if (!s)
         return NULL;
-    s->fns = (phx_emu_stream_fns){.queue = phx_emu_stream_queue, .copy = copy ? copy : copy_here};
+    s->fns = (phx_emu_stream_fns){.queue = phx_emu_stream_queue,
+                                  .copy = copy ? copy : copy_here,
+                                  .is_recording = phx_emu_stream_is_recording,
+                                  .keep = phx_emu_stream_keep};
     s->head.fns = &s->fns;
     s->last = &s->first;
     (void)pthread_mutex_init(&s->mutex, NULL);
@@ -99,6 +109,10 @@ bool phx_emu_stream_queue(phx_emu_stream *to, phx_emu_work *work, const void *ar
 {
     stream *s = of(to);
     assert(n_bytes <= PHX_EMU_ARG_BYTES);
+    if (s->recording) {
+        s->recording->spoilt = true;
+        return false;
+    }
     item *next = phx_alloc(1, sizeof(*next));
     if (!next)
         return false;
@@ -128,6 +142,84 @@ bool phx_emu_stream_is_idle(phx_emu_stream *which)
     const bool is_idle = (!s->first && !s->running) || pthread_equal(s->thread, pthread_self());
     (void)pthread_mutex_unlock(&s->mutex);
     return is_idle;
+}
+
+/* ---- recordings ---- */
+
+void phx_emu_stream_record(phx_emu_stream *which)
+{
+    stream *s = of(which);
+    assert(!s->recording);
+    s->recording = phx_alloc(1, sizeof(*s->recording));
+    assert(s->recording);
+    s->recording->last = &s->recording->first;
+}
+
+phx_emu_recording *phx_emu_stream_recorded(phx_emu_stream *which)
+{
+    stream *s = of(which);
+    phx_emu_recording *recording = s->recording;
+    s->recording = NULL;
+    if (!recording || !recording->spoilt)
+        return recording;
+    phx_emu_recording_destroy(recording);
+    return NULL;
+}
+
+bool phx_emu_stream_is_recording(phx_emu_stream *which)
+{
+    return of(which)->recording != NULL;
+}
+
+void phx_emu_stream_spoil(phx_emu_stream *which)
+{
+    if (of(which)->recording)
+        of(which)->recording->spoilt = true;
+}
+
+bool phx_emu_stream_keep(phx_emu_stream *which, phx_emu_work *work, phx_emu_work *drop, const void *arg,
+                         size_t n_bytes)
+{
+    phx_emu_recording *recording = of(which)->recording;
+    assert(recording);
+    assert(n_bytes <= PHX_EMU_ARG_BYTES);
+    item *next = phx_alloc(1, sizeof(*next));
+    if (!next)
+        return false;
+    next->work = work;
+    next->drop = drop;
+    memcpy(next->arg, arg, n_bytes);
+    *recording->last = next;
+    recording->last = &next->next;
+    return true;
+}
+
+bool phx_emu_stream_replay(phx_emu_stream *which, const phx_emu_recording *recording)
+{
+    bool good = true;
+    for (const item *i = recording->first; i && good; i = i->next)
+        good = phx_emu_stream_queue(which, i->work, i->arg, sizeof(i->arg));
+    return good;
+}
+
+size_t phx_emu_recording_length(const phx_emu_recording *recording)
+{
+    size_t n = 0;
+    for (const item *i = recording->first; i; i = i->next)
+        n++;
+    return n;
+}
+
+void phx_emu_recording_destroy(phx_emu_recording *recording)
+{
+    while (recording && recording->first) {
+        item *first = recording->first;
+        recording->first = first->next;
+        if (first->drop)
+            first->drop(first->arg);
+        phx_free(first);
+    }
+    phx_free(recording);
 }
 
 void phx_emu_stream_destroy(phx_emu_stream *which)

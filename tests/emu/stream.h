@@ -13,6 +13,7 @@ extern "C" {
 
 typedef struct phx_emu_stream phx_emu_stream;
 typedef struct phx_emu_event phx_emu_event;
+typedef struct phx_emu_recording phx_emu_recording; /* what a stream was asked while it recorded */
 typedef void phx_emu_work(void *arg);
 
 typedef struct phx_emu_stream_fns {
@@ -21,6 +22,11 @@ typedef struct phx_emu_stream_fns {
     /* Copies now, on the caller's thread, between memory of the device and of the host: only kernels and
      * copies may touch the emulator's device memory. */
     void (*copy)(phx_emu_stream *stream, void *to, const void *from, size_t n_bytes);
+    bool (*is_recording)(phx_emu_stream *stream);
+    /* While recording: as queue, for work that can run any number of times. drop (may be NULL) gets the
+     * argument when the recording goes. */
+    bool (*keep)(phx_emu_stream *stream, phx_emu_work *work, phx_emu_work *drop, const void *arg,
+                 size_t n_bytes);
 } phx_emu_stream_fns;
 
 struct phx_emu_stream { /* the head of every stream */
@@ -36,6 +42,18 @@ void phx_emu_stream_destroy(phx_emu_stream *stream);                 /* when all
 bool phx_emu_stream_queue(phx_emu_stream *stream, phx_emu_work *work, const void *arg, size_t n_bytes);
 void phx_emu_stream_sync(phx_emu_stream *stream);    /* waits until all is done */
 bool phx_emu_stream_is_idle(phx_emu_stream *stream); /* all is done; also true on the stream's own thread */
+
+/* From record on nothing may be queued, only kept. recorded ends it and gives what was kept, to be destroyed:
+ * NULL when something has spoilt it, as queueing does. */
+void phx_emu_stream_record(phx_emu_stream *stream);
+phx_emu_recording *phx_emu_stream_recorded(phx_emu_stream *stream);
+bool phx_emu_stream_is_recording(phx_emu_stream *stream);
+void phx_emu_stream_spoil(phx_emu_stream *stream);
+bool phx_emu_stream_keep(phx_emu_stream *stream, phx_emu_work *work, phx_emu_work *drop, const void *arg,
+                         size_t n_bytes);
+bool phx_emu_stream_replay(phx_emu_stream *stream, const phx_emu_recording *recording);
+size_t phx_emu_recording_length(const phx_emu_recording *recording); /* launches, copies, collectives */
+void phx_emu_recording_destroy(phx_emu_recording *recording);        /* accepts NULL */
 
 phx_emu_event *phx_emu_event_create(void);
 void phx_emu_event_destroy(phx_emu_event *event); /* accepts NULL; what follows it still may */

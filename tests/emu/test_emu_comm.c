@@ -114,6 +114,57 @@ static bool check_comm(const setup *how, phx_comm *comm, phx_error *err)
     return rc == PHX_ERR_NUMERIC || rc == PHX_ERR_COMM; /* or another rank has found it first */
 }
 
+/* A gather and an exchange, recorded once and replayed with other numbers each time. */
+static bool replays_are_right(phx_backend *backend, phx_comm *comm, phx_error *err)
+{
+    enum { N = 300, N_REPLAYS = 3 };
+    static float host[N], all[PHX_TREE_PARTS_MAX * N];
+    const uint32_t tp = comm->shape.tp, tp_rank = comm->shape.rank % tp;
+    const uint32_t first = comm->shape.rank - tp_rank;
+    void *mine = NULL, *gathered = NULL;
+    phx_graph *graph = NULL;
+    size_t n_nodes = 0;
+    phx_code rc = phx_device_take(backend, sizeof(host), &mine, err);
+    if (rc == PHX_OK)
+        rc = phx_device_take(backend, tp * sizeof(host), &gathered, err);
+    if (rc == PHX_OK)
+        rc = backend->fns->record(backend, err);
+    if (rc == PHX_OK)
+        rc = phx_gather(comm, mine, sizeof(host), gathered, err);
+    if (rc == PHX_OK)
+        rc = phx_exchange(comm, mine, N, err);
+    if (rc == PHX_OK)
+        rc = backend->fns->recorded(backend, &graph, &n_nodes, err);
+    for (uint32_t k = 0; k < N_REPLAYS && rc == PHX_OK; k++) {
+        for (size_t i = 0; i < N; i++)
+            host[i] = (float)(comm->shape.rank * 1000 + k * 10 + i % 7);
+        rc = phx_upload(backend, mine, host, sizeof(host), err);
+        if (rc == PHX_OK)
+            rc = backend->fns->replay(backend, graph, err);
+        if (rc == PHX_OK)
+            rc = phx_comm_wait(comm, err);
+        if (rc == PHX_OK)
+            rc = phx_download(backend, all, gathered, tp * sizeof(host), err);
+        if (rc == PHX_OK)
+            rc = phx_download(backend, host, mine, sizeof(host), err);
+        for (size_t i = 0; i < N && rc == PHX_OK; i++) {
+            float sum = 0;
+            for (uint32_t r = 0; r < tp; r++) {
+                const float part = (float)((first + r) * 1000 + k * 10 + i % 7);
+                sum += part;
+                if (all[r * N + i] != part)
+                    rc = PHX_FAIL(err, PHX_ERR_NUMERIC, "replay %u: gathered element %zu", k, i);
+            }
+            if (rc == PHX_OK && host[i] != sum)
+                rc = PHX_FAIL(err, PHX_ERR_NUMERIC, "replay %u: exchanged element %zu", k, i);
+        }
+    }
+    backend->fns->graph_destroy(backend, graph);
+    phx_device_give(backend, mine, sizeof(host));
+    phx_device_give(backend, gathered, tp * sizeof(host));
+    return rc == PHX_OK;
+}
+
 static bool run_rank(const setup *how, const phx_comm_shape *shape)
 {
     const phx_device_request request = {.name = "emu", .dir = PHX_TEST_PLUGINS};
@@ -135,10 +186,13 @@ static bool run_rank(const setup *how, const phx_comm_shape *shape)
         options.device = &device;
         options.stream = backend->stream;
         options.no_peers = how->fault == OFF_BY_OPTION;
+        options.queue_only = true;
         good = phx_comm_shm_create(how->segment, &group, &comm, &err) == PHX_OK &&
                phx_comm_nccl_create(comm, shape, &options, &comm, &err) == PHX_OK &&
                check_comm(how, comm, &err);
     }
+    if (good && shape->tp > 1 && how->fault != LOST_VALUE)
+        good = replays_are_right(backend, comm, &err);
     phx_comm_destroy(comm);
     phx_backend_destroy(backend);
     if (!good)

@@ -239,6 +239,10 @@ static bool queue_waiting(struct ncclComm *c)
         return true;
     c->waiting = op->next;
     (void)atomic_fetch_add(&c->n_users, 1);
+    if (op->stream->fns->is_recording(op->stream))
+        return op->stream->fns->keep(op->stream, phx_nccl_emu_run_again, phx_nccl_emu_drop, &op,
+                                     sizeof(op)) &&
+               queue_waiting(c);
     (void)atomic_fetch_add(&c->n_queued, 1);
     return op->stream->fns->queue(op->stream, phx_nccl_emu_run, &op, sizeof(op)) && queue_waiting(c);
 }

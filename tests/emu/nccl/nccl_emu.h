@@ -68,6 +68,10 @@ typedef struct nccl_emu_op {
 /* nccl_emu_ops.c: runs an op on its stream's thread, then frees it. */
 void phx_nccl_emu_run(void *op);
 
+/* The same for an op of a recording, which stays, and its end. */
+void phx_nccl_emu_run_again(void *op);
+void phx_nccl_emu_drop(void *op);
+
 /* nccl_emu.c */
 void phx_nccl_emu_release(struct ncclComm *comm);
 

@@ -173,3 +173,25 @@ void phx_nccl_emu_run(void *arg)
     atomic_fetch_sub(&c->n_queued, 1);
     phx_nccl_emu_release(c);
 }
+
+void phx_nccl_emu_run_again(void *arg)
+{
+    nccl_emu_op *op = NULL, *once = phx_alloc(1, sizeof(*once));
+    memcpy(&op, arg, sizeof(op));
+    if (!once) {
+        atomic_store(&op->comm->result, PHX_NCCL_SYSTEM_ERROR);
+        return;
+    }
+    *once = *op;
+    (void)atomic_fetch_add(&op->comm->n_users, 1);
+    (void)atomic_fetch_add(&op->comm->n_queued, 1);
+    phx_nccl_emu_run(&once);
+}
+
+void phx_nccl_emu_drop(void *arg)
+{
+    nccl_emu_op *op = NULL;
+    memcpy(&op, arg, sizeof(op));
+    phx_nccl_emu_release(op->comm);
+    phx_free(op);
+}
