@@ -210,8 +210,9 @@ typedef struct phx_route_args {
 } phx_route_args;
 typedef void phx_route_fn(phx_pool *pool, const phx_route_args *args);
 
-/* The (token, expert) pairs of a step whose expert lies in [held_first, held_end), sorted by expert and then
- * by token: what phx_expert_rows and phx_leaf_sum_fn take. Entries past the last pair are not written. Exact.
+/* The (token, expert) pairs of a step's first *n_listed tokens whose expert lies in [held_first, held_end),
+ * sorted by expert and then by token: what phx_expert_rows and phx_leaf_sum_fn take. Entries past the last
+ * pair are not written. Exact.
  */
 typedef struct phx_list_experts_args {
     const int32_t *ids;   /* [n_tokens][n_used] ascending */
@@ -221,11 +222,12 @@ typedef struct phx_list_experts_args {
     int64_t n_experts;
     int64_t held_first;
     int64_t held_end;
-    int64_t *first;         /* [n_experts + 1] */
-    int32_t *token;         /* [n_tokens * n_used] */
-    float *weight;          /* [n_tokens * n_used] */
-    int64_t *token_first;   /* [n_tokens + 1] */
-    int32_t *token_entries; /* [n_tokens * n_used] entries of each token, experts ascending */
+    const int64_t *n_listed; /* [1], at most n_tokens, the other tokens have no pairs; NULL: all */
+    int64_t *first;          /* [n_experts + 1] */
+    int32_t *token;          /* [n_tokens * n_used] */
+    float *weight;           /* [n_tokens * n_used] */
+    int64_t *token_first;    /* [n_tokens + 1] */
+    int32_t *token_entries;  /* [n_tokens * n_used] entries of each token, experts ascending */
 } phx_list_experts_args;
 typedef void phx_list_experts_fn(phx_pool *pool, const phx_list_experts_args *args);
 
@@ -258,7 +260,7 @@ PHX_OPS_PLACE int64_t phx_cache_entry(const phx_cache *cache, const int32_t *blo
     return (int64_t)blocks[at / 64] * 64 + at % 64;
 }
 
-/* cache[entries[r]] = x[r], rounded to the cache's dtype. Exact. */
+/* cache[entries[r]] = x[r], rounded to the cache's dtype; nothing where entries[r] < 0. Exact. */
 typedef struct phx_cache_write_args {
     const float *x; /* [n_rows][cache->width] */
     int64_t x_stride;

@@ -49,6 +49,8 @@ static void cache_write_row(void *user, int64_t r, void *scratch)
     (void)scratch;
     const phx_cache_write_args *a = user;
     const int64_t bytes = a->cache->dtype == PHX_BF16 ? 2 : 4;
+    if (a->entries[r] < 0)
+        return;
     phx_vf_narrow(a->x + r * a->x_stride, a->cache->width, a->cache->dtype,
                   (uint8_t *)a->cache->data + a->entries[r] * a->cache->width * bytes);
 }

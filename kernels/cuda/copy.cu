@@ -36,7 +36,9 @@ static __global__ void cache_write(const phx_cache_write_args a, const phx_cache
         return;
     const int64_t r = i / cache.width;
     const int64_t col = i % cache.width;
-    phx_store(cache.data, cache.dtype, a.entries[r] * cache.width + col, a.x[r * a.x_stride + col]);
+    const int64_t entry = PHX_PLANT(35) && a.entries[r] < 0 ? 0 : a.entries[r];
+    if (entry >= 0)
+        phx_store(cache.data, cache.dtype, entry * cache.width + col, a.x[r * a.x_stride + col]);
 }
 
 cudaError_t phx_cache_write_cuda(cudaStream_t stream, const phx_cache_write_args *args)

@@ -140,16 +140,17 @@ PHX_DEVICE int64_t is_held(const phx_list_experts_args &a, int32_t expert)
 static __global__ void list_experts(const phx_list_experts_args a)
 {
     PHX_SHARED(int64_t, runs, PHX_BLOCK);
+    const int64_t n_listed = a.n_listed && !PHX_PLANT(34) ? *a.n_listed : a.n_tokens;
     const int64_t run = (a.n_tokens + PHX_BLOCK - 1) / PHX_BLOCK;
     const int64_t begin = least((int64_t)threadIdx.x * run, a.n_tokens);
     const int64_t end = least(begin + run, a.n_tokens);
     int64_t n = 0;
-    for (int64_t i = begin * a.n_used; i < end * a.n_used; i++)
+    for (int64_t i = begin * a.n_used; i < least(end, n_listed) * a.n_used; i++)
         n += is_held(a, a.ids[i]);
     runs[threadIdx.x] = n;
     for (int64_t e = threadIdx.x; e < a.n_experts; e += PHX_BLOCK) {
         int64_t of_expert = 0;
-        for (int64_t i = 0; i < a.n_tokens * a.n_used; i++)
+        for (int64_t i = 0; i < n_listed * a.n_used; i++)
             of_expert += a.ids[i] == e ? is_held(a, (int32_t)e) : 0;
         a.first[e + 1] = of_expert;
     }
@@ -170,13 +171,13 @@ static __global__ void list_experts(const phx_list_experts_args a)
     int64_t listed = runs[threadIdx.x];
     for (int64_t t = begin; t < end; t++) {
         a.token_first[t] = listed;
-        for (int64_t i = t * a.n_used; i < (t + 1) * a.n_used; i++)
+        for (int64_t i = t * a.n_used; t < n_listed && i < (t + 1) * a.n_used; i++)
             listed += is_held(a, a.ids[i]);
     }
     __syncthreads();
     for (int64_t e = a.held_first + threadIdx.x; e < a.held_end; e += PHX_BLOCK) {
         int64_t entry = a.first[e];
-        for (int64_t t = 0; t < a.n_tokens; t++) {
+        for (int64_t t = 0; t < n_listed; t++) {
             int64_t before = 0; /* held pairs of the token so far */
             for (int64_t i = t * a.n_used; i < (t + 1) * a.n_used; i++) {
                 if (a.ids[i] == e) {

@@ -25,7 +25,7 @@ static void cache_write_row(void *user, int64_t r, void *scratch)
     (void)scratch;
     const phx_cache_write_args *a = user;
     const phx_cache *cache = a->cache;
-    for (int64_t c = 0; c < cache->width; c++)
+    for (int64_t c = 0; a->entries[r] >= 0 && c < cache->width; c++)
         phx_ref_store(cache->data, cache->dtype, a->entries[r] * cache->width + c, a->x[r * a->x_stride + c]);
 }
 

@@ -136,7 +136,7 @@ void phx_list_experts_ref(phx_pool *pool, const phx_list_experts_args *args)
 {
     (void)pool;
     const phx_list_experts_args *a = args;
-    const int64_t n_pairs = a->n_tokens * a->n_used;
+    const int64_t n_live = a->n_listed ? *a->n_listed : a->n_tokens, n_pairs = n_live * a->n_used;
     int64_t *first = a->first;
     memset(first, 0, (size_t)(a->n_experts + 1) * sizeof(*first));
     for (int64_t i = 0; i < n_pairs; i++) {
@@ -148,7 +148,7 @@ void phx_list_experts_ref(phx_pool *pool, const phx_list_experts_args *args)
     int64_t n_listed = 0;
     for (int64_t t = 0; t < a->n_tokens; t++) {
         a->token_first[t] = n_listed;
-        for (int64_t i = t * a->n_used; i < (t + 1) * a->n_used; i++) {
+        for (int64_t i = t * a->n_used; t < n_live && i < (t + 1) * a->n_used; i++) {
             const int32_t e = a->ids[i];
             if (e < a->held_first || e >= a->held_end)
                 continue;

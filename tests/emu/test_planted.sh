@@ -61,6 +61,8 @@ done <<'LIST'
 31 choose a leaf that ran out of offers counts as used up
 32 choose the mass of top_p is that of the whole row
 33 penalise the bias of an id that is named again is lost
+34 list_experts tokens past the listed ones are listed too
+35 cache_write a row of no entry is written to the first
 LIST
 echo "$n faults, $missed missed"
 [ "$n" -gt 0 ] && [ "$missed" -eq 0 ]

@@ -98,6 +98,7 @@ static void list_experts(phx_exec *exec)
                                                   .n_experts = exec->dims->n_experts,
                                                   .held_first = held.first,
                                                   .held_end = held.end,
+                                                  .n_listed = exec->buf.fixed_first + 1, /* no padding */
                                                   .first = exec->buf.expert_first,
                                                   .token = exec->buf.entry_token,
                                                   .weight = exec->buf.entry_weight,
