@@ -53,6 +53,7 @@ static phx_code read_request(const synth_args *args, phx_dims *dims, phx_synth_r
         *dims = preset->dims;
         request->format = preset->format;
         request->n_shards = preset->n_shards;
+        request->extras = preset->extras;
     } else {
         const phx_code rc = phx_synth_config(args->config, dims, err);
         if (rc != PHX_OK)

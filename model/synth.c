@@ -28,6 +28,7 @@ typedef struct item { /* one tensor of the files */
     int64_t n_rows;
     int64_t n_cols;
     bool is_vector;
+    const phx_synth_extra *extra; /* whose shape it is, where it is none of the family */
     uint64_t n_bytes;
     uint32_t shard;
 } item;
@@ -285,13 +286,45 @@ static phx_code add_tensor(void *user, const phx_tensor_id *id, phx_error *err)
     return add_item(s, &it, name, err);
 }
 
+static phx_code add_extra(synth *s, const phx_synth_extra *extra, phx_error *err)
+{
+    const char *copy = strstr(extra->name, "{b}");
+    const int n_before = copy ? (int)(copy - extra->name) : (int)strlen(extra->name);
+    item weight = {.n_rows = 1, .extra = extra, .source = {.dtype = PHX_BF16}};
+    item bias = {.n_rows = 1, .n_cols = extra->shape[0], .is_vector = true, .source = {.dtype = PHX_BF16}};
+    assert(extra->n_dims > 0 && extra->n_dims <= sizeof(extra->shape) / sizeof(extra->shape[0]));
+    for (uint32_t d = 0; d + 1 < extra->n_dims; d++)
+        weight.n_rows *= extra->shape[d];
+    weight.n_cols = extra->shape[extra->n_dims - 1];
+    weight.source.sd = (float)(1.0 / sqrt((double)weight.n_cols));
+    bias.source.sd = weight.source.sd;
+    for (uint32_t b = 0; b < extra->n_copies; b++) {
+        for (int is_bias = 0; is_bias <= (int)extra->has_bias; is_bias++) {
+            item *it = is_bias ? &bias : &weight;
+            char name[PHX_TENSOR_NAME_MAX];
+            int n = snprintf(name, sizeof(name), "%.*s", n_before, extra->name);
+            if (copy)
+                n += snprintf(name + n, sizeof(name) - (size_t)n, "%u%s", b, copy + 3);
+            (void)snprintf(name + n, sizeof(name) - (size_t)n, is_bias ? ".bias" : ".weight");
+            it->source.key = key_of(s->request->seed, name);
+            const phx_code rc = add_item(s, it, name, err);
+            if (rc != PHX_OK)
+                return rc;
+        }
+    }
+    return PHX_OK;
+}
+
 static phx_code list_tensors(synth *s, phx_error *err)
 {
     const phx_family *family = phx_family_find(s->request->dims->model_type);
     if (!family)
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "model_type '%s' is not supported",
                         s->request->dims->model_type);
-    return phx_family_each(family, s->request->dims, add_tensor, s, err);
+    phx_code rc = phx_family_each(family, s->request->dims, add_tensor, s, err);
+    for (const phx_synth_extra *extra = s->request->extras; rc == PHX_OK && extra && extra->name; extra++)
+        rc = add_extra(s, extra, err);
+    return rc;
 }
 
 /* By size: a new shard when the next tensor would pass the limit. By count: equal shares of the bytes, at
@@ -369,9 +402,11 @@ static phx_code write_shard(synth *s, uint32_t shard, phx_error *err)
     for (size_t i = 0; i < n; i++) {
         const item *it = &s->items[first + i];
         decls[i] = (phx_st_decl){.name = s->names.ptr + it->name_at, .dtype = it->source.dtype};
-        decls[i].n_dims = it->is_vector ? 1 : 2;
+        decls[i].n_dims = it->extra ? it->extra->n_dims : it->is_vector ? 1 : 2;
         decls[i].shape[0] = it->is_vector ? it->n_cols : it->n_rows;
         decls[i].shape[1] = it->is_vector ? 0 : it->n_cols;
+        for (uint32_t d = 0; it->extra && d < it->extra->n_dims; d++)
+            decls[i].shape[d] = it->extra->shape[d];
     }
     shard_name(s, shard, name, sizeof(name));
     rc = out_path(s, name, path, err);

@@ -57,7 +57,8 @@ static const phx_preset tiny = {"tiny",
                                  .eos_ids = {1},
                                  .n_eos = 1},
                                 PHX_SYNTH_FP8,
-                                0};
+                                0,
+                                NULL};
 
 static phx_code choose_model(phx_rank_bench *bench, phx_error *err);
 static phx_code build(phx_rank_bench *bench, phx_error *err);

@@ -200,7 +200,7 @@ static const struct {
     {"deepseek-v32-fp8", 4, 2}, {"deepseek-v3-qdirect", 4, 2}, {"deepseek-v3-bf16", 8, 3},
     {"deepseek-v3-fp8", 8, 2},  {"deepseek-v32-bf16", 8, 3},   {"deepseek-v32-long", 4, 3},
     {"glm52-bf16", 4, 9},       {"kimi-k2-fp8", 8, 2},         {"glm5-bf16", 4, 3},
-    {"glm5-fp8", 4, 2},         {"glm4-moe-lite-bf16", 8, 3},
+    {"glm5-fp8", 4, 2},         {"glm4-moe-lite-bf16", 8, 3},  {"kimi-k25-int4", 8, 2},
 };
 
 static void test_oracle(void **state)
