@@ -28,6 +28,7 @@ static uint32_t n_drafts_after(const phx_sched *sched, const phx_sched_slot *slo
 static uint32_t n_room(const phx_sched *sched, const phx_sched_slot *slot);
 static row_shape decode_row(const phx_sched *sched, const phx_sched_slot *slot, uint32_t n_spare);
 static uint32_t n_blocks_to_send(const phx_sched_slot *slot, uint32_t n_tokens);
+static uint32_t n_blocks_with_drafts(const phx_sched *sched, phx_sched_slot *slot, const row_shape *shape);
 static bool has_room(const phx_sched *sched, const phx_sched_slot *slot, uint32_t n_tokens);
 static void add_row(phx_sched *sched, uint32_t slot_idx, const row_shape *shape);
 static void add_open(phx_sched *sched, uint32_t slot_idx);
@@ -253,6 +254,25 @@ static uint32_t n_blocks_to_send(const phx_sched_slot *slot, uint32_t n_tokens)
     return n_blocks > slot->n_blocks_sent ? n_blocks - slot->n_blocks_sent : 0;
 }
 
+/* And those in which the drafts to keep get their entries, where they are at hand and the plan has room: else
+ * the ranks make fewer drafts. They will be needed soon, but not at the cost of another sequence. */
+static uint32_t n_blocks_with_drafts(const phx_sched *sched, phx_sched_slot *slot, const row_shape *shape)
+{
+    const phx_sched_req *req = &sched->requests[slot->request];
+    const uint32_t n_least = n_blocks_to_send(slot, shape->n_tokens);
+    const uint32_t n_room = sched->n_plan_blocks_max - sched->plan.n_blocks;
+    const uint32_t n_all = phx_sched_blocks_of(req->n_prompt + req->n_output_max);
+    uint32_t n = shape->n_drafts ? n_blocks_to_send(slot, shape->n_tokens + shape->n_drafts) : 0;
+    n = n < n_room ? n : n_room;
+    n = slot->n_blocks_sent + n < n_all ? n : n_all - slot->n_blocks_sent;
+    while (slot->n_blocks < slot->n_blocks_sent + n &&
+           phx_kv_blocks_take(sched->kv, &slot->blocks[slot->n_blocks]))
+        slot->n_blocks++;
+    const uint32_t n_held = slot->n_blocks - slot->n_blocks_sent;
+    n = n < n_held ? n : n_held;
+    return n > n_least ? n : n_least;
+}
+
 /* A plan has one capture mask and bounded arrays; who does not fit comes with a later step of the lane. */
 static bool has_room(const phx_sched *sched, const phx_sched_slot *slot, uint32_t n_tokens)
 {
@@ -289,7 +309,7 @@ static void add_row(phx_sched *sched, uint32_t slot_idx, const row_shape *shape)
         plan->n_tokens += n_tokens;
     }
     row->block_first = plan->n_blocks;
-    row->n_blocks = n_blocks_to_send(slot, n_tokens);
+    row->n_blocks = n_blocks_with_drafts(sched, slot, shape);
     assert(slot->n_blocks_sent + row->n_blocks <= slot->n_blocks);
     memcpy(sched->plan_blocks + plan->n_blocks, slot->blocks + slot->n_blocks_sent,
            row->n_blocks * sizeof(uint32_t));

@@ -454,6 +454,41 @@ static void test_events_wait(void **state)
     phx_sched_destroy(sched);
 }
 
+/* The ranks have the blocks in which drafts get their entries before the sequence itself needs them, and
+ * never more than the request's own length takes. */
+static void test_blocks_for_drafts(void **state)
+{
+    (void)state;
+    phx_sched_config config = small;
+    config.limits.n_drafts = 3;
+    config.drafts_fixed = true;
+    phx_sched *sched = create(&config);
+    const uint64_t id_of_slot[4] = {1, 2, 3, 4};
+    const uint32_t n_all = 128;
+    const phx_sched_request request = request_of(1, 40, n_all - 40);
+    assert_int_equal(submit(sched, &request), PHX_OK);
+    uint32_t n_tokens = 0, n_blocks = 0, n_early = 0;
+    phx_sched_event event;
+    for (const phx_step_plan *plan; (plan = phx_sched_tick(sched, 0)) != NULL;) {
+        const phx_step_row *row = &plan->rows[0];
+        assert_int_equal(plan->n_rows, 1);
+        n_blocks += row->n_blocks;
+        const uint32_t n_end = n_tokens + row->n_tokens;
+        n_tokens += row->flags & PHX_ROW_FROM_SLOT ? 1 : row->n_tokens; /* no draft holds */
+        n_early += n_blocks * PHX_BLOCK_TOKENS >= n_end + PHX_BLOCK_TOKENS;
+        const uint32_t n_drafted = n_end + row->n_drafts;
+        assert_true(n_blocks * PHX_BLOCK_TOKENS >= (n_drafted < n_all ? n_drafted : n_all));
+        assert_true(n_blocks * PHX_BLOCK_TOKENS <= n_all);
+        reply r = reply_to(plan, id_of_slot, 50);
+        assert_int_equal(apply(sched, &r), PHX_OK);
+        while (phx_sched_next_event(sched, &event))
+            ;
+    }
+    assert_int_equal(n_tokens, n_all - 1);
+    assert_true(n_early > 0);
+    phx_sched_destroy(sched);
+}
+
 static void test_every_failed_allocation(void **state)
 {
     (void)state;
@@ -493,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_wrong_results),
         cmocka_unit_test(test_preemption_and_loss),
         cmocka_unit_test(test_events_wait),
+        cmocka_unit_test(test_blocks_for_drafts),
         cmocka_unit_test(test_every_failed_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
