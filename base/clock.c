@@ -16,3 +16,12 @@ int64_t phx_clock_wall_s(void)
     (void)clock_gettime(CLOCK_REALTIME, &now);
     return now.tv_sec;
 }
+
+uint64_t phx_steady_us(phx_steady *steady, uint64_t now_us)
+{
+    const uint64_t gap_us = now_us - steady->seen_us;
+    if (gap_us > PHX_STEADY_GAP_US)
+        steady->stood_us += gap_us - PHX_STEADY_GAP_US;
+    steady->seen_us = now_us;
+    return now_us - steady->stood_us;
+}

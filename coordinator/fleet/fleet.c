@@ -19,7 +19,6 @@
 
 #define WATCH_PERIOD_US       200000u
 #define SILENCE_US            5000000u  /* a control thread reports five times a second */
-#define PAUSE_US              1500000u  /* so late can no busy loop make the watch */
 #define HELLO_US              60000000u /* from launch to the last hello, when we launched */
 #define MESSAGES_AT_ONCE      64u
 #define VERB_TIMEOUT_SLACK_MS 1000u
@@ -65,7 +64,8 @@ struct phx_fleet {
     uint64_t n_delivered;
     uint64_t started_us;
     uint64_t oldest_step_us; /* when the oldest step in flight was sent; 0: none */
-    uint64_t watched_us;     /* when watch_over ran last */
+    phx_steady clock;        /* of all times here */
+    uint64_t stood_us;       /* of it, that the log has told */
     uint64_t n_sent;
     uint64_t n_results;
     uint64_t kill_at_us; /* while ending */
@@ -88,6 +88,11 @@ static void deliver(phx_fleet *fleet);
 static void end_group(phx_fleet *fleet, uint32_t grace_ms);
 static bool all_gone(phx_fleet *fleet);
 
+static uint64_t now_us(phx_fleet *fleet)
+{
+    return phx_steady_us(&fleet->clock, phx_clock_us());
+}
+
 /* Of a step: every draft may hold. */
 static uint32_t n_results_max(const phx_fleet *fleet)
 {
@@ -105,8 +110,8 @@ phx_code phx_fleet_create(const phx_fleet_options *options, const phx_fleet_sink
     fleet->sink = *sink;
     fleet->epoch = options->epoch;
     fleet->n_ranks = phx_layout_n_ranks(&options->request.layout);
-    fleet->started_us = phx_clock_us();
-    fleet->watched_us = fleet->started_us;
+    fleet->started_us = now_us(fleet);
+    fleet->stood_us = fleet->clock.stood_us;
     phx_buf_init(&fleet->message, PHX_MESSAGE_MAX);
     phx_buf_init(&fleet->wire, PHX_MESSAGE_MAX);
     const phx_loop_signal_spec child = {SIGCHLD, on_child, fleet};
@@ -261,7 +266,7 @@ static phx_code on_frame(phx_fleet *fleet, const phx_peer *peer, const Phalanx__
         return on_hello(fleet, peer, frame->hello, err);
     if (!member || fleet->phase >= FLEET_ENDING)
         return PHX_OK; /* not of this group, or too late to matter */
-    member->heard_us = phx_clock_us();
+    member->heard_us = now_us(fleet);
     switch (frame->body_case) {
     case PHALANX__RANK_FRAME__BODY_PROGRESS:
         phx_member_progress(member, frame->progress);
@@ -295,6 +300,7 @@ static phx_code on_hello(phx_fleet *fleet, const phx_peer *peer, const Phalanx__
         return PHX_FAIL(err, PHX_ERR_MISMATCH, "rank %u on %s runs build '%s', this is '%s'", hello->rank,
                         hello->host, hello->build, phx_build_id());
     phx_member_greet(&fleet->members[hello->rank], peer, hello);
+    fleet->members[hello->rank].heard_us = now_us(fleet);
     for (uint32_t i = 0; i < fleet->n_ranks; i++) {
         if (!fleet->members[i].known)
             return PHX_OK;
@@ -439,7 +445,7 @@ static void deliver(phx_fleet *fleet)
             return;
         const phx_step_result result = oldest->result;
         fleet->n_delivered++;
-        fleet->oldest_step_us = fleet->n_delivered < fleet->n_sent ? phx_clock_us() : 0;
+        fleet->oldest_step_us = fleet->n_delivered < fleet->n_sent ? now_us(fleet) : 0;
         fleet->sink.result(fleet->sink.user, &result);
     }
 }
@@ -460,7 +466,7 @@ phx_code phx_fleet_send_step(phx_fleet *fleet, const phx_step_plan *plan, phx_er
     fleet->steps[fleet->n_sent % IN_FLIGHT_MAX] =
         (in_flight){.step = plan->step, .captures = plan->capture != 0};
     if (fleet->n_sent++ == fleet->n_delivered)
-        fleet->oldest_step_us = phx_clock_us();
+        fleet->oldest_step_us = now_us(fleet);
     return PHX_OK;
 }
 
@@ -477,26 +483,19 @@ void phx_fleet_grant(phx_fleet *fleet, uint32_t rank, uint32_t n_parts)
 
 /* ---- watching ---- */
 
-/* Time in which this process itself stood still (a paused container or machine, a debugger) is nobody's
- * silence: every deadline moves along. */
-static void forgive_pause(phx_fleet *fleet, uint64_t now)
+static void tell_pause(phx_fleet *fleet)
 {
-    const uint64_t late = now - fleet->watched_us;
-    fleet->watched_us = now;
-    if (late < PAUSE_US)
-        return;
-    phx_log(PHX_LOG_WARN, "the coordinator stood still for %.1f s: deadlines of ranks move along",
-            (double)late * 1e-6);
-    fleet->started_us += late;
-    fleet->oldest_step_us += fleet->oldest_step_us ? late : 0;
-    for (uint32_t i = 0; i < fleet->n_ranks; i++)
-        fleet->members[i].heard_us = now;
+    const uint64_t stood_us = fleet->clock.stood_us - fleet->stood_us;
+    if (stood_us > 0)
+        phx_log(PHX_LOG_WARN, "the coordinator stood still for %.1f s: deadlines of ranks move along",
+                (double)(stood_us + PHX_STEADY_GAP_US) * 1e-6);
+    fleet->stood_us += stood_us;
 }
 
 static phx_code watch_over(phx_fleet *fleet, phx_error *err)
 {
-    const uint64_t now = phx_clock_us();
-    forgive_pause(fleet, now);
+    const uint64_t now = now_us(fleet);
+    tell_pause(fleet);
     const uint64_t step_limit_us = (uint64_t)fleet->options.step_timeout_ms * 1000;
     if (fleet->phase == FLEET_GATHERING && !fleet->options.no_launch && now - fleet->started_us > HELLO_US)
         return PHX_FAIL(err, PHX_ERR_DEADLINE, "not all %u ranks said hello within %u s", fleet->n_ranks,
@@ -523,7 +522,7 @@ static void on_timer(void *user)
             phx_fleet_fail(fleet, &err);
     } else if (fleet->phase == FLEET_ENDING) {
         on_child(fleet);
-        if (fleet->phase == FLEET_ENDING && phx_clock_us() > fleet->kill_at_us) {
+        if (fleet->phase == FLEET_ENDING && now_us(fleet) > fleet->kill_at_us) {
             if (fleet->launcher > 0)
                 (void)kill(-fleet->launcher, SIGKILL);
             for (uint32_t i = 0; i < fleet->n_ranks; i++)
@@ -587,7 +586,7 @@ static void end_group(phx_fleet *fleet, uint32_t grace_ms)
     if (fleet->phase == FLEET_GATHERING && fleet->launcher > 0)
         (void)kill(fleet->launcher, SIGTERM);
     fleet->phase = FLEET_ENDING;
-    fleet->kill_at_us = phx_clock_us() + (uint64_t)grace_ms * 1000;
+    fleet->kill_at_us = now_us(fleet) + (uint64_t)grace_ms * 1000;
     for (uint32_t i = 0; i < fleet->n_ranks; i++) {
         phx_error ignored = {0};
         if (fleet->members[i].known)

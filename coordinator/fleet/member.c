@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 
 /* Kernel levels in ascending order: the names of kernels/ops.h, which the coordinator does not include. */
@@ -35,7 +34,6 @@ void phx_member_greet(phx_member *member, const phx_peer *peer, const Phalanx__H
     member->n_cpus = hello->n_cpus;
     member->n_ranks_on_host = hello->n_ranks_on_host ? hello->n_ranks_on_host : 1;
     member->memory_bytes = hello->memory_bytes;
-    member->heard_us = phx_clock_us();
 }
 
 void phx_member_progress(phx_member *member, const Phalanx__Progress *progress)

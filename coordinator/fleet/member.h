@@ -24,7 +24,7 @@ typedef struct phx_member {
     uint32_t n_cpus;
     uint32_t n_ranks_on_host;
     uint64_t memory_bytes;
-    uint64_t heard_us;
+    uint64_t heard_us; /* on fleet.c's clock, which sets it */
     uint64_t done_bytes;
     uint64_t total_bytes;
     uint64_t n_steps;

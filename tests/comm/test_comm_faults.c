@@ -180,6 +180,41 @@ static void timeout_names_who_is_late(void **state)
     assert_true(!phx_crew_has(PHX_CREW_PEERS) || phx_crew_run(PHX_CREW_PEERS, &shape, timeout_body, NULL));
 }
 
+/* ---- a pause ---- */
+
+enum { PATIENT_MS = 4000, STOPPED_S = 5 };
+
+/* The whole process stands still for longer than a verb may take while rank 0 waits inside one. */
+static bool paused_body(phx_comm *comm, const void *arg, char *report)
+{
+    (void)arg;
+    phx_error err = {0};
+    if (do_exchange(comm, &err) != PHX_OK)
+        return expect(PHX_OK, PHX_ERR_COMM, "first verb", &err, report);
+    if (comm->shape.rank == 1) {
+        const pid_t all = getpid(), waker = fork();
+        if (waker == 0) {
+            (void)usleep(200000); /* rank 0 is asleep by then; if not, its verb begins after the pause */
+            (void)kill(all, SIGSTOP);
+            (void)sleep(STOPPED_S);
+            (void)kill(all, SIGCONT);
+            _exit(0);
+        }
+        (void)waitpid(waker, NULL, 0);
+    }
+    const phx_code rc = do_exchange(comm, &err);
+    if (rc != PHX_OK)
+        (void)snprintf(report, PHX_CREW_REPORT_BYTES, "%s", err.text);
+    return rc == PHX_OK;
+}
+
+static void pause_is_not_lateness(void **state)
+{
+    (void)state;
+    const phx_comm_shape shape = shape_of(2, 1, PATIENT_MS);
+    assert_true(phx_crew_run(PHX_CREW_LOOP, &shape, paused_body, NULL));
+}
+
 /* ---- a rank that dies or leaves ---- */
 
 static bool killed_body(phx_comm *comm, const void *arg, char *report)
@@ -526,6 +561,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(abort_ends_a_wait),
         cmocka_unit_test(timeout_names_who_is_late),
+        cmocka_unit_test(pause_is_not_lateness),
         cmocka_unit_test(killed_rank_is_named),
         cmocka_unit_test(departed_rank_is_named),
         cmocka_unit_test(message_of_another_size_is_refused),

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "tests/e2e/load.h"
 #include "tests/e2e/site.h"
 #include "tests/e2e/web.h"
 
@@ -354,17 +355,24 @@ static void signal_all(const site *s, int signal)
         (void)kill(pids[i], signal);
 }
 
-/* A container, a machine or a debugger may stop everything for longer than a rank may be silent. */
+/* A container, a machine or a debugger may stop everything for longer than a rank may be silent, in the midst
+ * of steps. */
 static void test_pause(void **state)
 {
     static const char *const args[] = {"--tp", "2", NULL};
+    load l;
     site s;
     (void)state;
     site_open(&s);
     site_serve(&s, args);
+    load_start(&l, s.port, s.control, 3, 0);
+    (void)usleep(500000); /* in the midst of them; if not, the pause falls before, which must work as well */
     signal_all(&s, SIGSTOP);
     (void)sleep(PAUSE_S);
     signal_all(&s, SIGCONT);
+    load_join(&l, true); /* after the requests that were in work */
+    for (uint32_t i = 0; i < l.n; i++)
+        assert_string_equal(load_end_name(l.clients[i].end), load_end_name(LOAD_STOPPED));
     ask_paris(&s);
     assert_int_equal(kill(s.pid, SIGTERM), 0);
     assert_int_equal(site_wait(&s, END_MS), 0);

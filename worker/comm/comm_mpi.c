@@ -44,9 +44,10 @@ enum tag { TAG_EXCHANGE = 1, TAG_GATHER, TAG_STAGE };
 
 typedef struct mpi_comm {
     phx_comm base;
-    MPI_Comm world;       /* our duplicate; MPI_COMM_NULL until made */
-    uint32_t first;       /* rank of tp_rank 0 of this stage */
-    uint64_t deadline_us; /* of the running verb; 0: none */
+    MPI_Comm world; /* our duplicate; MPI_COMM_NULL until made */
+    uint32_t first; /* rank of tp_rank 0 of this stage */
+    phx_steady clock;
+    uint64_t deadline_us; /* of the running verb, on that clock; 0: none */
     _Atomic uint32_t aborted;
     phx_error dead; /* code PHX_OK: alive */
     phx_verb_ring verbs;
@@ -179,10 +180,15 @@ static void give_way(uint64_t waited_us)
         (void)usleep(waited_us < LONG_NAP_AFTER_US ? NAP_US : LONG_NAP_US);
 }
 
+static uint64_t now_of(mpi_comm *m)
+{
+    return phx_steady_us(&m->clock, phx_clock_us());
+}
+
 /* Until all requests of the batch are complete. ret_statuses: [batch->n] or MPI_STATUSES_IGNORE. */
 static phx_code await(mpi_comm *m, mpi_batch *batch, MPI_Status *ret_statuses, phx_error *err)
 {
-    const uint64_t start_us = phx_clock_us();
+    const uint64_t start_us = now_of(m);
     for (;;) {
         int all_complete = 0;
         char verb[64];
@@ -193,7 +199,7 @@ static phx_code await(mpi_comm *m, mpi_batch *batch, MPI_Status *ret_statuses, p
             return PHX_OK;
         if (atomic_load(&m->aborted))
             return fail_aborted(m, err);
-        const uint64_t now_us = phx_clock_us();
+        const uint64_t now_us = now_of(m);
         if (m->deadline_us && now_us >= m->deadline_us)
             return fail_timeout(m, batch, err);
         give_way(now_us - start_us);
@@ -208,7 +214,7 @@ static phx_code begin(mpi_comm *m, phx_verb_kind kind, size_t payload_bytes, phx
         return fail_aborted(m, err);
     phx_verb_begin(&m->verbs, kind, payload_bytes);
     const uint32_t timeout_ms = m->base.shape.timeout_ms;
-    m->deadline_us = timeout_ms ? phx_verb_last_start_us(&m->verbs) + timeout_ms * UINT64_C(1000) : 0;
+    m->deadline_us = timeout_ms ? now_of(m) + timeout_ms * UINT64_C(1000) : 0;
     return PHX_OK;
 }
 
@@ -511,7 +517,7 @@ static phx_code mpi_watch(phx_comm *comm, const phx_comm_watch *watch, phx_error
         return PHX_FAIL(err, m->dead.code, "the communicator is dead: %s", m->dead.text);
     if (atomic_load(&m->aborted))
         return fail_aborted(m, err);
-    if (!watch->timed || !m->deadline_us || phx_clock_us() < m->deadline_us)
+    if (!watch->timed || !m->deadline_us || now_of(m) < m->deadline_us)
         return PHX_OK;
     char verb[64];
     phx_error cause = {0};
@@ -606,8 +612,7 @@ phx_code phx_comm_mpi_create(const phx_comm_shape *shape, phx_comm **ret_comm, p
     m->first = shape->rank / shape->tp * shape->tp;
     m->world = MPI_COMM_NULL;
     m->in_request = m->out_request = MPI_REQUEST_NULL;
-    m->deadline_us =
-        phx_clock_us() + (shape->timeout_ms ? shape->timeout_ms : CREATE_MS_DEFAULT) * UINT64_C(1000);
+    m->deadline_us = now_of(m) + (shape->timeout_ms ? shape->timeout_ms : CREATE_MS_DEFAULT) * UINT64_C(1000);
     rc = check_world(m, err);
     if (rc == PHX_OK)
         rc = take_buffers(m, err);

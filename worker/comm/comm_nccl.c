@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/clock.h"
 #include "base/rng.h"
 #include "worker/comm/nccl_state.h"
 
@@ -207,14 +206,13 @@ static phx_code connect_all(phx_nccl *c, bool measure, phx_error *err)
 {
     const phx_comm_shape *shape = &c->base.shape;
     const uint64_t timeout_ms = shape->timeout_ms ? shape->timeout_ms : CREATE_MS_DEFAULT;
-    const uint64_t deadline_us = phx_clock_us() + timeout_ms * 1000;
     phx_code rc = PHX_OK;
     if (shape->tp > 1)
         rc = join_stage(c, err);
     if (rc == PHX_OK && shape->pp > 1)
         rc = join_edges(c, err);
     if (rc == PHX_OK)
-        rc = phx_nccl_await_links(c, deadline_us, err);
+        rc = phx_nccl_await_links(c, timeout_ms * 1000, err);
     if (rc == PHX_OK && shape->tp > 1 && !c->any_order)
         rc = phx_nccl_meet_peers(c, err);
     if (rc == PHX_OK && shape->tp > 1)

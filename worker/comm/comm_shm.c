@@ -24,7 +24,8 @@
 typedef struct shm_opening { /* what create holds until the communicator is the caller's */
     const phx_comm_shape *shape;
     char path[NAME_BYTES_MAX + 2]; /* "/name" */
-    uint64_t deadline_us;
+    phx_steady clock;
+    uint64_t deadline_us; /* on that clock */
     size_t total_bytes;
     int fd;
     bool owns_name; /* to be unlinked */
@@ -77,9 +78,9 @@ static phx_code make_segment(shm_opening *open, phx_error *err)
     return PHX_OK;
 }
 
-static phx_code past_deadline(const shm_opening *open, const char *what, phx_error *err)
+static phx_code past_deadline(shm_opening *open, const char *what, phx_error *err)
 {
-    if (phx_clock_us() < open->deadline_us)
+    if (phx_steady_us(&open->clock, phx_clock_us()) < open->deadline_us)
         return PHX_OK;
     return PHX_FAIL(err, PHX_ERR_COMM, "rank %" PRIu32 ": %s '%s' in time", open->shape->rank, what,
                     open->path);
@@ -140,7 +141,7 @@ static phx_code map_segment(shm_opening *open, phx_error *err)
 }
 
 /* Rank 0 writes the head, the others check it. */
-static phx_code agree(const shm_opening *open, phx_seg *seg, phx_error *err)
+static phx_code agree(shm_opening *open, phx_seg *seg, phx_error *err)
 {
     phx_seg_group *group = phx_seg_group_of(seg);
     const uint64_t fingerprint = phx_seg_fingerprint(open->shape);
@@ -184,7 +185,7 @@ static phx_code meet(shm_opening *open, phx_seg *seg, phx_error *err)
     uint64_t check_us = 0;
     uint32_t absent = 0;
     while (!atomic_load(&group->complete)) {
-        const uint64_t now_us = phx_clock_us();
+        const uint64_t now_us = phx_steady_us(&open->clock, phx_clock_us());
         if (open->shape->rank == 0 && all_joined(seg, &absent)) {
             (void)shm_unlink(open->path);
             open->owns_name = false;
@@ -217,7 +218,7 @@ static phx_code open_segment(shm_opening *open, const char *name, phx_error *err
     if (rc != PHX_OK)
         return rc;
     const uint32_t timeout_ms = open->shape->timeout_ms ? open->shape->timeout_ms : ATTACH_MS_DEFAULT;
-    open->deadline_us = phx_clock_us() + timeout_ms * UINT64_C(1000);
+    open->deadline_us = phx_steady_us(&open->clock, phx_clock_us()) + timeout_ms * UINT64_C(1000);
     open->total_bytes = phx_comm_n_ranks(open->shape) * phx_seg_bytes(open->shape);
     rc = open->shape->rank == 0 ? make_segment(open, err) : find_segment(open, err);
     return rc == PHX_OK ? map_segment(open, err) : rc;

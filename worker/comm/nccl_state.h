@@ -108,8 +108,8 @@ bool phx_nccl_linger(phx_nccl *c);
 /* Waits a little for the stream, after the links have ended; false and stuck when it goes on. */
 bool phx_nccl_drain(phx_nccl *c);
 
-/* Until all links are connected, at most until deadline_us. */
-phx_code phx_nccl_await_links(phx_nccl *c, uint64_t deadline_us, phx_error *err);
+/* Until all links are connected, at most for limit_us. */
+phx_code phx_nccl_await_links(phx_nccl *c, uint64_t limit_us, phx_error *err);
 
 /* Gives the links back, in good order or by abort, in bounded time: sets stuck when NCCL stays inside. */
 void phx_nccl_end_links(phx_nccl *c, bool in_order);

@@ -205,10 +205,11 @@ bool phx_nccl_drain(phx_nccl *c)
     return !c->stuck;
 }
 
-phx_code phx_nccl_await_links(phx_nccl *c, uint64_t deadline_us, phx_error *err)
+phx_code phx_nccl_await_links(phx_nccl *c, uint64_t limit_us, phx_error *err)
 {
     const phx_comm_watch watch = {.first = 0, .n = phx_comm_n_ranks(&c->base.shape), .departed = true};
-    const uint64_t start_us = phx_clock_us();
+    phx_steady clock = {0};
+    const uint64_t start_us = phx_steady_us(&clock, phx_clock_us());
     for (;;) {
         bool any_busy = false;
         phx_code rc = PHX_OK;
@@ -225,14 +226,14 @@ phx_code phx_nccl_await_links(phx_nccl *c, uint64_t deadline_us, phx_error *err)
         rc = look(c, &watch, err);
         if (rc != PHX_OK)
             return rc;
-        const uint64_t now_us = phx_clock_us();
-        if (now_us >= deadline_us)
+        const uint64_t waited_us = phx_steady_us(&clock, phx_clock_us()) - start_us;
+        if (waited_us >= limit_us)
             return phx_nccl_fail(c, PHX_ERR_COMM, err,
                                  "rank %" PRIu32
                                  ": NCCL did not connect the ranks in time; see NCCL_DEBUG=INFO, "
                                  "and NCCL_SOCKET_IFNAME for the interface that it uses",
                                  c->base.shape.rank);
-        give_way(now_us - start_us);
+        give_way(waited_us);
     }
 }
 

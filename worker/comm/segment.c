@@ -184,8 +184,7 @@ static phx_code fail_timeout(phx_seg *seg, const phx_seg_wait *wait, phx_error *
 }
 
 /* One look and one sleep of at most SLEEP_US_MAX; reached when *ret_reached. */
-static phx_code sleep_once(phx_seg *seg, const phx_seg_wait *wait, uint64_t deadline_us, bool *ret_reached,
-                           phx_error *err)
+static phx_code sleep_once(phx_seg *seg, const phx_seg_wait *wait, bool *ret_reached, phx_error *err)
 {
     phx_seg_rank *own = phx_seg_rank_of(seg, seg->base.shape.rank);
     atomic_store(&own->sleeping, 1);
@@ -197,18 +196,18 @@ static phx_code sleep_once(phx_seg *seg, const phx_seg_wait *wait, uint64_t dead
     if (atomic_load(&seg->aborted))
         return phx_seg_fail(seg, PHX_ERR_COMM, seg->base.shape.rank, err, "rank %" PRIu32 " was aborted",
                             seg->base.shape.rank);
-    const uint64_t now_us = phx_clock_us();
+    const uint64_t now_us = phx_steady_us(&seg->clock, phx_clock_us());
     const bool check_processes = now_us >= seg->next_check_us;
     if (check_processes)
         seg->next_check_us = now_us + CHECK_US;
     const phx_code rc = phx_seg_check_group(seg, wait, check_processes, err);
     if (rc != PHX_OK)
         return rc;
-    if (deadline_us && now_us >= deadline_us)
+    if (seg->deadline_us && now_us >= seg->deadline_us)
         return fail_timeout(seg, wait, err);
     uint64_t sleep_us = SLEEP_US_MAX;
-    if (deadline_us && deadline_us - now_us < sleep_us)
-        sleep_us = deadline_us - now_us;
+    if (seg->deadline_us && seg->deadline_us - now_us < sleep_us)
+        sleep_us = seg->deadline_us - now_us;
     futex_wait_us(&own->bell, bell, sleep_us);
     return PHX_OK;
 }
@@ -224,13 +223,10 @@ phx_code phx_seg_await(phx_seg *seg, const phx_seg_wait *wait, phx_error *err)
         (void)sched_yield();
     }
     phx_seg_rank *own = phx_seg_rank_of(seg, seg->base.shape.rank);
-    const uint32_t timeout_ms = seg->base.shape.timeout_ms;
-    const uint64_t deadline_us =
-        timeout_ms ? phx_verb_last_start_us(&own->verbs) + timeout_ms * UINT64_C(1000) : 0;
     bool reached = false;
     phx_code rc = PHX_OK;
     while (rc == PHX_OK && !reached)
-        rc = sleep_once(seg, wait, deadline_us, &reached, err);
+        rc = sleep_once(seg, wait, &reached, err);
     atomic_store(&own->sleeping, 0);
     return rc;
 }
@@ -321,6 +317,9 @@ phx_code phx_seg_begin(phx_seg *seg, phx_verb_kind kind, size_t payload_bytes, p
     if (atomic_load(&seg->aborted))
         return phx_seg_fail(seg, PHX_ERR_COMM, seg->base.shape.rank, err, "rank %" PRIu32 " was aborted",
                             seg->base.shape.rank);
+    const uint32_t timeout_ms = seg->base.shape.timeout_ms;
     phx_verb_begin(&phx_seg_rank_of(seg, seg->base.shape.rank)->verbs, kind, payload_bytes);
+    if (timeout_ms)
+        seg->deadline_us = phx_steady_us(&seg->clock, phx_clock_us()) + timeout_ms * UINT64_C(1000);
     return PHX_OK;
 }

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/clock.h"
 #include "worker/comm/comm.h"
 #include "worker/comm/peer.h"
 #include "worker/comm/under.h"
@@ -62,6 +63,8 @@ typedef struct phx_seg { /* one rank's view */
     phx_peer self;
     uint64_t n_arrived_stage, n_arrived_group, n_slot_uses, n_sent, n_taken;
     _Atomic uint32_t aborted;
+    phx_steady clock;
+    uint64_t deadline_us;   /* of the running verb, on that clock; 0: none */
     uint64_t next_check_us; /* when to look after the processes of the others again */
     phx_error dead;         /* code PHX_OK: alive */
 } phx_seg;

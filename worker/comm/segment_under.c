@@ -80,18 +80,16 @@ static phx_code seg_watch(phx_comm *comm, const phx_comm_watch *watch, phx_error
         return PHX_FAIL(err, seg->dead.code, "the communicator is dead: %s", seg->dead.text);
     if (atomic_load(&seg->aborted))
         return phx_seg_fail(seg, PHX_ERR_COMM, shape->rank, err, "rank %" PRIu32 " was aborted", shape->rank);
-    const uint64_t now_us = phx_clock_us();
+    const uint64_t now_us = phx_steady_us(&seg->clock, phx_clock_us());
     const bool check_processes = watch->urgent || now_us >= seg->next_check_us;
     if (check_processes)
         seg->next_check_us = now_us + CHECK_US;
     phx_code rc = phx_seg_check_group(seg, NULL, check_processes, err);
     if (rc == PHX_OK && watch->departed)
         rc = check_departed(seg, watch, err);
-    if (rc != PHX_OK || !watch->timed || shape->timeout_ms == 0)
+    if (rc != PHX_OK || !watch->timed || !seg->deadline_us || now_us < seg->deadline_us)
         return rc;
     const phx_verb_ring *verbs = own_ring(seg);
-    if (now_us < phx_verb_last_start_us(verbs) + shape->timeout_ms * UINT64_C(1000))
-        return PHX_OK;
     char ranks[160];
     list_late(seg, watch, ranks, sizeof(ranks));
     return phx_seg_fail(seg, PHX_ERR_COMM, watch->first, err,

@@ -69,11 +69,6 @@ uint64_t phx_verb_last_sequence(const phx_verb_ring *ring)
     return get(&ring->n_verbs);
 }
 
-uint64_t phx_verb_last_start_us(const phx_verb_ring *ring)
-{
-    return get(&last(ring)->start_us);
-}
-
 phx_code phx_verb_print(const phx_verb_ring *ring, uint32_t rank, uint32_t n_last, phx_buf *buf)
 {
     const uint64_t n = get(&ring->n_verbs);

@@ -42,10 +42,9 @@ void phx_verb_reset(phx_verb_ring *ring); /* as at the start; by the owner */
 
 const char *phx_verb_name(phx_verb_kind kind); /* "exchange" */
 
-/* Kind, sequence and start of the last verb begun; the ring must hold one. */
+/* Kind and sequence of the last verb begun; the ring must hold one. */
 phx_verb_kind phx_verb_last_kind(const phx_verb_ring *ring);
 uint64_t phx_verb_last_sequence(const phx_verb_ring *ring);
-uint64_t phx_verb_last_start_us(const phx_verb_ring *ring);
 
 /* Appends one line per verb, oldest first, at most n_last of them:
  * "rank 3  verb 1207  exchange  16384 bytes  start 12.345678 s  took 0.000021 s" (or "running"). */
