@@ -30,6 +30,16 @@ static phx_code index_slices(phx_weights *weights, const uint64_t *data_offset, 
 static void load_one(void *user, int64_t item, void *scratch);
 static phx_code make_layers(phx_weights *weights, phx_error *err);
 
+/* Leaves of a down projection that end within a packed unit: the kernels would have to widen all of it. */
+static bool leaves_cut_units(const phx_weights *weights, const phx_plan_slice *slice, int32_t pack)
+{
+    const phx_role role = slice->tensor->id.rule->role;
+    const bool is_cut =
+        role == PHX_ROLE_DOWN || role == PHX_ROLE_SHARED_DOWN ||
+        (role == PHX_ROLE_EXPERT_DOWN && weights->plan->request.layout.experts == PHX_EXPERTS_TP);
+    return is_cut && phx_ff_unit(slice->tensor->n_cols, slice->tensor->format) % pack != 0;
+}
+
 /* phx_matrix.pack of a slice: what the CPU's kernels take for fp8, where the shape allows it. */
 static int32_t packing_of(const phx_weights *weights, const phx_plan_slice *slice)
 {
@@ -39,7 +49,7 @@ static int32_t packing_of(const phx_weights *weights, const phx_plan_slice *slic
     const bool taken = slice->tensor->format == PHX_FORMAT_FP8_BLOCK &&
                        slice->tensor->id.rule->role != PHX_ROLE_EMBED && !slice->tensor->id.rule->keep_f32;
     return taken && pack > 0 && PHX_PACK_ROWS * n_cols <= (int64_t)PHX_SCRATCH_BYTES &&
-                   phx_pack_fits(n_rows, n_cols, pack)
+                   phx_pack_fits(n_rows, n_cols, pack) && !leaves_cut_units(weights, slice, pack)
                ? pack
                : 0;
 }
