@@ -19,7 +19,7 @@
 #define LOSS_OFFSET  0.05  /* added to the loss of a length when it is decided what to try */
 #define GAIN_TO_MOVE 0.02  /* more drafts must promise so much more than the length in use ... */
 #define DOUBT        0.1   /* ... and this over the number of comparisons that say so */
-#define OUTLIER      4.0   /* steps that much slower than known are something else: a pause, swapping */
+#define OUTLIER      2.0 /* a step that much slower than known counts no more than that: it may be a pause */
 
 void phx_drafter_init(phx_drafter *drafter, uint32_t n_max, bool is_adapting)
 {
@@ -226,7 +226,7 @@ void phx_drafter_note_step(phx_drafter *drafter, uint32_t n_rows, uint32_t n_fed
     if (!drafter->trial.is_on)
         window_add(&size->before, us);
     if (size->n_steps >= N_BELIEVED && us > OUTLIER * size->us)
-        return;
+        us = OUTLIER * size->us;
     /* The first ones weigh alike, later ones a fixed share. */
     const double weight = size->n_steps < 1 / STEP_FADE ? 1.0 / (size->n_steps + 1) : STEP_FADE;
     size->us += weight * (us - size->us);

@@ -198,6 +198,21 @@ static void test_follows(void **state)
     assert_int_equal(most_chosen(&o), 0);
 }
 
+/* Results that arrive together look like short steps: what follows is believed all the same. */
+static void test_short_steps_at_first(void **state)
+{
+    (void)state;
+    phx_drafter drafter;
+    phx_rng rng = {.seed = 17};
+    const machine m = {.us = {1000, 1100}, .holds = 0.8, .noise = 0.05};
+    phx_drafter_init(&drafter, 1, true);
+    for (uint32_t i = 0; i < 5; i++)
+        phx_drafter_note_step(&drafter, 1, 0, 10);
+    (void)run(&drafter, &m, 1, 1000, &rng);
+    assert_true(phx_drafter_cost_us(&drafter, 1, 0) > 900);
+    assert_true(phx_drafter_cost_us(&drafter, 1, 1) > 1000);
+}
+
 /* A pause of the machine is not a cost. */
 static void test_outlier(void **state)
 {
@@ -228,9 +243,13 @@ static void test_fixed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_never_pays),     cmocka_unit_test(test_finds_best),
-        cmocka_unit_test(test_shared_machine), cmocka_unit_test(test_batch_sizes),
-        cmocka_unit_test(test_follows),        cmocka_unit_test(test_outlier),
+        cmocka_unit_test(test_never_pays),
+        cmocka_unit_test(test_finds_best),
+        cmocka_unit_test(test_shared_machine),
+        cmocka_unit_test(test_batch_sizes),
+        cmocka_unit_test(test_follows),
+        cmocka_unit_test(test_outlier),
+        cmocka_unit_test(test_short_steps_at_first),
         cmocka_unit_test(test_fixed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
