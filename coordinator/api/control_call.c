@@ -7,6 +7,7 @@
 #include "coordinator/api/prompt.h"
 
 #define PENDING_BYTES_MAX  (1u << 20)   /* of each text of an event, see proto/limits.h */
+#define EVENT_IDS_MAX      65536u       /* of one event, the same */
 #define PENDING_BYTES_SEND (256u << 10) /* sent without waiting for the next round */
 
 /* A call on its way to a generation. */
@@ -26,6 +27,7 @@ static size_t n_text_bytes(const Phalanx__GenerateRequest *from);
 static bool make_prompt(phx_api_work *work, phx_api_fault *fault);
 static void begin_call(phx_api_work *work);
 static void refuse(phx_control_call *call, const phx_api_fault *fault);
+static void give_ids(phx_control_call *call, const phx_api_prompt *prompt);
 static bool start(phx_control_call *call, const Phalanx__ClientFrame *frame, const phx_api_prompt *prompt,
                   phx_api_fault *fault);
 static void on_delta(void *user, const phx_delta *delta);
@@ -135,8 +137,11 @@ static bool make_prompt(phx_api_work *work, phx_api_fault *fault)
     const phx_model_text *text = &work->text;
     const Phalanx__GenerateRequest *from = a->frame->generate;
     phx_api_request request = {0};
-    const uint32_t n_ids_max = from->capture ? PHX_REQUEST_TOKENS_MAX : text->n_context;
+    const bool generates = from->capture == 0 && !from->only_ids;
+    const uint32_t n_ids_max = generates ? text->n_context : PHX_REQUEST_TOKENS_MAX;
     bool ok = false;
+    if (from->only_ids && from->capture != 0)
+        return phx_api_refuse(fault, "only_ids", "only_ids runs nothing, so there is no capture");
     switch (from->prompt_case) {
     case PHALANX__GENERATE_REQUEST__PROMPT_TOKEN_IDS:
         ok = phx_api_prompt_ids(text, from->token_ids->ids, from->token_ids->n_ids, &a->prompt, fault);
@@ -156,7 +161,7 @@ static bool make_prompt(phx_api_work *work, phx_api_fault *fault)
         break;
     }
     /* A capture generates nothing, so it needs no room for an answer: the engine checks it. */
-    return ok && (from->capture != 0 || phx_api_prompt_fits(text, &a->prompt, fault));
+    return ok && (!generates || phx_api_prompt_fits(text, &a->prompt, fault));
 }
 
 static void begin_call(phx_api_work *work)
@@ -167,7 +172,11 @@ static void begin_call(phx_api_work *work)
     if (call) {
         call->asking = NULL;
         /* Meanwhile the server may have begun to drain. */
-        if (!work->ok || !phx_api_is_ready(work->api, fault) || !start(call, a->frame, &a->prompt, fault))
+        if (!work->ok || !phx_api_is_ready(work->api, fault))
+            refuse(call, fault);
+        else if (a->frame->generate->only_ids)
+            give_ids(call, &a->prompt);
+        else if (!start(call, a->frame, &a->prompt, fault))
             refuse(call, fault);
         else if (call->n_credit > 0)
             phx_generation_grant(call->generation, call->n_credit);
@@ -175,6 +184,21 @@ static void begin_call(phx_api_work *work)
     phx_api_prompt_done(&a->prompt);
     phx_client_frame_free(a->frame);
     phx_api_work_free(work);
+}
+
+/* As many events as the ids need, then the end. */
+static void give_ids(phx_control_call *call, const phx_api_prompt *prompt)
+{
+    for (uint32_t first = 0; first < prompt->n; first += EVENT_IDS_MAX) {
+        Phalanx__GenerateEvent event = PHALANX__GENERATE_EVENT__INIT;
+        event.token_ids = prompt->ids + first;
+        event.n_token_ids = prompt->n - first < EVENT_IDS_MAX ? prompt->n - first : EVENT_IDS_MAX;
+        event.n_prompt_tokens = prompt->n;
+        if (!send_event(call, &event) || call->is_over)
+            return;
+    }
+    phx_control_end(call->control, &call->peer, call->id, PHX_OK, "");
+    phx_control_over(call, PHX_API_OUTCOME_STOP);
 }
 
 static void refuse(phx_control_call *call, const phx_api_fault *fault)

@@ -123,6 +123,34 @@ static void child_generates(const char *address)
     phx_client_close(c);
 }
 
+/* More ids than an event holds, and more than the context. */
+static void child_counts(const char *address)
+{
+    enum { N = 70000 };
+    static char text[2 * N + 1];
+    phx_client *c = NULL;
+    uint64_t call = 0;
+    gathered g = {0};
+    Phalanx__GenerateRequest request = PHALANX__GENERATE_REQUEST__INIT;
+    for (size_t i = 0; i < N; i++)
+        memcpy(text + 2 * i, "7\n", 2);
+    request.prompt_case = PHALANX__GENERATE_REQUEST__PROMPT_TEXT;
+    request.text = text;
+    request.only_ids = true;
+    EXPECT(phx_client_connect(address, NULL, &c, NULL) == PHX_OK);
+    EXPECT(phx_client_generate(c, &request, 5000, &call, NULL) == PHX_OK);
+    EXPECT(gather(c, call, &g) == PHX_OK);
+    EXPECT(g.n_ids >= N && g.n_ids <= 2 * N + 1 && g.finish[0] == 0 && g.n_completion == 0);
+    request.only_ids = false;
+    EXPECT(phx_client_generate(c, &request, 5000, &call, NULL) == PHX_OK);
+    EXPECT(gather(c, call, &g) == PHX_ERR_TOO_LONG);
+    request.only_ids = true;
+    request.capture = PHX_CAPTURE_LOGITS;
+    EXPECT(phx_client_generate(c, &request, 5000, &call, NULL) == PHX_OK);
+    EXPECT(gather(c, call, &g) == PHX_ERR_INVALID);
+    phx_client_close(c);
+}
+
 static void child_asks(const char *address)
 {
     phx_client *c = NULL;
@@ -203,6 +231,16 @@ static void test_generate(void **state)
     scene s;
     scene_open(&s);
     await_child(&s, spawn(&s, child_generates));
+    scene_close(&s);
+}
+
+static void test_counting(void **state)
+{
+    (void)state;
+    scene s;
+    scene_open(&s);
+    await_child(&s, spawn(&s, child_counts));
+    assert_int_equal(fake_engine_n_living(s.r.engine), 0);
     scene_close(&s);
 }
 
@@ -361,9 +399,9 @@ int main(void)
 {
     (void)api_rig_demo();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_generate), cmocka_unit_test(test_unary),    cmocka_unit_test(test_giving_up),
-        cmocka_unit_test(test_credit),   cmocka_unit_test(test_statuses), cmocka_unit_test(test_vanished),
-        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_generate),  cmocka_unit_test(test_counting), cmocka_unit_test(test_unary),
+        cmocka_unit_test(test_giving_up), cmocka_unit_test(test_credit),   cmocka_unit_test(test_statuses),
+        cmocka_unit_test(test_vanished),  cmocka_unit_test(test_garbage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

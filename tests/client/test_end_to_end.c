@@ -71,20 +71,52 @@ static void answers(void **state)
     }
 }
 
+/* "before" and "after" of what quantize measured: a text of the demo's own, which it knows by heart but for
+ * the question, and knows with int4 experts too. */
+static void check_perplexity(const char *json)
+{
+    double values[2];
+    static const char *const keys[2] = {"\"before\":", "\"after\":"};
+    assert_non_null(strstr(json, "\"n_tokens\":24,\"n_counted\":22,\"window\":12,"));
+    for (int i = 0; i < 2; i++) {
+        const char *at = strstr(json, keys[i]);
+        assert_non_null(at);
+        values[i] = strtod(at + strlen(keys[i]), NULL);
+        assert_true(values[i] > 1 && values[i] < 1e5);
+    }
+    assert_true(values[0] != values[1]);
+    assert_true(values[1] < 2 * values[0]);
+}
+
 /* The demo with int4 experts still knows the capital. */
 static void a_quantized_model_answers(void **state)
 {
     (void)state;
-    static const char *const files[] = {
-        "README.md",         "config.json",  "expected_greedy.json", "generation_config.json",
-        "model.safetensors", "serving.json", "tokenizer.json",       "tokenizer_config.json"};
+    static const char *const files[] = {"README.md",
+                                        "asks.txt",
+                                        "config.json",
+                                        "expected_greedy.json",
+                                        "generation_config.json",
+                                        "model.safetensors",
+                                        "serving.json",
+                                        "tokenizer.json",
+                                        "tokenizer_config.json"};
     char dir[64];
     phx_buf out;
     (void)snprintf(dir, sizeof(dir), "%s/int4", scratch);
     phx_buf_init(&out, OUTPUT_MAX);
-    const char *quantize[] = {"quantize", "--to", "int4-g32", "--model", "launch/demo",
-                              "--out",    dir,    "--json",   NULL};
+    static const char text[] =
+        "<｜begin▁of▁sentence｜><｜User｜>What is the capital of France?<｜Assistant｜></think>"
+        "The capital of France is Paris.";
+    char file[80];
+    phx_error err = {0};
+    (void)snprintf(file, sizeof(file), "%s/text", scratch);
+    assert_int_equal(phx_file_write(file, (phx_bytes){(const uint8_t *)text, strlen(text)}, 0600, &err),
+                     PHX_OK);
+    const char *quantize[] = {"quantize", "--to", "int4-g32", "--model", "launch/demo", "--out", dir,
+                              "--text",   file,   "--window", "12",      "--json",      NULL};
     assert_int_equal(run(quantize, &out), 0);
+    check_perplexity(out.ptr);
     assert_non_null(strstr(out.ptr, "\"worst_relative_rms\":0.0"));
     for (int tp = 1; tp <= 2; tp++) {
         const char *ask[] = {
@@ -95,6 +127,7 @@ static void a_quantized_model_answers(void **state)
     }
     phx_buf_clear(&out);
     assert_int_equal(run(quantize, &out), 1); /* the folder is complete */
+    assert_int_equal(unlink(file), 0);
     const char *again[] = {"quantize", "--to", "fp8", "--model", dir, "--out", scratch, NULL};
     assert_int_equal(run(again, &out), 1); /* int4 is nothing to begin with */
     phx_buf_done(&out);
