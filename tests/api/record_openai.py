@@ -47,17 +47,78 @@ class Recorder(threading.Thread):
         client.close()
 
 
+# What a model of another family answers: one turn, whole and streamed, then the next one, likewise.
+PRICE_ANSWER = "The price of a cake is 12 dollars."
+ANSWERS = {
+    "glm": ["Look it up.</think>\n<tool_call>get_price<arg_key>item</arg_key><arg_value>cake</arg_value></tool_call>",
+            f"12.</think>{PRICE_ANSWER}"],
+    "kimi": ["<think>Look it up.</think><|tool_calls_section_begin|><|tool_call_begin|>functions.get_price:0"
+             "<|tool_call_argument_begin|>{\"item\": \"cake\"}<|tool_call_end|><|tool_calls_section_end|>",
+             f"<think>12.</think>{PRICE_ANSWER}"]}
+
+
+class Server:
+    """api_serve_fake with these arguments, behind a recorder."""
+
+    def __init__(self, serve, out, *args):
+        self.out = out
+        self.child = subprocess.Popen([serve, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.recorder = Recorder(int(self.child.stdout.readline()))
+        self.recorder.start()
+        self.client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.recorder.port}/v1", api_key="unused",
+                                    max_retries=0)
+
+    def keep(self, name):
+        text = re.sub(rb"Host: [^\r]*", b"Host: localhost", self.recorder.last, flags=re.I)
+        text = re.sub(rb"Connection: [^\r]*", b"Connection: close", text, flags=re.I)
+        (self.out / f"{name}.http").write_bytes(text)
+
+    def close(self):
+        self.child.stdin.close()
+        assert self.child.wait(10) == 0
+
+
+def tool_turns(client, keep, prefix):
+    """A call, whole and streamed, and the turns after it."""
+    a = client.chat.completions.create(model="demo", messages=PRICE, tools=TOOLS, tool_choice="auto",
+                                       temperature=0)
+    call = a.choices[0].message.tool_calls[0]
+    assert call.function.name == "get_price" and json.loads(call.function.arguments) == {"item": "cake"}
+    assert a.choices[0].finish_reason == "tool_calls" and a.choices[0].message.content is None, a
+    keep("tools")  # the same for every family
+    whole = [*PRICE, a.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "12 dollars"}]
+
+    with client.chat.completions.stream(model="demo", messages=PRICE, tools=TOOLS, temperature=0) as stream:
+        final = stream.get_final_completion()
+    call = final.choices[0].message.tool_calls[0]
+    assert call.function.name == "get_price" and json.loads(call.function.arguments) == {"item": "cake"}, final
+    keep("tools_stream")
+    streamed = [*PRICE, final.choices[0].message,
+                {"role": "tool", "tool_call_id": call.id, "content": "12 dollars"}]
+
+    a = client.chat.completions.create(model="demo", messages=whole, tools=TOOLS, temperature=0)
+    assert a.choices[0].message.content and a.choices[0].finish_reason == "stop", a
+    keep(prefix + "tool_result")
+    text = ""
+    for chunk in client.chat.completions.create(model="demo", messages=streamed, tools=TOOLS, temperature=0,
+                                                stream=True):
+        text += chunk.choices[0].delta.content or ""
+    assert text == a.choices[0].message.content, text
+    keep(prefix + "tool_result_stream")
+    return a.choices[0].message, call.id
+
+
 def main():
     serve, out = sys.argv[1], pathlib.Path(sys.argv[2])
-    child = subprocess.Popen([serve, *CASES], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    recorder = Recorder(int(child.stdout.readline()))
-    recorder.start()
-    client = openai.OpenAI(base_url=f"http://127.0.0.1:{recorder.port}/v1", api_key="unused", max_retries=0)
+    for family, (ask, answer) in ANSWERS.items():
+        server = Server(serve, out, "--chat", family, ask, ask, answer, answer)
+        message, call_id = tool_turns(server.client, server.keep, f"{family}_")
+        assert message.content == PRICE_ANSWER and message.reasoning_content == "12.", message
+        assert call_id == "functions.get_price:0" or family != "kimi", call_id
+        server.close()
 
-    def keep(name):
-        text = re.sub(rb"Host: [^\r]*", b"Host: localhost", recorder.last, flags=re.I)
-        text = re.sub(rb"Connection: [^\r]*", b"Connection: close", text, flags=re.I)
-        (out / f"{name}.http").write_bytes(text)
+    server = Server(serve, out, *CASES)
+    client, keep = server.client, server.keep
 
     a = client.chat.completions.create(model="demo", messages=ASK, temperature=0)
     assert a.choices[0].message.content == "The capital of France is Paris.", a
@@ -90,31 +151,7 @@ def main():
     assert (content, reasoning) == (message.content, message.reasoning_content)
     keep("reasoning_stream")
 
-    a = client.chat.completions.create(model="demo", messages=PRICE, tools=TOOLS, tool_choice="auto",
-                                       temperature=0)
-    call = a.choices[0].message.tool_calls[0]
-    assert call.function.name == "get_price" and json.loads(call.function.arguments) == {"item": "cake"}
-    assert a.choices[0].finish_reason == "tool_calls" and a.choices[0].message.content is None, a
-    keep("tools")
-    whole = [*PRICE, a.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "12 dollars"}]
-
-    with client.chat.completions.stream(model="demo", messages=PRICE, tools=TOOLS, temperature=0) as stream:
-        final = stream.get_final_completion()
-    call = final.choices[0].message.tool_calls[0]
-    assert call.function.name == "get_price" and json.loads(call.function.arguments) == {"item": "cake"}, final
-    keep("tools_stream")
-    streamed = [*PRICE, final.choices[0].message,
-                {"role": "tool", "tool_call_id": call.id, "content": "12 dollars"}]
-
-    a = client.chat.completions.create(model="demo", messages=whole, tools=TOOLS, temperature=0)
-    assert a.choices[0].message.content and a.choices[0].finish_reason == "stop", a
-    keep("tool_result")
-    text = ""
-    for chunk in client.chat.completions.create(model="demo", messages=streamed, tools=TOOLS, temperature=0,
-                                                stream=True):
-        text += chunk.choices[0].delta.content or ""
-    assert text == a.choices[0].message.content, text
-    keep("tool_result_stream")
+    tool_turns(client, keep, "")
 
     a = client.completions.create(model="demo", prompt="The capital", max_tokens=4, n=2, logprobs=1, seed=7)
     assert [c.text for c in a.choices] == ["The capital of F", "The capital of Japan"], a
@@ -128,8 +165,7 @@ def main():
     except openai.BadRequestError as e:
         assert e.body["param"] == "n", e.body
     keep("refused")
-    child.stdin.close()
-    assert child.wait(10) == 0
+    server.close()
     print("recorded with openai", openai.__version__)
 
 

@@ -1,6 +1,7 @@
 /* tests/api/serve_fake.c - the api on the fake engine as a program, for record_openai.py.
  * Prints its port, then answers the i-th generation with the demo answer that argument i names, until its
- * input ends. */
+ * input ends. After --chat glm or --chat kimi it has a template of that make, and arguments are the answers.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <poll.h>
@@ -9,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "tests/api/api_rig.h"
+#include "tests/api/template_rig.h"
 
 enum { CASES_MAX = 12 };
 
@@ -22,18 +23,38 @@ static bool on_input(void *user)
     return false;
 }
 
+/* False: not what usage says. */
+static bool open_rig(api_rig *r, int argc, char **argv)
+{
+    const bool has_format = argc > 3 && strcmp(argv[1], "--chat") == 0;
+    const int first = has_format ? 3 : 1;
+    const bool is_glm = has_format && strcmp(argv[2], "glm") == 0;
+    if (argc <= first || argc > first + CASES_MAX || (has_format && !is_glm && strcmp(argv[2], "kimi") != 0))
+        return false;
+    if (has_format)
+        template_rig_open(r, is_glm ? template_rig_glm : template_rig_kimi, argv[2]);
+    else
+        api_rig_open(r);
+    for (int i = first; i < argc; i++) {
+        if (has_format)
+            api_rig_script_text(r, (uint32_t)(i - first), argv[i]);
+        else
+            api_rig_script(r, (uint32_t)(i - first), argv[i]);
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     api_rig r;
     phx_loop_watch *watch = NULL;
-    if (argc < 2 || argc > CASES_MAX + 1) {
-        (void)fprintf(stderr, "usage: %s CASE... (at most %d names of expected_greedy.json)\n", argv[0],
-                      CASES_MAX);
+    if (!open_rig(&r, argc, argv)) {
+        (void)fprintf(stderr,
+                      "usage: %s CASE... (names of expected_greedy.json) or --chat glm|kimi ANSWER..., at "
+                      "most %d\n",
+                      argv[0], CASES_MAX);
         return 2;
     }
-    api_rig_open(&r);
-    for (int i = 1; i < argc; i++)
-        api_rig_script(&r, (uint32_t)i - 1, argv[i]);
     r.engine->plays_in_turn = true;
     if (phx_loop_watch_create(r.web.loop,
                               &(phx_loop_watch_spec){.fd = STDIN_FILENO, .fn = on_input, .user = r.web.loop},

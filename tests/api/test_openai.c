@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "tests/api/api_rig.h"
+#include "tests/api/template_rig.h"
 
 static api_reply replay(api_rig *r, const char *name)
 {
@@ -114,18 +114,92 @@ static void test_tool_result(void **state)
         api_rig_script(&r, 0, "answer from tool result");
         api_reply reply = replay(&r, names[i]);
         assert_int_equal(reply.status, 200);
-        phx_buf_init(&prompt, 1u << 20);
-        for (uint32_t t = 0; t < r.engine->last.n_prompt; t++) {
-            phx_str piece = {"", 0};
-            (void)phx_tokenizer_piece(r.text.tokenizer, r.engine->last_prompt[t], &piece);
-            (void)phx_buf_append(&prompt, piece.ptr, piece.n);
-        }
+        template_rig_prompt(&r, &prompt);
         assert_non_null(strstr(prompt.ptr, "invoke name=\"get_price\""));
         assert_non_null(strstr(prompt.ptr, "12 dollars"));
         phx_buf_done(&prompt);
         api_reply_done(&reply);
         api_rig_close(&r);
     }
+}
+
+/* The same of models that write calls as GLM and as Kimi: what the client makes of a call comes back as
+ * theirs. */
+typedef struct family {
+    const char *format;
+    const char *template;
+    const char *asks;     /* the script of the first turn */
+    const char *answers;  /* of the second */
+    const char *call_id;  /* how it begins */
+    const char *returned; /* in the prompt of the second turn */
+} family;
+
+#define CAKE "{\"item\": \"cake\"}"
+
+static void check_turns(const family *f)
+{
+    api_rig r;
+    api_stream s;
+    phx_buf prompt;
+    template_rig_open(&r, f->template, f->format);
+    api_rig_script_text(&r, 0, f->asks);
+    api_reply reply = replay(&r, "tools");
+    assert_api_str(reply.json, "choices.0.finish_reason", "tool_calls");
+    assert_api_str(reply.json, "choices.0.message.reasoning_content", "Look it up.");
+    assert_true(
+        phx_str_starts(api_str(reply.json, "choices.0.message.tool_calls.0.id"), phx_str_of(f->call_id)));
+    assert_api_str(reply.json, "choices.0.message.tool_calls.0.function.name", "get_price");
+    assert_api_str(reply.json, "choices.0.message.tool_calls.0.function.arguments", CAKE);
+    assert_int_equal(phx_json_kind_of(api_node(reply.json, "choices.0.message.content")), PHX_JSON_NULL);
+    api_reply_done(&reply);
+    reply = replay(&r, "tools_stream");
+    api_join(&reply, true, &s);
+    assert_true(is(&s.choices[0].reasoning, "Look it up."));
+    assert_true(is(&s.choices[0].names, "get_price "));
+    assert_true(is(&s.choices[0].arguments, CAKE));
+    assert_true(is(&s.choices[0].content, ""));
+    assert_string_equal(s.choices[0].finish, "tool_calls");
+    api_stream_done(&s);
+    api_reply_done(&reply);
+    api_rig_script_text(&r, 0, f->answers);
+    for (uint32_t i = 0; i < 2; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof(name), "%s_tool_result%s", f->format, i == 0 ? "" : "_stream");
+        reply = replay(&r, name);
+        if (i == 0) {
+            assert_api_str(reply.json, "choices.0.message.content", "12 dollars.");
+        } else {
+            api_join(&reply, true, &s);
+            assert_true(is(&s.choices[0].content, "12 dollars."));
+            api_stream_done(&s);
+        }
+        template_rig_prompt(&r, &prompt);
+        if (!strstr(prompt.ptr, f->returned))
+            fail_msg("%s: '%s'", name, prompt.ptr);
+        phx_buf_done(&prompt);
+        api_reply_done(&reply);
+    }
+    api_rig_close(&r);
+}
+
+static void test_families(void **state)
+{
+    static const family families[] = {
+        {"glm", template_rig_glm,
+         "Look it "
+         "up.</think>\n<tool_call>get_price<arg_key>item</arg_key><arg_value>cake</arg_value></tool_call>",
+         "12.</think>12 dollars.", "call_",
+         "<tool_call>get_price<arg_key>item</arg_key><arg_value>cake</arg_value></tool_call>[tool]12 "
+         "dollars"},
+        {"kimi", template_rig_kimi,
+         "<think>Look it up.</think><|tool_calls_section_begin|><|tool_call_begin|>functions.get_price:0"
+         "<|tool_call_argument_begin|>" CAKE "<|tool_call_end|><|tool_calls_section_end|>",
+         "<think>12.</think>12 dollars.", "functions.get_price:0",
+         "[functions.get_price:0]" CAKE "[tool]12 dollarsfunctions.get_price:0"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++)
+        check_turns(&families[i]);
 }
 
 static void test_others(void **state)
@@ -158,7 +232,7 @@ int main(void)
     (void)api_rig_demo();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chat),        cmocka_unit_test(test_reasoning), cmocka_unit_test(test_tools),
-        cmocka_unit_test(test_tool_result), cmocka_unit_test(test_others),
+        cmocka_unit_test(test_tool_result), cmocka_unit_test(test_families),  cmocka_unit_test(test_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,107 +1,17 @@
 /* tests/api/test_templates.c - chat over HTTP with a checkpoint that brings a template: the formats of GLM
  * and Kimi with the demo model's vocabulary, whole and streamed, a second turn, switches, what is refused. */
-#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "base/file.h"
-#include "tests/api/api_rig.h"
+#include "tests/api/template_rig.h"
 
 #define CHAT "/v1/chat/completions"
 #define TOOLS                                                                                              \
     ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\"," \
     "\"properties\":{\"x\":{\"type\":\"integer\"},\"s\":{\"type\":\"string\"}}}}}]"
-
-/* Of GLM's make: tools, roles, calls, and reasoning that the prompt opens. */
-static const char glm_template[] =
-    "{%- if tools -%}\n[tools]{% for t in tools %}{{ t|tojson }}{% endfor %}\n{% endif -%}\n"
-    "{%- for m in messages -%}[{{ m.role }}]{{ m.content }}\n"
-    "{%- for c in m.tool_calls or [] %}<tool_call>{{ c.function.name }}{% for k, v in "
-    "c.function.arguments.items() %}"
-    "<arg_key>{{ k }}</arg_key><arg_value>{{ v|tojson if v is not string else v }}</arg_value>{% endfor "
-    "%}</tool_call>"
-    "{%- endfor %}{%- endfor -%}\n"
-    "{%- if effort is defined %}[effort {{ effort }}]{% endif -%}\n"
-    "[assistant]{{ '</think>' if enable_thinking is defined and not enable_thinking else '<think>' }}";
-
-static const char kimi_template[] =
-    "{%- for m in messages -%}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}[{{ c.id }}]"
-    "{{ c.function.arguments }}{% endfor %}{{ m.tool_call_id }}{%- endfor -%}{{ tools_ts_str }}[assistant]";
-
-static void write_file(const char *dir, const char *name, const char *text)
-{
-    char path[4400];
-    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-    const phx_bytes content = {(const uint8_t *)text, strlen(text)};
-    assert_int_equal(phx_file_write(path, content, 0644, NULL), PHX_OK);
-}
-
-/* A folder with the demo's vocabulary and this template. */
-static void make_folder(char dir[64], const char *template)
-{
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json"};
-    (void)snprintf(dir, 64, "/tmp/phx_templates_XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    for (size_t i = 0; i < 2; i++) {
-        char from[4400];
-        char to[128];
-        (void)snprintf(from, sizeof(from), "%s/%s", api_rig_demo(), names[i]);
-        (void)snprintf(to, sizeof(to), "%s/%s", dir, names[i]);
-        char whole[PATH_MAX];
-        assert_non_null(realpath(from, whole));
-        assert_int_equal(symlink(whole, to), 0);
-    }
-    if (template)
-        write_file(dir, "chat_template.jinja", template);
-}
-
-static void drop_folder(const char *dir)
-{
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"};
-    for (size_t i = 0; i < 3; i++) {
-        char path[128];
-        (void)snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
-        (void)unlink(path);
-    }
-    (void)rmdir(dir);
-}
-
-static phx_code load(const char *dir, const char *format, const phx_dims *dims, phx_model_text *text,
-                     phx_error *err)
-{
-    return phx_model_text_load(
-        &(phx_model_text_from){
-            .model_dir = dir, .name = "demo", .chat_format = format, .dims = dims, .n_context = 512},
-        text, err);
-}
-
-static void open_with(api_rig *r, const char *template, const char *format)
-{
-    char dir[64];
-    phx_error err = {0};
-    api_rig_open(r);
-    make_folder(dir, template);
-    phx_model_text_done(&r->text);
-    if (load(dir, format, phx_checkpoint_dims(r->checkpoint), &r->text, &err) != PHX_OK)
-        fail_msg("%s", err.text);
-    drop_folder(dir);
-}
-
-/* The prompt that the engine was given, as text. */
-static void last_prompt(const api_rig *r, phx_buf *text)
-{
-    phx_buf_init(text, 1u << 20);
-    for (uint32_t i = 0; i < r->engine->last.n_prompt; i++) {
-        phx_str piece = {"", 0};
-        assert_true(phx_tokenizer_piece(r->text.tokenizer, r->engine->last_prompt[i], &piece));
-        (void)phx_buf_append(text, piece.ptr, piece.n);
-    }
-}
 
 static size_t count_token(const api_rig *r, const char *name)
 {
@@ -118,7 +28,7 @@ static void test_glm(void **state)
     (void)state;
     api_rig r;
     api_stream s;
-    open_with(&r, glm_template, "glm");
+    template_rig_open(&r, template_rig_glm, "glm");
     api_rig_script_text(&r, 0,
                         "why</think>Look.\n<tool_call>f<arg_key>x</arg_key><arg_value>12</arg_value>"
                         "<arg_key>s</arg_key><arg_value>12</arg_value></tool_call>");
@@ -147,7 +57,7 @@ static void test_glm(void **state)
     assert_true(phx_str_is(phx_buf_view(&s.choices[0].arguments), "{\"x\": 12, \"s\": \"12\"}"));
     assert_string_equal(s.choices[0].finish, "tool_calls");
     phx_buf prompt;
-    last_prompt(&r, &prompt);
+    template_rig_prompt(&r, &prompt);
     assert_non_null(strstr(prompt.ptr,
                            "[user]q[assistant]<tool_call>f<arg_key>x</arg_key><arg_value>12</arg_value>"
                            "</tool_call>[tool]13[assistant]<think>"));
@@ -166,7 +76,7 @@ static void test_kimi(void **state)
 {
     (void)state;
     api_rig r;
-    open_with(&r, kimi_template, "kimi");
+    template_rig_open(&r, template_rig_kimi, "kimi");
     api_rig_script_text(&r, 0, "<think>why</think>Now." SECTION);
     api_reply reply = api_post(&r, CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]" TOOLS "}");
     assert_int_equal(reply.status, 200);
@@ -176,7 +86,7 @@ static void test_kimi(void **state)
     assert_api_str(reply.json, "choices.0.message.tool_calls.0.function.arguments", "{\"x\": 1}");
     assert_true(api_int(reply.json, "usage.completion_tokens_details.reasoning_tokens") > 0);
     phx_buf prompt;
-    last_prompt(&r, &prompt);
+    template_rig_prompt(&r, &prompt);
     assert_non_null(
         strstr(prompt.ptr, "namespace functions {\ntype f = (_: {\n  s?: string,\n  x?: number\n}) => any;"));
     phx_buf_done(&prompt);
@@ -188,7 +98,7 @@ static void test_kimi(void **state)
         "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": 1}\"}}]},"
         "{\"role\":\"tool\",\"tool_call_id\":\"call_x\",\"content\":\"2\"}]" TOOLS "}");
     assert_api_str(reply.json, "choices.0.message.tool_calls.0.id", "functions.f:1");
-    last_prompt(&r, &prompt);
+    template_rig_prompt(&r, &prompt);
     assert_non_null(strstr(prompt.ptr, "[functions.f:0]{\"x\": 1}[tool]2functions.f:0"));
     phx_buf_done(&prompt);
     api_reply_done(&reply);
@@ -213,7 +123,7 @@ static void test_switches(void **state)
         {",\"chat_template_kwargs\":{\"tools\":true}", 400, NULL},
     };
     api_rig r;
-    open_with(&r, glm_template, "glm");
+    template_rig_open(&r, template_rig_glm, "glm");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char body[512];
         phx_buf prompt;
@@ -222,7 +132,7 @@ static void test_switches(void **state)
         api_reply reply = api_post(&r, CHAT, body);
         assert_int_equal(reply.status, cases[i].status);
         if (cases[i].prompt) {
-            last_prompt(&r, &prompt);
+            template_rig_prompt(&r, &prompt);
             if (!phx_str_ends(phx_buf_view(&prompt), phx_str_of(cases[i].prompt)))
                 fail_msg("%s: '%s'", cases[i].fields, prompt.ptr);
             phx_buf_done(&prompt);
@@ -244,7 +154,7 @@ static void test_unknown_format(void **state)
 {
     (void)state;
     api_rig r;
-    open_with(&r, "{% for m in messages %}{{ m.content }}{% endfor %}{{ bos_token }}", "template");
+    template_rig_open(&r, "{% for m in messages %}{{ m.content }}{% endfor %}{{ bos_token }}", "template");
     api_rig_script_text(&r, 0, "<think>a</think>b <tool_call>");
     api_reply reply = api_post(&r, CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]}");
     assert_int_equal(reply.status, 200);
@@ -257,16 +167,13 @@ static void test_unknown_format(void **state)
 static void check_load(const char *template, const char *format, const phx_dims *dims, phx_code want,
                        const char *word)
 {
-    char dir[64];
     phx_model_text text = {0};
     phx_error err = {0};
-    make_folder(dir, template);
-    const phx_code rc = load(dir, format, dims, &text, &err);
+    const phx_code rc = template_rig_load(template, format, dims, &text, &err);
     const char *said = rc == PHX_OK ? text.chat_error.text : err.text;
     if (rc != want || (word && !strstr(said, word)) || (rc == PHX_OK && !word != !!text.chat))
         fail_msg("%s: %d '%s'", format, rc, said);
     phx_model_text_done(&text);
-    drop_folder(dir);
 }
 
 static void test_choice(void **state)
