@@ -105,27 +105,42 @@ same_warm() { # FOLDER N_WARM FLAG...
         fails "other bytes: $(basename "$folder") --warm $n_warm $*" "$tmp/said"
 }
 
+# What must not change a bit in an expert mode, one a line: the function that compares, and its flags.
+comparisons_of() { # FOLDER MODE
+    local layout chunk
+    while read -r layout; do
+        case "$layout" in *--ep*) [ "$2" = ep ] || continue ;; esac
+        case "$layout" in *--tp*) [ "$2" = tp ] || continue ;; esac
+        echo "same $layout --threads 1"
+    done < <(layouts_of "$1")
+    for chunk in 1 7 64 $n_tokens; do
+        echo "same --chunk $chunk --threads 2"
+    done
+    echo "same --neighbours 3 --chunk 7 --threads 1 --pp 2"
+    echo "same_warm 64 --threads 1"
+    echo "same_warm 128 --threads 2 --pp 2 --neighbours 2"
+}
+
 n_tokens=150
+# Without --long every case meets one mode and profile and every other comparison; from case to case both move on.
 compare_all() {
-    local folder layout mode profile chunk i=0
+    local folder mode profile compare flags i=0 n_case=0 turn=0
     for folder in "${cases[@]}"; do
         awk -v n=$n_tokens 'BEGIN { for (i = 0; i < n; i++) printf "%d ", (i * i * 7 + i * 13 + 5) % 90 }' >"$tmp/tokens"
+        n_case=$((n_case + 1))
         for mode in tp ep; do
             for profile in serving oracle official; do
                 i=$((i + 1))
-                [ -z "$long" ] && [ $((i % 10)) != 1 ] && continue
+                [ -z "$long" ] && [ $(((i + n_case) % 6)) != 0 ] && continue
                 logits "$tmp/base.npy" "$folder" --threads 1 --experts $mode --profile $profile || continue
-                while read -r layout; do
-                    case "$layout" in *--ep*) [ $mode = ep ] || continue ;; esac
-                    case "$layout" in *--tp*) [ $mode = tp ] || continue ;; esac
-                    same "$folder" $layout --experts $mode --profile $profile --threads 1
-                done < <(layouts_of "$folder")
-                for chunk in 1 7 64 $n_tokens; do
-                    same "$folder" --chunk $chunk --experts $mode --profile $profile --threads 2
-                done
-                same "$folder" --neighbours 3 --chunk 7 --experts $mode --profile $profile --threads 1 --pp 2
-                same_warm "$folder" 64 --experts $mode --profile $profile --threads 1
-                same_warm "$folder" 128 --experts $mode --profile $profile --threads 2 --pp 2 --neighbours 2
+                while read -r compare flags; do
+                    turn=$((turn + 1))
+                    [ -z "$long" ] && [ $((turn % 2)) != 0 ] && continue
+                    case $compare in # flags are words
+                    same) same "$folder" $flags --experts $mode --profile $profile ;;
+                    same_warm) same_warm "$folder" $flags --experts $mode --profile $profile ;;
+                    esac
+                done < <(comparisons_of "$folder" $mode)
             done
         done
     done
