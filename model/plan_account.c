@@ -23,15 +23,16 @@ static uint64_t round_up(uint64_t n, uint64_t to)
     return (n + to - 1) / to * to;
 }
 
-/* The section of one rank in the shared segment: words, two exchange slots, a mailbox two messages deep
- * (worker/comm/segment.h); nothing for a group of one. */
+/* The section of one rank in the shared segment: words, two exchange slots, a mailbox two messages deep,
+ * a note for each step in flight (worker/comm/segment.h); nothing for a group of one. */
 static uint64_t collective_bytes(const phx_layout *layout, phx_step_bytes step)
 {
     const uint64_t slots = layout->tp > 1 ? 2 * round_up(step.exchange, 64) : 0;
     const uint64_t mail = layout->pp > 1 ? 2 * round_up(step.stage + 64, 64) : 0;
+    const uint64_t notes = layout->pp > 1 ? (layout->pp + 1) * round_up(step.note + 64, 64) : 0;
     if (layout->tp == 1 && layout->pp == 1)
         return 0;
-    return round_up(PHX_PLAN_COMM_WORDS_BYTES + slots + mail, 4096);
+    return round_up(PHX_PLAN_COMM_WORDS_BYTES + slots + mail + notes, 4096);
 }
 
 /* The same where there is a device: of its memory (worker/comm/comm_nccl.c, with the room that a rank offers
@@ -52,10 +53,11 @@ static uint64_t device_collective_bytes(const phx_layout *layout, phx_step_bytes
 }
 
 /* ... and of the host, for the group that meets. */
-static uint64_t meeting_bytes(const phx_layout *layout)
+static uint64_t meeting_bytes(const phx_layout *layout, uint64_t note_bytes)
 {
     return collective_bytes(layout, (phx_step_bytes){.exchange = PHX_PLAN_MEETING_EXCHANGE_BYTES,
-                                                     .stage = PHX_PLAN_MEETING_STAGE_BYTES});
+                                                     .stage = PHX_PLAN_MEETING_STAGE_BYTES,
+                                                     .note = note_bytes});
 }
 
 /* Sent and received per step row: two exchanges of the hidden state in every layer, one more for the
@@ -115,7 +117,7 @@ void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_block
     rank->workspace_bytes = on_device ? 0 : scratch;
     rank->collectives_bytes =
         on_device ? device_collective_bytes(layout, step) : collective_bytes(layout, step);
-    rank->host_bytes = on_device ? step.host + scratch + meeting_bytes(layout) : 0;
+    rank->host_bytes = on_device ? step.host + scratch + meeting_bytes(layout, step.note) : 0;
     rank->total_bytes = 0;
 #define X(field, text) rank->total_bytes += rank->field##_bytes;
     PHX_ACCOUNT(X)

@@ -198,6 +198,7 @@ phx_step_bytes phx_step_buf_bytes(const phx_dims *dims, const phx_plan_request *
     phx_step_bytes bytes = {
         .exchange = request->layout.tp > 1 ? row_bytes : 0,
         .stage = request->layout.pp > 1 ? row_bytes : 0,
+        .note = request->layout.pp > 1 ? s.n_slots * sent_words(request) * sizeof(int32_t) : 0,
     };
     const uint64_t selection =
         (uint64_t)request->n_step_tokens * (uint64_t)dims->index_topk * sizeof(int32_t);

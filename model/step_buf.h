@@ -104,6 +104,7 @@ typedef struct phx_step_bytes {
     uint64_t host;     /* where ops run on a device: pinned host memory besides */
     uint64_t exchange; /* largest payload of one exchange, of a gather's share and of a stage send */
     uint64_t stage;
+    uint64_t note; /* largest message of sampled tokens from the last stage to the first */
 } phx_step_bytes;
 
 /* Sizes for a rank whose ranges (layers, heads, vocab, experts) are already in rank_plan; request with its

@@ -297,6 +297,7 @@ static phx_code make_comm(engine *e, const Phalanx__Assign *assign, phx_error *e
         .pp = assign->pp,
         .exchange_bytes = bytes.exchange,
         .stage_bytes = bytes.stage,
+        .note_bytes = bytes.note,
         .timeout_ms = assign->timeout_ms,
     };
     const bool on_device = e->backend->device != NULL;

@@ -240,6 +240,45 @@ static bool check_stages(view *v)
     return true;
 }
 
+/* Notes of all steps in flight leave while their receiver does something else. */
+static bool check_notes(view *v)
+{
+    const size_t limit = v->comm->shape.note_bytes;
+    const size_t sizes[] = {1, limit, 0, 64, limit - 1};
+    const uint32_t n_flight = v->pp + 1;
+    uint8_t *data = (uint8_t *)v->values;
+    phx_error err = {0};
+    for (uint32_t round = 0; round < 3; round++) {
+        for (uint32_t k = 0; k < n_flight && v->stage == v->pp - 1; k++) {
+            const size_t n = sizes[(round + k) % 5];
+            for (size_t i = 0; i < n; i++)
+                v->bytes[i] = gather_byte(v->rank + round, k, i);
+            if (phx_note_send(v->comm, v->bytes, n, &err) != PHX_OK)
+                return differs(v, "note", n, &err);
+            memset(v->bytes, 0, n); /* the note must have been copied */
+        }
+        if (phx_comm_barrier(v->comm, &err) != PHX_OK)
+            return differs(v, "barrier among notes", 0, &err);
+        for (uint32_t k = 0; k < n_flight && v->stage == 0; k++) {
+            const size_t n = sizes[(round + k) % 5];
+            memset(data, 0xee, n + 1);
+            if (phx_note_recv(v->comm, data, n, &err) != PHX_OK)
+                return differs(v, "note", n, &err);
+            for (size_t i = 0; i < n; i++)
+                if (data[i] != gather_byte((v->pp - 1) * v->tp + v->tp_rank + round, k, i))
+                    return differs(v, "note", n, NULL);
+            if (data[n] != 0xee)
+                return differs(v, "note wrote past its end", n, NULL);
+        }
+    }
+    const bool first = v->stage == 0, last = v->stage == v->pp - 1;
+    if ((!last && phx_note_send(v->comm, v->bytes, 1, NULL) != PHX_ERR_INVALID) ||
+        (!first && phx_note_recv(v->comm, data, 1, NULL) != PHX_ERR_INVALID) ||
+        (last && phx_note_send(v->comm, v->bytes, limit + 1, NULL) != PHX_ERR_INVALID))
+        return differs(v, "wrong end or length of a note was not refused", limit, NULL);
+    return true;
+}
+
 /* Refused before anything moves, so one rank alone may ask. */
 static bool check_stage_arguments(view *v)
 {
@@ -305,7 +344,7 @@ static bool suite(phx_comm *comm, const void *arg, char *report)
     bool good = v.values && v.expected && v.bytes;
     good = good && check_exchanges(&v) && check_two_nans(&v) && check_burst(&v) && check_gathers(&v);
     if (v.pp > 1)
-        good = good && check_stages(&v) && check_stage_arguments(&v);
+        good = good && check_stages(&v) && check_stage_arguments(&v) && check_notes(&v);
     good = good && check_traffic(&v);
     if (good && phx_comm_barrier(comm, &err) != PHX_OK)
         good = differs(&v, "last barrier", 0, &err);
@@ -322,6 +361,7 @@ static phx_comm_shape shape_of(uint32_t tp, uint32_t pp, bool large)
                             .pp = pp,
                             .exchange_bytes = large ? 140000 : 4096,
                             .stage_bytes = large ? 200001 : 3001,
+                            .note_bytes = large ? 70001 : 301,
                             .timeout_ms = 60000};
 }
 

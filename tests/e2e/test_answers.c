@@ -252,6 +252,24 @@ static void ask_mixed(const site *s, uint32_t first, uint32_t n, const char *whe
     phx_buf_done(&text);
 }
 
+/* With several stages the first one runs one step for each of these, and then nothing: what the last stage
+ * has for it must not keep the answer. */
+static void ask_for_one_token(const site *s)
+{
+    for (uint32_t i = 0; i < 8; i++) {
+        web_reply reply;
+        web_reply_init(&reply);
+        const int fd = web_send(s->port, "/v1/completions",
+                                "{\"model\":\"demo\",\"prompt\":[5,6,7,8],\"max_tokens\":1}");
+        assert_true(fd >= 0);
+        web_receive(fd, &reply, 0, LIMIT_MS);
+        (void)close(fd);
+        if (reply.end != WEB_WHOLE || reply.error)
+            fail_msg("request %u for one token: %s", i, reply.body.ptr ? reply.body.ptr : "no reply");
+        web_reply_done(&reply);
+    }
+}
+
 static void test_mixed(void **state)
 {
     static const char *const layouts[][9] = {
@@ -274,6 +292,7 @@ static void test_mixed(void **state)
             ask_mixed(&s, i, 1, "alone", true, expected);
         ask_mixed(&s, 0, N_MIXED, "32 at a time", false, expected);
         ask_mixed(&s, 0, N_MIXED, "32 at a time, again", false, expected);
+        ask_for_one_token(&s);
         assert_true(web_metric(s.port, "phalanx_cached_tokens_total") > 0);
         assert_true(!drafts || web_metric(s.port, "phalanx_drafts_held_total") > 100);
         /* blocks return when the last steps in flight end */

@@ -33,7 +33,8 @@ static void check_rank(const phx_plan *plan, const phx_rank_plan *rank)
                                   .tp = request->layout.tp,
                                   .pp = request->layout.pp,
                                   .exchange_bytes = step.exchange,
-                                  .stage_bytes = step.stage};
+                                  .stage_bytes = step.stage,
+                                  .note_bytes = step.note};
     const uint64_t shared = plan->n_ranks > 1 ? phx_comm_shm_bytes(&shape) : 0;
     assert_int_equal(rank->collectives_bytes, shared);
     const phx_step_memory on_host = {NULL, NULL};

@@ -132,9 +132,13 @@ static void *start_member(void *user)
     phx_load_progress progress = {0};
     const phx_step_bytes bytes = phx_step_buf_bytes(
         phx_checkpoint_dims(group->checkpoint), &group->plan->request, &group->plan->ranks[m->rank], 0, 0);
-    const phx_comm_shape shape = {
-        m->rank, group->plan->request.layout.tp, group->plan->request.layout.pp, bytes.exchange, bytes.stage,
-        60000};
+    const phx_comm_shape shape = {m->rank,
+                                  group->plan->request.layout.tp,
+                                  group->plan->request.layout.pp,
+                                  bytes.exchange,
+                                  bytes.stage,
+                                  bytes.note,
+                                  60000};
     m->rc = phx_pool_create(group->plan->request.n_threads, NULL, &m->pool, &m->err);
     const phx_comm_shape meeting = phx_comm_nccl_under_shape(&shape);
     const bool on_device = phx_numerics_on_device(&group->plan->request.numerics);

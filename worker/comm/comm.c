@@ -84,6 +84,39 @@ phx_code phx_stage_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t 
     return rc;
 }
 
+static phx_code check_note(const phx_comm *comm, uint32_t stage, size_t n_bytes, phx_error *err)
+{
+    const phx_comm_shape *shape = &comm->shape;
+    if (shape->pp < 2 || shape->rank / shape->tp != stage)
+        return PHX_FAIL(err, PHX_ERR_INVALID,
+                        "rank %" PRIu32 ": notes go from the last of several stages to the first",
+                        shape->rank);
+    if (n_bytes > shape->note_bytes)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "note of %zu bytes: the limit is %zu", n_bytes,
+                        shape->note_bytes);
+    return PHX_OK;
+}
+
+phx_code phx_note_send(phx_comm *comm, const void *data, size_t n_bytes, phx_error *err)
+{
+    phx_code rc = check_note(comm, comm->shape.pp - 1, n_bytes, err);
+    if (rc == PHX_OK)
+        rc = comm->ops->note_send(comm, data, n_bytes, err);
+    if (rc == PHX_OK)
+        add(&comm->traffic.stage_bytes, n_bytes);
+    add(&comm->traffic.n_verbs, 1);
+    return rc;
+}
+
+phx_code phx_note_recv(phx_comm *comm, void *ret_data, size_t n_bytes, phx_error *err)
+{
+    phx_code rc = check_note(comm, 0, n_bytes, err);
+    if (rc == PHX_OK)
+        rc = comm->ops->note_recv(comm, ret_data, n_bytes, err);
+    add(&comm->traffic.n_verbs, 1);
+    return rc;
+}
+
 phx_code phx_comm_barrier(phx_comm *comm, phx_error *err)
 {
     const phx_code rc = comm->ops->barrier(comm, err);

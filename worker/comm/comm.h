@@ -28,6 +28,7 @@ typedef struct phx_comm_shape {
     size_t exchange_bytes; /* largest payload of one exchange or of one rank's share of a gather; longer ones
                               are cut */
     size_t stage_bytes;    /* largest payload of one send to a neighbouring stage */
+    size_t note_bytes;     /* largest note; 0: none are sent */
     uint32_t timeout_ms;   /* longest wait inside one verb; 0: none */
 } phx_comm_shape;
 
@@ -39,6 +40,8 @@ typedef struct phx_comm_ops {
     phx_code (*gather)(phx_comm *comm, const void *mine, size_t n_bytes, void *all, phx_error *err);
     phx_code (*send)(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
     phx_code (*recv)(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
+    phx_code (*note_send)(phx_comm *comm, const void *data, size_t n_bytes, phx_error *err);
+    phx_code (*note_recv)(phx_comm *comm, void *data, size_t n_bytes, phx_error *err);
     phx_code (*barrier)(phx_comm *comm, phx_error *err);
     phx_code (*wait)(phx_comm *comm, phx_error *err);         /* NULL: verbs never return before */
     phx_code (*describe)(const phx_comm *comm, phx_buf *buf); /* NULL: the name says it all */
@@ -53,7 +56,7 @@ typedef struct phx_comm_traffic {
     uint64_t exchange_bytes; /* 2 * 4 * n * (tp - 1) / tp per exchange of n values (rounded as the cut is),
                                 each way summed */
     uint64_t gather_bytes;   /* n_bytes * (tp - 1) per gather */
-    uint64_t stage_bytes;    /* sent to the next stage */
+    uint64_t stage_bytes;    /* sent to the next stage, notes too */
     uint64_t n_verbs;        /* progress counter: read by the control thread */
 } phx_comm_traffic;
 
@@ -77,6 +80,13 @@ phx_code phx_gather(phx_comm *comm, const void *mine, size_t n_bytes, void *all,
  * pair never blocks the sender on the receiver's progress more than one step. */
 phx_code phx_stage_send(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
 phx_code phx_stage_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
+
+/* A note goes from a rank of the last stage to the one with the same tp_rank of the first, in host memory and
+ * beside the messages above. The sender never waits for the receiver while at most pp + 1 of its notes, this
+ * one among them, have not been received: so many steps are in flight, and a stage that has nothing to do
+ * receives nothing. Other ranks and sizes are PHX_ERR_INVALID. */
+phx_code phx_note_send(phx_comm *comm, const void *data, size_t n_bytes, phx_error *err);
+phx_code phx_note_recv(phx_comm *comm, void *ret_data, size_t n_bytes, phx_error *err);
 
 /* All ranks of the group; start-up and shutdown only. */
 phx_code phx_comm_barrier(phx_comm *comm, phx_error *err);
@@ -113,7 +123,7 @@ phx_code phx_comm_loop_create(phx_comm_hub *hub, const phx_comm_shape *shape, ph
 phx_code phx_comm_shm_create(const char *segment_name, const phx_comm_shape *shape, phx_comm **ret_comm,
                              phx_error *err);
 /* Bytes of shared memory that one rank accounts for (its slots), for the plan: 2 exchange_bytes, 2
- * stage_bytes and some pages. The loop backend takes as much per rank, the MPI backend no more. */
+ * stage_bytes, the notes and some pages. The loop backend takes as much per rank, the MPI backend no more. */
 size_t phx_comm_shm_bytes(const phx_comm_shape *shape);
 
 /* Ranks over MPI_COMM_WORLD (worker/main.c has called MPI_Init_thread; all verbs, create and destroy from

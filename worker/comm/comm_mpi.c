@@ -4,9 +4,9 @@
  *
  * MPI moves data while somebody is inside an MPI call, and a rank between two steps is not. So a verb returns
  * only when its data has been matched on the other side (synchronous sends; measured: 13 us more per exchange
- * of two ranks over TCP, against the risk that a rank sleeps on data its peer needs). The exception is the
- * message from the last stage to the first: that is received in a later step, in which this rank calls MPI
- * again, so it waits in an own buffer instead of keeping the rank.
+ * of two ranks over TCP, against the risk that a rank sleeps on data its peer needs). The exceptions are the
+ * message and the notes from the last stage to the first: those are received in a later step, in which this
+ * rank calls MPI again, so they wait in own buffers instead of keeping the rank.
  *
  * After a failure requests are still open: nothing of MPI is called again and the buffers stay, also at
  * destroy. The owner of such a process ends it, best without MPI_Finalize. */
@@ -40,7 +40,7 @@
 
 #define CREATE_MS_DEFAULT 120000u /* when the shape names no timeout: creation must end some time */
 
-enum tag { TAG_EXCHANGE = 1, TAG_GATHER, TAG_STAGE };
+enum tag { TAG_EXCHANGE = 1, TAG_GATHER, TAG_STAGE, TAG_NOTE };
 
 typedef struct mpi_comm {
     phx_comm base;
@@ -55,6 +55,9 @@ typedef struct mpi_comm {
     uint8_t *mail_in;  /* stage_bytes: the next message of the stage before, already asked for */
     uint8_t *mail_out; /* stage_bytes, last stage: the message that is on its way to the first */
     MPI_Request in_request, out_request;
+    uint8_t *notes; /* last stage: [phx_comm_n_notes][note_bytes] on their way */
+    MPI_Request *note_requests;
+    uint64_t n_noted;
 } mpi_comm;
 
 typedef struct mpi_batch { /* requests that are waited for together */
@@ -67,6 +70,8 @@ static phx_code mpi_exchange(phx_comm *comm, float *values, size_t n, phx_error 
 static phx_code mpi_gather(phx_comm *comm, const void *mine, size_t n_bytes, void *all, phx_error *err);
 static phx_code mpi_send(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
 static phx_code mpi_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
+static phx_code mpi_note_send(phx_comm *comm, const void *data, size_t n_bytes, phx_error *err);
+static phx_code mpi_note_recv(phx_comm *comm, void *data, size_t n_bytes, phx_error *err);
 static phx_code mpi_barrier(phx_comm *comm, phx_error *err);
 static phx_code mpi_verbs(const phx_comm *comm, uint32_t n_last, phx_buf *buf);
 static void mpi_abort(phx_comm *comm);
@@ -88,6 +93,8 @@ static const phx_comm_ops mpi_ops = {
     .gather = mpi_gather,
     .send = mpi_send,
     .recv = mpi_recv,
+    .note_send = mpi_note_send,
+    .note_recv = mpi_note_recv,
     .barrier = mpi_barrier,
     .verbs = mpi_verbs,
     .abort = mpi_abort,
@@ -445,6 +452,20 @@ static phx_code mpi_send(phx_comm *comm, uint32_t to_stage, const void *data, si
     return done(m, rc);
 }
 
+/* Fails unless the message that has come is as long as it should be. */
+static phx_code check_length(mpi_comm *m, const MPI_Status *status, uint32_t from, size_t n_bytes,
+                             phx_error *err)
+{
+    int n_sent = 0;
+    const phx_code rc = check(m, MPI_Get_count(status, MPI_BYTE, &n_sent), "MPI_Get_count", err);
+    if (rc != PHX_OK || (n_sent >= 0 && (size_t)n_sent == n_bytes))
+        return rc;
+    phx_error cause = {0};
+    (void)PHX_FAIL(&cause, PHX_ERR_COMM, "rank %" PRIu32 " sent %d bytes where rank %" PRIu32 " expects %zu",
+                   from, n_sent, m->base.shape.rank, n_bytes);
+    return die(m, &cause, err);
+}
+
 static phx_code mpi_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err)
 {
     mpi_comm *m = mpi_of(comm);
@@ -455,20 +476,46 @@ static phx_code mpi_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t
         rc = await_kept(m, &m->in_request, from, &status, err);
     if (rc != PHX_OK)
         return rc;
-    int n_sent = 0;
-    rc = check(m, MPI_Get_count(&status, MPI_BYTE, &n_sent), "MPI_Get_count", err);
-    if (rc == PHX_OK && (n_sent < 0 || (size_t)n_sent != n_bytes)) {
-        phx_error cause = {0};
-        (void)PHX_FAIL(&cause, PHX_ERR_COMM,
-                       "rank %" PRIu32 " sent %d bytes where rank %" PRIu32 " expects %zu", from, n_sent,
-                       comm->shape.rank, n_bytes);
-        rc = die(m, &cause, err);
-    }
+    rc = check_length(m, &status, from, n_bytes, err);
     if (rc != PHX_OK)
         return rc;
     if (n_bytes)
         memcpy(data, m->mail_in, n_bytes);
     return done(m, ask_for_mail(m, err));
+}
+
+static phx_code mpi_note_send(phx_comm *comm, const void *data, size_t n_bytes, phx_error *err)
+{
+    mpi_comm *m = mpi_of(comm);
+    const message msg = {.peer = same_tp_rank(m, 0), .tag = TAG_NOTE, .n_bytes = n_bytes};
+    const uint64_t slot = m->n_noted % phx_comm_n_notes(&comm->shape);
+    uint8_t *kept = m->notes + slot * comm->shape.note_bytes;
+    mpi_batch batch = {.n = 0};
+    phx_code rc = begin(m, PHX_VERB_NOTE_SEND, n_bytes, err);
+    if (rc == PHX_OK) /* with as many on their way, the oldest has been received */
+        rc = await_kept(m, &m->note_requests[slot], msg.peer, MPI_STATUSES_IGNORE, err);
+    if (rc != PHX_OK)
+        return rc;
+    if (n_bytes)
+        memcpy(kept, data, n_bytes);
+    rc = post_send(m, &batch, msg, kept, UNTIL_COPIED, err);
+    m->note_requests[slot] = batch.requests[0];
+    m->n_noted++;
+    return done(m, rc);
+}
+
+static phx_code mpi_note_recv(phx_comm *comm, void *data, size_t n_bytes, phx_error *err)
+{
+    mpi_comm *m = mpi_of(comm);
+    const message msg = {.peer = same_tp_rank(m, comm->shape.pp - 1), .tag = TAG_NOTE, .n_bytes = n_bytes};
+    mpi_batch batch = {.n = 0};
+    MPI_Status status;
+    phx_code rc = begin(m, PHX_VERB_NOTE_RECV, n_bytes, err);
+    if (rc == PHX_OK)
+        rc = post_recv(m, &batch, msg, data, err);
+    if (rc == PHX_OK)
+        rc = await(m, &batch, &status, err);
+    return rc == PHX_OK ? done(m, check_length(m, &status, msg.peer, n_bytes, err)) : rc;
 }
 
 static phx_code mpi_barrier(phx_comm *comm, phx_error *err)
@@ -541,6 +588,15 @@ static phx_code take_buffers(mpi_comm *m, phx_error *err)
         m->mail_in = phx_alloc(1, shape->stage_bytes + 1); /* never 0 */
     if (shape->pp > 1 && is_last)
         m->mail_out = phx_alloc(1, shape->stage_bytes + 1);
+    const uint32_t n_notes = is_last ? phx_comm_n_notes(shape) : 0;
+    if (n_notes) {
+        m->notes = phx_alloc(n_notes, shape->note_bytes);
+        m->note_requests = phx_alloc(n_notes, sizeof(MPI_Request));
+    }
+    if (n_notes && (!m->notes || !m->note_requests))
+        return PHX_FAIL(err, PHX_ERR_NOMEM, "%" PRIu32 " notes of %zu bytes", n_notes, shape->note_bytes);
+    for (uint32_t i = 0; i < n_notes; i++)
+        m->note_requests[i] = MPI_REQUEST_NULL;
     if ((shape->tp > 1 && !m->parts) || (shape->pp > 1 && !m->mail_in) ||
         (shape->pp > 1 && is_last && !m->mail_out))
         return PHX_FAIL(err, PHX_ERR_NOMEM, "message buffers of %zu and %zu bytes; lower --max-batch",
@@ -574,24 +630,27 @@ static phx_code check_world(mpi_comm *m, phx_error *err)
 static phx_code agree(mpi_comm *m, phx_error *err)
 {
     const phx_comm_shape *shape = &m->base.shape;
-    const uint64_t sizes[4] = {shape->tp, shape->pp, shape->exchange_bytes, shape->stage_bytes};
-    uint64_t mine[8], least[8]; /* least of the complement is the largest */
-    for (uint32_t i = 0; i < 4; i++) {
+    enum { N = 5 };
+    const uint64_t sizes[N] = {shape->tp, shape->pp, shape->exchange_bytes, shape->stage_bytes,
+                               shape->note_bytes};
+    uint64_t mine[2 * N], least[2 * N]; /* least of the complement is the largest */
+    for (uint32_t i = 0; i < N; i++) {
         mine[i] = sizes[i];
-        mine[4 + i] = ~sizes[i];
+        mine[N + i] = ~sizes[i];
     }
     mpi_batch batch = {.peers = {UINT32_MAX}, .n = 1};
     phx_code rc =
-        check(m, MPI_Iallreduce(mine, least, 8, MPI_UINT64_T, MPI_MIN, m->world, &batch.requests[0]),
+        check(m, MPI_Iallreduce(mine, least, 2 * N, MPI_UINT64_T, MPI_MIN, m->world, &batch.requests[0]),
               "MPI_Iallreduce", err);
     if (rc == PHX_OK)
         rc = await(m, &batch, MPI_STATUSES_IGNORE, err);
     if (rc == PHX_OK && memcmp(mine, least, sizeof(mine)) != 0)
         rc = PHX_FAIL(err, PHX_ERR_MISMATCH,
                       "rank %" PRIu32 " has tp %" PRIu32 ", pp %" PRIu32
-                      ", exchange %zu, stage %zu; another rank "
+                      ", exchange %zu, stage %zu, note %zu; another rank "
                       "has other sizes",
-                      shape->rank, shape->tp, shape->pp, shape->exchange_bytes, shape->stage_bytes);
+                      shape->rank, shape->tp, shape->pp, shape->exchange_bytes, shape->stage_bytes,
+                      shape->note_bytes);
     return rc;
 }
 
@@ -654,6 +713,18 @@ static void mpi_destroy(phx_comm *comm)
         (void)MPI_Request_free(&m->out_request);
     else
         phx_free(m->mail_out);
+    bool all_copied = true;
+    for (uint32_t i = 0; m->note_requests && i < phx_comm_n_notes(&comm->shape); i++) {
+        int is_complete = 1;
+        if (m->note_requests[i] != MPI_REQUEST_NULL)
+            (void)MPI_Test(&m->note_requests[i], &is_complete, MPI_STATUS_IGNORE);
+        if (!is_complete) /* as above */
+            (void)MPI_Request_free(&m->note_requests[i]);
+        all_copied = all_copied && is_complete;
+    }
+    if (all_copied)
+        phx_free(m->notes);
+    phx_free(m->note_requests);
     if (m->world != MPI_COMM_NULL)
         (void)MPI_Comm_free(&m->world);
     phx_free(m->parts);

@@ -120,6 +120,8 @@ phx_code phx_nccl_exchange(phx_comm *comm, float *values, size_t n, phx_error *e
 phx_code phx_nccl_gather(phx_comm *comm, const void *mine, size_t n_bytes, void *all, phx_error *err);
 phx_code phx_nccl_send(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
 phx_code phx_nccl_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
+phx_code phx_nccl_note_send(phx_comm *comm, const void *data, size_t n_bytes, phx_error *err);
+phx_code phx_nccl_note_recv(phx_comm *comm, void *data, size_t n_bytes, phx_error *err);
 phx_code phx_nccl_barrier(phx_comm *comm, phx_error *err);
 phx_code phx_nccl_wait(phx_comm *comm, phx_error *err);
 

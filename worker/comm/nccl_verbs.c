@@ -238,6 +238,25 @@ phx_code phx_nccl_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n
     return finish(c, PHX_NCCL_IN, rc, err);
 }
 
+/* Notes are the host's: the group underneath carries them. */
+phx_code phx_nccl_note_send(phx_comm *comm, const void *data, size_t n_bytes, phx_error *err)
+{
+    phx_nccl *c = phx_nccl_of(comm);
+    const phx_code rc = c->under->ops->note_send(c->under, data, n_bytes, err);
+    if (rc != PHX_OK)
+        phx_nccl_give_up(c);
+    return rc;
+}
+
+phx_code phx_nccl_note_recv(phx_comm *comm, void *data, size_t n_bytes, phx_error *err)
+{
+    phx_nccl *c = phx_nccl_of(comm);
+    const phx_code rc = c->under->ops->note_recv(c->under, data, n_bytes, err);
+    if (rc != PHX_OK)
+        phx_nccl_give_up(c);
+    return rc;
+}
+
 phx_code phx_nccl_wait(phx_comm *comm, phx_error *err)
 {
     phx_nccl *c = phx_nccl_of(comm);

@@ -18,7 +18,7 @@
 #include "worker/comm/shape.h"
 
 #define PAGE_BYTES     4096u
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u
 
 /* Measured: with a free core per rank the peer arrives within a few microseconds and a sleep costs more than
  * the wait. The yields between are for ranks that the kernel has put on one core, where each microsecond of
@@ -45,6 +45,11 @@ static size_t mail_bytes(const phx_comm_shape *shape)
     return shape->pp > 1 ? round_up(sizeof(phx_seg_message) + shape->stage_bytes, 64) : 0;
 }
 
+static size_t note_bytes(const phx_comm_shape *shape)
+{
+    return phx_comm_n_notes(shape) ? round_up(sizeof(phx_seg_message) + shape->note_bytes, 64) : 0;
+}
+
 static size_t words_bytes(void)
 {
     return sizeof(phx_seg_group) + sizeof(phx_seg_rank);
@@ -52,7 +57,8 @@ static size_t words_bytes(void)
 
 size_t phx_seg_bytes(const phx_comm_shape *shape)
 {
-    return round_up(words_bytes() + 2 * slot_bytes(shape) + PHX_COMM_STAGE_DEPTH * mail_bytes(shape),
+    return round_up(words_bytes() + 2 * slot_bytes(shape) + PHX_COMM_STAGE_DEPTH * mail_bytes(shape) +
+                        phx_comm_n_notes(shape) * note_bytes(shape),
                     PAGE_BYTES);
 }
 
@@ -62,7 +68,8 @@ uint64_t phx_seg_fingerprint(const phx_comm_shape *shape)
         phx_rng_key(LAYOUT_VERSION, sizeof(phx_seg_group), sizeof(phx_seg_rank), sizeof(phx_seg_message));
     const uint64_t sizes =
         phx_rng_key(layout, shape->exchange_bytes, shape->stage_bytes, phx_seg_bytes(shape));
-    return phx_rng_key(sizes, shape->tp, shape->pp, PHX_COMM_STAGE_DEPTH);
+    return phx_rng_key(phx_rng_key(sizes, shape->note_bytes, 0, 0), shape->tp, shape->pp,
+                       PHX_COMM_STAGE_DEPTH);
 }
 
 void phx_seg_init(phx_seg *seg, const phx_comm_ops *ops, const phx_comm_shape *shape, uint8_t *memory)
@@ -103,6 +110,13 @@ phx_seg_message *phx_seg_mail(const phx_seg *seg, uint32_t rank, uint64_t n_sent
     const phx_comm_shape *shape = &seg->base.shape;
     return (phx_seg_message *)(void *)(section(seg, rank) + words_bytes() + 2 * slot_bytes(shape) +
                                        (n_sent % PHX_COMM_STAGE_DEPTH) * mail_bytes(shape));
+}
+
+phx_seg_message *phx_seg_note(const phx_seg *seg, uint32_t rank, uint64_t n_noted)
+{
+    const phx_comm_shape *shape = &seg->base.shape;
+    uint8_t *notes = (uint8_t *)phx_seg_mail(seg, rank, 0) + PHX_COMM_STAGE_DEPTH * mail_bytes(shape);
+    return (phx_seg_message *)(void *)(notes + n_noted % phx_comm_n_notes(shape) * note_bytes(shape));
 }
 
 /* ---- waking and sleeping ---- */

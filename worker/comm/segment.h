@@ -3,7 +3,7 @@
  * comm_loop.c (heap of one process) or comm_shm.c (mapping); the verbs are in segment_verbs.c.
  *
  * One section per rank, in rank order, each a whole number of pages:
- *   group words (used in section 0) | rank words and verb ring | 2 exchange slots | stage mailbox
+ *   group words (used in section 0) | rank words and verb ring | 2 exchange slots | stage mailbox | notes
  * Every word is written by its rank alone, but `bell` and `sleeping` (anyone) and `cause` (first failure). */
 #ifndef PHX_WORKER_COMM_SEGMENT_H
 #define PHX_WORKER_COMM_SEGMENT_H
@@ -23,6 +23,8 @@ typedef enum phx_seg_counter {
     PHX_SEG_ARRIVED_GROUP, /* barriers of all ranks */
     PHX_SEG_SENT,          /* messages put into the own mailbox */
     PHX_SEG_TAKEN,         /* messages taken from the mailbox of the stage before */
+    PHX_SEG_NOTED,         /* notes written, on the last stage */
+    PHX_SEG_READ,          /* notes read, on the first */
     PHX_SEG_COUNTER_COUNT
 } phx_seg_counter;
 
@@ -61,7 +63,7 @@ typedef struct phx_seg { /* one rank's view */
     uint32_t n_ranks;
     uint32_t n_looks; /* at the counters between two yields of a wait */
     phx_peer self;
-    uint64_t n_arrived_stage, n_arrived_group, n_slot_uses, n_sent, n_taken;
+    uint64_t n_arrived_stage, n_arrived_group, n_slot_uses, n_sent, n_taken, n_noted, n_read;
     _Atomic uint32_t aborted;
     phx_steady clock;
     uint64_t deadline_us;   /* of the running verb, on that clock; 0: none */
@@ -87,8 +89,9 @@ void phx_seg_abort(phx_seg *seg); /* from any thread */
 
 phx_seg_group *phx_seg_group_of(const phx_seg *seg);
 phx_seg_rank *phx_seg_rank_of(const phx_seg *seg, uint32_t rank);
-float *phx_seg_slot(const phx_seg *seg, uint32_t rank, uint64_t use);              /* exchange_bytes */
-phx_seg_message *phx_seg_mail(const phx_seg *seg, uint32_t rank, uint64_t n_sent); /* + stage_bytes */
+float *phx_seg_slot(const phx_seg *seg, uint32_t rank, uint64_t use);               /* exchange_bytes */
+phx_seg_message *phx_seg_mail(const phx_seg *seg, uint32_t rank, uint64_t n_sent);  /* + stage_bytes */
+phx_seg_message *phx_seg_note(const phx_seg *seg, uint32_t rank, uint64_t n_noted); /* + note_bytes */
 
 /* Starts a verb: refuses when the communicator is dead or aborted. */
 phx_code phx_seg_begin(phx_seg *seg, phx_verb_kind kind, size_t payload_bytes, phx_error *err);
@@ -117,6 +120,8 @@ phx_code phx_seg_exchange(phx_comm *comm, float *values, size_t n, phx_error *er
 phx_code phx_seg_gather(phx_comm *comm, const void *mine, size_t n_bytes, void *all, phx_error *err);
 phx_code phx_seg_send(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
 phx_code phx_seg_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
+phx_code phx_seg_note_send(phx_comm *comm, const void *data, size_t n_bytes, phx_error *err);
+phx_code phx_seg_note_recv(phx_comm *comm, void *data, size_t n_bytes, phx_error *err);
 phx_code phx_seg_barrier(phx_comm *comm, phx_error *err);
 phx_code phx_seg_verbs(const phx_comm *comm, uint32_t n_last, phx_buf *buf);
 

@@ -154,52 +154,99 @@ phx_code phx_seg_gather(phx_comm *comm, const void *mine, size_t n_bytes, void *
     return done(seg, rc);
 }
 
+/* ---- messages: a ring of slots at the sender, a counter at each end ---- */
+
+typedef struct letterbox {
+    phx_seg_counter put, taken;
+    phx_seg_message *(*slot)(const phx_seg *seg, uint32_t rank, uint64_t n);
+    uint32_t depth;
+} letterbox;
+
+static const letterbox mail = {PHX_SEG_SENT, PHX_SEG_TAKEN, phx_seg_mail, PHX_COMM_STAGE_DEPTH};
+
+static letterbox notes_of(const phx_seg *seg)
+{
+    return (letterbox){PHX_SEG_NOTED, PHX_SEG_READ, phx_seg_note, phx_comm_n_notes(&seg->base.shape)};
+}
+
+static uint32_t same_tp_rank(const phx_seg *seg, uint32_t stage)
+{
+    const phx_comm_shape *shape = &seg->base.shape;
+    return stage * shape->tp + shape->rank % shape->tp;
+}
+
+/* n_put: messages so far. */
+static phx_code put(phx_seg *seg, const letterbox *box, uint64_t *n_put, uint32_t to, phx_bytes message,
+                    phx_error *err)
+{
+    phx_code rc = PHX_OK;
+    if (*n_put >= box->depth)
+        rc = phx_seg_await(
+            seg,
+            &(phx_seg_wait){.counter = box->taken, .target = *n_put + 1 - box->depth, .first = to, .n = 1},
+            err);
+    if (rc != PHX_OK)
+        return rc;
+    phx_seg_message *slot = box->slot(seg, seg->base.shape.rank, *n_put);
+    slot->n_bytes = message.n;
+    if (message.n)
+        memcpy(slot + 1, message.ptr, message.n);
+    phx_seg_publish(seg, box->put, ++*n_put);
+    phx_seg_ring(seg, to);
+    return done(seg, PHX_OK);
+}
+
+static phx_code take(phx_seg *seg, const letterbox *box, uint64_t *n_taken, uint32_t from, size_t n_bytes,
+                     void *data, phx_error *err)
+{
+    const phx_code rc = phx_seg_await(
+        seg, &(phx_seg_wait){.counter = box->put, .target = *n_taken + 1, .first = from, .n = 1}, err);
+    if (rc != PHX_OK)
+        return rc;
+    const phx_seg_message *slot = box->slot(seg, from, *n_taken);
+    if (slot->n_bytes != n_bytes)
+        return phx_seg_fail(seg, PHX_ERR_COMM, from, err,
+                            "rank %" PRIu32 " sent %" PRIu64 " bytes where rank %" PRIu32 " expects %zu",
+                            from, slot->n_bytes, seg->base.shape.rank, n_bytes);
+    if (n_bytes)
+        memcpy(data, slot + 1, n_bytes);
+    phx_seg_publish(seg, box->taken, ++*n_taken);
+    phx_seg_ring(seg, from);
+    return done(seg, PHX_OK);
+}
+
 phx_code phx_seg_send(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err)
 {
     phx_seg *seg = seg_of(comm);
-    const phx_comm_shape *shape = &comm->shape;
-    const uint32_t to = to_stage * shape->tp + shape->rank % shape->tp;
-    phx_code rc = phx_seg_begin(seg, PHX_VERB_SEND, n_bytes, err);
-    if (rc == PHX_OK && seg->n_sent >= PHX_COMM_STAGE_DEPTH)
-        rc = phx_seg_await(seg,
-                           &(phx_seg_wait){.counter = PHX_SEG_TAKEN,
-                                           .target = seg->n_sent + 1 - PHX_COMM_STAGE_DEPTH,
-                                           .first = to,
-                                           .n = 1},
-                           err);
-    if (rc != PHX_OK)
-        return rc;
-    phx_seg_message *mail = phx_seg_mail(seg, shape->rank, seg->n_sent);
-    mail->n_bytes = n_bytes;
-    if (n_bytes)
-        memcpy(mail + 1, data, n_bytes);
-    phx_seg_publish(seg, PHX_SEG_SENT, ++seg->n_sent);
-    phx_seg_ring(seg, to);
-    return done(seg, PHX_OK);
+    const phx_code rc = phx_seg_begin(seg, PHX_VERB_SEND, n_bytes, err);
+    const phx_bytes message = {data, n_bytes};
+    return rc == PHX_OK ? put(seg, &mail, &seg->n_sent, same_tp_rank(seg, to_stage), message, err) : rc;
 }
 
 phx_code phx_seg_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err)
 {
     phx_seg *seg = seg_of(comm);
-    const phx_comm_shape *shape = &comm->shape;
-    const uint32_t from = from_stage * shape->tp + shape->rank % shape->tp;
-    phx_code rc = phx_seg_begin(seg, PHX_VERB_RECV, n_bytes, err);
-    if (rc == PHX_OK)
-        rc = phx_seg_await(
-            seg, &(phx_seg_wait){.counter = PHX_SEG_SENT, .target = seg->n_taken + 1, .first = from, .n = 1},
-            err);
-    if (rc != PHX_OK)
-        return rc;
-    const phx_seg_message *mail = phx_seg_mail(seg, from, seg->n_taken);
-    if (mail->n_bytes != n_bytes)
-        return phx_seg_fail(seg, PHX_ERR_COMM, from, err,
-                            "rank %" PRIu32 " sent %" PRIu64 " bytes where rank %" PRIu32 " expects %zu",
-                            from, mail->n_bytes, shape->rank, n_bytes);
-    if (n_bytes)
-        memcpy(data, mail + 1, n_bytes);
-    phx_seg_publish(seg, PHX_SEG_TAKEN, ++seg->n_taken);
-    phx_seg_ring(seg, from);
-    return done(seg, PHX_OK);
+    const phx_code rc = phx_seg_begin(seg, PHX_VERB_RECV, n_bytes, err);
+    const uint32_t from = same_tp_rank(seg, from_stage);
+    return rc == PHX_OK ? take(seg, &mail, &seg->n_taken, from, n_bytes, data, err) : rc;
+}
+
+phx_code phx_seg_note_send(phx_comm *comm, const void *data, size_t n_bytes, phx_error *err)
+{
+    phx_seg *seg = seg_of(comm);
+    const letterbox notes = notes_of(seg);
+    const phx_code rc = phx_seg_begin(seg, PHX_VERB_NOTE_SEND, n_bytes, err);
+    const phx_bytes message = {data, n_bytes};
+    return rc == PHX_OK ? put(seg, &notes, &seg->n_noted, same_tp_rank(seg, 0), message, err) : rc;
+}
+
+phx_code phx_seg_note_recv(phx_comm *comm, void *data, size_t n_bytes, phx_error *err)
+{
+    phx_seg *seg = seg_of(comm);
+    const letterbox notes = notes_of(seg);
+    const phx_code rc = phx_seg_begin(seg, PHX_VERB_NOTE_RECV, n_bytes, err);
+    const uint32_t from = same_tp_rank(seg, comm->shape.pp - 1);
+    return rc == PHX_OK ? take(seg, &notes, &seg->n_read, from, n_bytes, data, err) : rc;
 }
 
 phx_code phx_seg_verbs(const phx_comm *comm, uint32_t n_last, phx_buf *buf)

@@ -15,10 +15,12 @@ phx_code phx_comm_shape_check(const phx_comm_shape *shape, phx_error *err)
     if (shape->rank >= tp * pp)
         return PHX_FAIL(err, PHX_ERR_INVALID, "rank %" PRIu32 " of a group of %" PRIu32, shape->rank,
                         tp * pp);
-    if (shape->exchange_bytes > PHX_COMM_BYTES_MAX || shape->stage_bytes > PHX_COMM_BYTES_MAX)
+    if (shape->exchange_bytes > PHX_COMM_BYTES_MAX || shape->stage_bytes > PHX_COMM_BYTES_MAX ||
+        shape->note_bytes > PHX_COMM_BYTES_MAX)
         return PHX_FAIL(err, PHX_ERR_INVALID,
-                        "exchange of %zu bytes, stage message of %zu: the limit is %zu; lower --max-batch",
-                        shape->exchange_bytes, shape->stage_bytes, PHX_COMM_BYTES_MAX);
+                        "exchange of %zu bytes, stage message of %zu, note of %zu: the limit is %zu; lower "
+                        "--max-batch",
+                        shape->exchange_bytes, shape->stage_bytes, shape->note_bytes, PHX_COMM_BYTES_MAX);
     if (tp > 1 && shape->exchange_bytes < sizeof(float))
         return PHX_FAIL(err, PHX_ERR_INVALID, "exchange of %zu bytes holds no value", shape->exchange_bytes);
     return PHX_OK;
@@ -27,5 +29,5 @@ phx_code phx_comm_shape_check(const phx_comm_shape *shape, phx_error *err)
 bool phx_comm_shape_same(const phx_comm_shape *a, const phx_comm_shape *b)
 {
     return a->tp == b->tp && a->pp == b->pp && a->exchange_bytes == b->exchange_bytes &&
-           a->stage_bytes == b->stage_bytes;
+           a->stage_bytes == b->stage_bytes && a->note_bytes == b->note_bytes;
 }

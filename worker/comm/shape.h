@@ -13,6 +13,12 @@
 /* Messages from one stage to the next that may wait for their receiver. */
 #define PHX_COMM_STAGE_DEPTH 2u
 
+/* Notes that may wait for their receiver. */
+static inline uint32_t phx_comm_n_notes(const phx_comm_shape *shape)
+{
+    return shape->pp > 1 && shape->note_bytes > 0 ? shape->pp + 1 : 0;
+}
+
 /* PHX_ERR_INVALID, naming the field, unless every backend can serve the shape. */
 phx_code phx_comm_shape_check(const phx_comm_shape *shape, phx_error *err);
 

@@ -7,8 +7,9 @@
 #include "base/clock.h"
 
 static const char *const names[PHX_VERB_KIND_COUNT] = {
-    [PHX_VERB_EXCHANGE] = "exchange", [PHX_VERB_GATHER] = "gather",   [PHX_VERB_SEND] = "send",
-    [PHX_VERB_RECV] = "recv",         [PHX_VERB_BARRIER] = "barrier", [PHX_VERB_WAIT] = "wait",
+    [PHX_VERB_EXCHANGE] = "exchange", [PHX_VERB_GATHER] = "gather",       [PHX_VERB_SEND] = "send",
+    [PHX_VERB_RECV] = "recv",         [PHX_VERB_NOTE_SEND] = "note send", [PHX_VERB_NOTE_RECV] = "note recv",
+    [PHX_VERB_BARRIER] = "barrier",   [PHX_VERB_WAIT] = "wait",
 };
 
 static uint64_t get(const _Atomic uint64_t *value)

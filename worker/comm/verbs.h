@@ -16,6 +16,8 @@ typedef enum phx_verb_kind {
     PHX_VERB_GATHER,
     PHX_VERB_SEND,
     PHX_VERB_RECV,
+    PHX_VERB_NOTE_SEND,
+    PHX_VERB_NOTE_RECV,
     PHX_VERB_BARRIER,
     PHX_VERB_WAIT, /* for verbs that were only queued */
     PHX_VERB_KIND_COUNT

@@ -1,6 +1,6 @@
 /* worker/exec/tokens.c - how a sampled token reaches the next step: each slot's last token lies on the
  * device, where sampling has put it and the next row takes it from. With several stages the last one sends
- * what it sampled to the first (DESIGN 3), on the data plane, so decoding needs no round trip to the
+ * what it sampled to the first (DESIGN 3), in notes on the data plane, so decoding needs no round trip to the
  * coordinator. With drafts each stage passes the message on to the next, because all must know how long a
  * sequence has become; all receive it before the same step. */
 #include "worker/exec/state.h"
@@ -31,9 +31,10 @@ static phx_code take_drafts(phx_exec *exec, const int32_t *slots, uint32_t n_row
 {
     const uint32_t words = n_words(exec);
     const int32_t *message = exec->host.sampled + first * words;
-    phx_code rc =
-        phx_exec_download(exec, exec->host.sampled + first * words, exec->buf.sampled + first * words,
-                          (size_t)n_rows * words * sizeof(int32_t), err);
+    phx_code rc = PHX_OK;
+    if (!exec->first_stage)
+        rc = phx_exec_download(exec, exec->host.sampled + first * words, exec->buf.sampled + first * words,
+                               (size_t)n_rows * words * sizeof(int32_t), err);
     for (uint32_t i = 0; i < n_rows && rc == PHX_OK; i++, message += words) {
         if (slots[i] < 0)
             continue;
@@ -43,6 +44,13 @@ static phx_code take_drafts(phx_exec *exec, const int32_t *slots, uint32_t n_row
                         exec->n_places * sizeof(int32_t), err);
     }
     return rc;
+}
+
+static phx_code take_note(phx_exec *exec, int32_t *message, int32_t *host_message, size_t n_bytes,
+                          phx_error *err)
+{
+    const phx_code rc = phx_note_recv(exec->parts.comm, host_message, n_bytes, err);
+    return rc == PHX_OK ? phx_upload(exec->parts.backend, message, host_message, n_bytes, err) : rc;
 }
 
 static phx_code receive_one(phx_exec *exec, phx_error *err)
@@ -59,7 +67,9 @@ static phx_code receive_one(phx_exec *exec, phx_error *err)
     phx_code rc = phx_upload(exec->parts.backend, exec->buf.sampled_slots + first, slots,
                              step->n_rows * sizeof(*slots), err);
     if (rc == PHX_OK)
-        rc = phx_stage_recv(exec->parts.comm, (stage + n_stages - 1) % n_stages, message, n_bytes, err);
+        rc = exec->first_stage
+                 ? take_note(exec, message, exec->host.sampled + first * n_words(exec), n_bytes, err)
+                 : phx_stage_recv(exec->parts.comm, stage - 1, message, n_bytes, err);
     if (rc == PHX_OK && exec->n_places > 1 && stage + 2 < n_stages)
         rc = phx_stage_send(exec->parts.comm, stage + 1, message, n_bytes, err);
     if (rc != PHX_OK)
@@ -122,14 +132,13 @@ static phx_code write_message(phx_exec *exec, phx_error *err)
     return rc;
 }
 
-/* The tokens leave once the host has seen that every row has one. */
+/* The tokens leave once the host has seen that every row has one. The first stage takes them when a row needs
+ * them, and at the latest pp + 1 steps later: so many notes wait without keeping this rank. */
 static phx_code send_tokens(phx_exec *exec, uint32_t n_rows, phx_error *err)
 {
     const size_t n_bytes = (size_t)n_rows * n_words(exec) * sizeof(int32_t);
-    phx_code rc = write_message(exec, err);
-    if (rc == PHX_OK)
-        rc = phx_upload(exec->parts.backend, exec->buf.sampled, exec->host.sampled, n_bytes, err);
-    return rc == PHX_OK ? phx_stage_send(exec->parts.comm, 0, exec->buf.sampled, n_bytes, err) : rc;
+    const phx_code rc = write_message(exec, err);
+    return rc == PHX_OK ? phx_note_send(exec->parts.comm, exec->host.sampled, n_bytes, err) : rc;
 }
 
 phx_code phx_exec_pass_tokens(phx_exec *exec, phx_error *err)
