@@ -5,7 +5,8 @@
  * final hidden state at q - 1, it lies at place q of the layer's cache. A pass makes the entries of the
  * step's tokens and of those just sampled; the last entry's output gives the first draft, and its hidden
  * state takes the model's place for the draft after that. Entries behind a draft are guesses: the step that
- * learns the truth writes them again. Without drafts a decoding row makes none, and later ones do without.
+ * learns the truth writes them again. Without drafts a decoding row makes none: later rows attend to whatever
+ * lies in their places, which makes guesses worse and text not different.
  *
  * A pass is the walk of any layer over rows that this file writes. The hidden state before a slot's next
  * token is kept, and that at the end of each full block, for whoever reuses the block. */
@@ -364,17 +365,23 @@ static phx_code make_drafts(phx_exec *exec, phx_error *err)
 
 /* ---- kept hidden states ---- */
 
+/* Where nothing but decoding runs, the states are the step's rows as they stand. */
 static phx_code write_kept(phx_exec *exec, uint32_t n, phx_error *err)
 {
-    phx_code rc = phx_upload(exec->parts.backend, exec->buf.draft_from, exec->host.draft_from,
-                             n * sizeof(int32_t), err);
+    bool in_place = true;
+    for (uint32_t i = 0; i < n && in_place; i++)
+        in_place = exec->host.draft_from[i] == (int32_t)i;
+    phx_code rc = in_place ? PHX_OK
+                           : phx_upload(exec->parts.backend, exec->buf.draft_from, exec->host.draft_from,
+                                        n * sizeof(int32_t), err);
     if (rc == PHX_OK)
         rc = phx_upload(exec->parts.backend, exec->buf.entries, exec->host.entries, n * sizeof(int64_t), err);
     if (rc != PHX_OK)
         return rc;
-    pick_hidden(exec, exec->buf.final_hidden, 0, n);
+    if (!in_place)
+        pick_hidden(exec, exec->buf.final_hidden, 0, n);
     exec->parts.ops->cache_write(exec->pool, &(phx_cache_write_args){
-                                                 .x = exec->buf.partial,
+                                                 .x = in_place ? exec->buf.final_hidden : exec->buf.partial,
                                                  .x_stride = exec->dims->d_hidden,
                                                  .n_rows = n,
                                                  .entries = exec->buf.entries,
