@@ -14,12 +14,12 @@
 #define KNOWN_MAX    16u                       /* weight of a new comparison: one of so many */
 #define N_BELIEVED   3u                        /* steps whose median is believed */
 #define N_ISSUED_MAX (4u * PHX_DRAFTER_WINDOW) /* steps of a trial, when few of them can be noted */
-#define N_IN_FLIGHT  2u    /* steps issued before the end of a trial is seen, and one to get ready */
-#define TRIAL_SHARE  0.015 /* of all time may be lost in trials */
-#define LOSS_OFFSET  0.05  /* added to the loss of a length when it is decided what to try */
-#define GAIN_TO_MOVE 0.02  /* more drafts must promise so much more than the length in use ... */
-#define DOUBT        0.1   /* ... and this over the number of comparisons that say so */
-#define OUTLIER      2.0 /* a step that much slower than known counts no more than that: it may be a pause */
+#define N_IN_FLIGHT  2u   /* steps issued before the end of a trial is seen, and one to get ready */
+#define TRIAL_SHARE  0.01 /* of all time may be lost in trials */
+#define LOSS_OFFSET  0.05 /* added to the loss of a length when it is decided what to try */
+#define GAIN_TO_MOVE 0.02 /* more drafts must promise so much more than the length in use ... */
+#define DOUBT        0.1  /* ... and this over the number of comparisons that say so */
+#define OUTLIER      2.0  /* a step that much slower than known counts no more than that: it may be a pause */
 
 void phx_drafter_init(phx_drafter *drafter, uint32_t n_max, bool is_adapting)
 {

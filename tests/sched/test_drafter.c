@@ -135,7 +135,7 @@ static void test_finds_best(void **state)
 }
 
 /* A machine that others use too, whose steps now and then take half as long again, for longer than a trial
- * lasts: what is chosen brings at most 3 % less than the best length, also where lengths
+ * lasts: what is chosen brings at most 2.5 % less than the best length, also where lengths
  * differ by little or none pays. */
 static void test_shared_machine(void **state)
 {
@@ -156,7 +156,7 @@ static void test_shared_machine(void **state)
             (void)run(&drafter, &cases[c], 1, 500, &rng);
             const outcome o = run(&drafter, &cases[c], 1, N_STEPS, &rng);
             const double share = o.tokens / o.own_us / best_rate(&cases[c], 3);
-            if (share < 0.97)
+            if (share < 0.975)
                 fail_msg("case %zu, seed %u: %.3f of the best length", c, seed, share);
         }
     }
