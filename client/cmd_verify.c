@@ -135,9 +135,9 @@ static phx_code check(verify *v, phx_error *err)
     phx_server_close(server); /* before the second server starts: both may not fit */
     if (rc == PHX_OK && v->against_ref)
         rc = capture_reference(v, &reference, err);
+    const phx_capture *const runs[2] = {capture, reference};
     if (rc == PHX_OK && v->against_ref)
-        rc = phx_judge_levels(v->golden.has_kl ? &v->golden.kl : NULL, capture, reference, &v->level_findings,
-                              err);
+        rc = phx_judge_levels(&v->golden, &v->numerics, runs, &v->level_findings, err);
     phx_capture_destroy(capture);
     phx_capture_destroy(reference);
     return rc;
@@ -148,10 +148,28 @@ static bool passed(const verify *v)
     return phx_findings_ok(&v->golden_findings) && (!v->against_ref || phx_findings_ok(&v->level_findings));
 }
 
+/* Where the bounds of an fp8 cache come from. */
+static void print_figures(const verify *v, phx_buf *buf)
+{
+    const phx_kl_bounds *bf16 = &v->golden.kl, *fp8 = &v->golden.cache_kl;
+    phx_kl_bounds both;
+    if (v->numerics.cache != PHX_F8_E4M3 || !phx_judge_figures(&v->golden, &v->numerics, &both))
+        return;
+    phx_buf_printf(
+        buf, "bounds    1.5 x + 0.005, 2 x + 0.0005, x - 0.06 of KL mean, KL median, top-1 of a reference\n");
+    if (v->numerics.act == PHX_BF16)
+        phx_buf_printf(buf, "          in bf16 %.3g %.3g %.3g, and added to them\n", bf16->kl_mean,
+                       bf16->kl_median, bf16->top1);
+    phx_buf_printf(buf, "          exact but for the cache in fp8 %.3g %.3g %.3g\n", fp8->kl_mean,
+                   fp8->kl_median, fp8->top1);
+}
+
 static void print_text(const verify *v, phx_buf *buf)
 {
-    phx_buf_printf(buf, "case      %s, %u tokens\nlayout    %s\nnumerics  %s\n\n", v->golden.name,
+    phx_buf_printf(buf, "case      %s, %u tokens\nlayout    %s\nnumerics  %s\n", v->golden.name,
                    v->golden.n_ids, v->layout, v->used);
+    print_figures(v, buf);
+    phx_buf_char(buf, '\n');
     phx_findings_print(&v->golden_findings, buf);
     if (v->against_ref) {
         phx_buf_str(buf, "\nagainst level ref, same profile\n");
@@ -253,7 +271,8 @@ phx_exit phx_command_verify(const phx_env *env, int argc, char *const *argv)
                  "the file.\n"
                  "Profile oracle: element by element, selections exact. Profiles serving and official: "
                  "divergence and\n"
-                 "top-1 of the logits within the bounds of serving.json. The numerics knobs choose among the "
+                 "top-1 of the logits within the bounds of serving.json, with --cache fp8 also "
+                 "cache_fp8.json. The numerics knobs choose among the "
                  "variants\n"
                  "that a golden file holds.",
         .scopes = PHX_SERVER_SCOPES,

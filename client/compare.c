@@ -157,6 +157,11 @@ phx_kl_bounds phx_kl_bounds_golden(const phx_kl_bounds *measured)
                            measured->top1 - 0.06};
 }
 
+phx_kl_bounds phx_kl_together(const phx_kl_bounds *a, const phx_kl_bounds *b)
+{
+    return (phx_kl_bounds){a->kl_mean + b->kl_mean, a->kl_median + b->kl_median, a->top1 + b->top1 - 1};
+}
+
 phx_kl_bounds phx_kl_bounds_levels(const phx_kl_bounds *golden)
 {
     return (phx_kl_bounds){golden->kl_mean / 10, golden->kl_median / 10, golden->top1};

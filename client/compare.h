@@ -69,6 +69,8 @@ typedef struct phx_kl_bounds {
 
 /* kl_mean <= 1.5 x + 0.005, kl_median <= 2 x + 0.0005, top1 >= x - 0.06. */
 phx_kl_bounds phx_kl_bounds_golden(const phx_kl_bounds *measured);
+/* What two causes stray together, measured one by one: divergences and disagreements add up. */
+phx_kl_bounds phx_kl_together(const phx_kl_bounds *a, const phx_kl_bounds *b);
 /* Against level ref in the same profile: a tenth of the divergences, the same top-1. */
 phx_kl_bounds phx_kl_bounds_levels(const phx_kl_bounds *golden);
 bool phx_kl_within(const phx_divergence *divergence, const phx_kl_bounds *bounds);

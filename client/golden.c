@@ -1,4 +1,4 @@
-/* client/golden.c - golden.safetensors and the serving.json that belongs to it. */
+/* client/golden.c - golden.safetensors and the figures that belong to it: serving.json, cache_fp8.json. */
 #include "client/golden.h"
 
 #include <stdio.h>
@@ -57,23 +57,26 @@ static bool take_figures(const phx_json *root, const char *name, phx_kl_bounds *
     return true;
 }
 
-/* serving.json in the golden file's folder, or in the one above it. A damaged one counts as absent: the
- * verdict then says that no bound is known. */
-static void find_figures(const char *path, phx_golden *golden)
+/* The file in the golden file's folder, or in the one above it. A damaged one counts as absent: the verdict
+ * then says that no bound is known. */
+static bool find_figures(const char *path, const char *file_name, const char *name, phx_kl_bounds *ret)
 {
-    static const char *const places[] = {"serving.json", "../serving.json"};
+    static const char *const places[] = {"", "../"};
     const char *slash = strrchr(path, '/');
     const int n_dir = slash ? (int)(slash - path) : 1;
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]) && !golden->has_kl; i++) {
+    bool found = false;
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]) && !found; i++) {
         char file[4096];
         phx_json *root = NULL;
-        const int n = snprintf(file, sizeof(file), "%.*s/%s", n_dir, slash ? path : ".", places[i]);
+        const int n =
+            snprintf(file, sizeof(file), "%.*s/%s%s", n_dir, slash ? path : ".", places[i], file_name);
         if (n < 0 || (size_t)n >= sizeof(file))
-            return;
+            return false;
         if (phx_json_parse_file(file, PHX_JSON_LIMITS_REQUEST, &root, NULL) == PHX_OK)
-            golden->has_kl = take_figures(root, golden->name, &golden->kl);
+            found = take_figures(root, name, ret);
         phx_json_destroy(root);
     }
+    return found;
 }
 
 phx_code phx_golden_open(const char *path, phx_golden *ret_golden, phx_error *err)
@@ -95,7 +98,8 @@ phx_code phx_golden_open(const char *path, phx_golden *ret_golden, phx_error *er
         rc = read_ids(golden.file, "greedy", &golden.greedy, &golden.n_greedy, err);
     if (rc != PHX_OK)
         goto out;
-    find_figures(path, &golden);
+    golden.has_kl = find_figures(path, "serving.json", golden.name, &golden.kl);
+    golden.has_cache_kl = find_figures(path, "cache_fp8.json", golden.name, &golden.cache_kl);
     *ret_golden = golden;
     golden = (phx_golden){0};
 out:

@@ -17,8 +17,10 @@ typedef struct phx_golden {
     uint32_t n_ids;
     uint32_t *greedy; /* [n_greedy], NULL: none */
     uint32_t n_greedy;
-    bool has_kl;      /* serving.json beside or above knows the case */
-    phx_kl_bounds kl; /* as measured there, not yet widened */
+    bool has_kl;       /* serving.json beside or above knows the case */
+    phx_kl_bounds kl;  /* as measured there, not yet widened */
+    bool has_cache_kl; /* likewise cache_fp8.json: exact arithmetic over a cache in fp8 */
+    phx_kl_bounds cache_kl;
 } phx_golden;
 
 /* Opens and reads ids, metadata and the serving figures. Close with phx_golden_close. */

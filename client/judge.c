@@ -80,10 +80,12 @@ static phx_finding not_checked(phx_str name, const char *why)
 
 /* Which numbers of the golden file belong to these knobs. */
 typedef struct variant {
-    bool elements;      /* f32 throughout: element bounds apply */
-    bool fp8_indexer;   /* logits_fp8indexer, topk_fp8.* */
-    bool config_eps;    /* logits_config_latent_eps */
-    bool drafts;        /* the draft layer runs: mtp.* */
+    bool elements;    /* f32 throughout: element bounds apply */
+    bool fp8_indexer; /* logits_fp8indexer, topk_fp8.* */
+    bool config_eps;  /* logits_config_latent_eps */
+    bool drafts;      /* the draft layer runs: mtp.* */
+    bool has_figures; /* of how far such a run may stray */
+    phx_kl_bounds figures;
     const char *logits; /* tensor to compare logits with; NULL: the file has none for these knobs */
 } variant;
 
@@ -95,6 +97,7 @@ static bool has(const phx_golden *golden, const char *name)
 static variant choose_variant(const phx_golden *golden, const phx_numerics *numerics)
 {
     variant v = {.elements = numerics->act == PHX_F32 && numerics->cache == PHX_F32, .logits = "logits"};
+    v.has_figures = phx_judge_figures(golden, numerics, &v.figures);
     v.fp8_indexer = numerics->index_fp8 && numerics->index_hadamard && has(golden, "logits_fp8indexer");
     v.config_eps = numerics->latent_eps == PHX_LATENT_EPS_CONFIG && has(golden, "logits_config_latent_eps");
     if (v.fp8_indexer && v.config_eps)
@@ -231,13 +234,25 @@ static phx_code judge_elements(double logit_atol, const char *name, const rule *
     return add(findings, &f, err);
 }
 
-static phx_code judge_divergence(const phx_golden *golden, const char *name, const phx_captured *got,
+bool phx_judge_figures(const phx_golden *golden, const phx_numerics *numerics, phx_kl_bounds *ret_figures)
+{
+    const bool fp8 = numerics->cache == PHX_F8_E4M3, bf16 = numerics->act == PHX_BF16 || !fp8;
+    if ((bf16 && !golden->has_kl) || (fp8 && !golden->has_cache_kl))
+        return false;
+    if (bf16 && fp8)
+        *ret_figures = phx_kl_together(&golden->kl, &golden->cache_kl);
+    else
+        *ret_figures = fp8 ? golden->cache_kl : golden->kl;
+    return true;
+}
+
+static phx_code judge_divergence(const variant *v, const char *name, const phx_captured *got,
                                  const void *expected, phx_findings *findings, phx_error *err)
 {
     phx_divergence d;
-    const phx_kl_bounds bounds = phx_kl_bounds_golden(&golden->kl);
+    const phx_kl_bounds bounds = phx_kl_bounds_golden(&v->figures);
     const phx_code rc = phx_compare_kl(got->values, expected, got->n_rows, got->n_cols, &d, err);
-    return rc == PHX_OK ? add_kl(name, &d, golden->has_kl ? &bounds : NULL, findings, err) : rc;
+    return rc == PHX_OK ? add_kl(name, &d, v->has_figures ? &bounds : NULL, findings, err) : rc;
 }
 
 static phx_code judge_tensor(const phx_golden *golden, const variant *v, const phx_st_tensor *tensor,
@@ -259,7 +274,7 @@ static phx_code judge_tensor(const phx_golden *golden, const variant *v, const p
     if (rc == PHX_OK && v->elements)
         rc = judge_elements(golden->logit_atol, name, r, got, expected, findings, err);
     else if (rc == PHX_OK)
-        rc = judge_divergence(golden, name, got, expected, findings, err);
+        rc = judge_divergence(v, name, got, expected, findings, err);
     phx_free(expected);
     return rc;
 }
@@ -306,7 +321,7 @@ static phx_code add_kl(const char *name, const phx_divergence *d, const phx_kl_b
         (void)phx_str_copy(f.rule, sizeof(f.rule), phx_str_of(figures[i].rule));
         if (i == 0)
             (void)snprintf(f.note, sizeof(f.note), "worst row %.3g nats, 90th percentile %.3g%s", d->kl_worst,
-                           d->kl_p90, bounds ? "" : "; no bound known (serving.json)");
+                           d->kl_p90, bounds ? "" : "; no bound known");
         rc = add(findings, &f, err);
     }
     return rc;
@@ -331,11 +346,19 @@ phx_code phx_judge_greedy(const phx_golden *golden, const phx_numerics *numerics
 
 /* ---- two levels ---- */
 
-static phx_code add_selection(const phx_captured *got, const phx_selection *s, phx_findings *findings,
-                              phx_error *err)
+/* Two runs of the same prompt. */
+typedef struct pair {
+    const phx_capture *capture;
+    const phx_capture *reference;
+    bool *strayed; /* [n_rows]: phx_compare_topk_args */
+    bool judged;   /* the selections; else shown */
+    phx_findings *findings;
+} pair;
+
+static phx_code add_selection(const pair *p, const phx_captured *got, const phx_selection *s, phx_error *err)
 {
     const uint64_t n_unclear_max = got->n_rows / UNCLEAR_SHARE > 1 ? got->n_rows / UNCLEAR_SHARE : 1;
-    phx_finding f = {.rule = "equal but near-ties", .judged = true, .row = s->first_row, .col = -1};
+    phx_finding f = {.rule = "equal but near-ties", .judged = p->judged, .row = s->first_row, .col = -1};
     (void)phx_str_copy(f.name, sizeof(f.name), phx_str_of(got->name));
     f.ok = s->n_rows_wrong == 0 && s->n_rows_unclear <= n_unclear_max;
     f.error = (double)s->n_rows_wrong;
@@ -343,7 +366,7 @@ static phx_code add_selection(const phx_captured *got, const phx_selection *s, p
         (void)snprintf(f.note, sizeof(f.note), "%llu rows differ, %llu unclear, widest swap %.2g deviations",
                        (unsigned long long)s->n_rows_differ, (unsigned long long)s->n_rows_unclear,
                        s->widest_gap);
-    return add(findings, &f, err);
+    return add(p->findings, &f, err);
 }
 
 /* The counterpart of a tensor with another prefix, e.g. the scores of "topk.3". */
@@ -354,14 +377,6 @@ static const phx_captured *sibling(const phx_capture *capture, const phx_capture
     (void)snprintf(name, sizeof(name), "%s%s", prefix, dot ? dot : "");
     return phx_capture_find(capture, name);
 }
-
-/* Two runs of the same prompt. */
-typedef struct pair {
-    const phx_capture *capture;
-    const phx_capture *reference;
-    bool *strayed; /* [n_rows]: phx_compare_topk_args */
-    phx_findings *findings;
-} pair;
 
 static phx_code judge_selection(const pair *p, const phx_captured *got, const phx_captured *expected,
                                 phx_error *err)
@@ -390,7 +405,7 @@ static phx_code judge_selection(const pair *p, const phx_captured *got, const ph
                                                             .tolerance = LEVEL_WEIGHT_SPREAD,
                                                             .strayed = p->strayed});
     }
-    return add_selection(got, &s, p->findings, err);
+    return add_selection(p, got, &s, err);
 }
 
 static phx_code find_twin(const phx_captured *got, const phx_capture *reference, const phx_captured **ret,
@@ -424,37 +439,39 @@ static phx_code judge_selections(const pair *p, phx_error *err)
     return rc;
 }
 
-phx_code phx_judge_levels(const phx_kl_bounds *measured, const phx_capture *capture,
-                          const phx_capture *reference, phx_findings *findings, phx_error *err)
+phx_code phx_judge_levels(const phx_golden *golden, const phx_numerics *numerics,
+                          const phx_capture *const runs[2], phx_findings *findings, phx_error *err)
 {
     phx_code rc = PHX_OK;
     phx_divergence d;
+    phx_kl_bounds figures;
+    const bool known = phx_judge_figures(golden, numerics, &figures);
+    pair p = {runs[0], runs[1], NULL, numerics->cache != PHX_F8_E4M3, findings};
     phx_kl_bounds bounds = {0};
-    bool *strayed = NULL;
     const phx_captured *expected = NULL;
-    const phx_captured *got = phx_capture_find(capture, "logits");
+    const phx_captured *got = phx_capture_find(runs[0], "logits");
     if (!got) {
         rc = PHX_FAIL(err, PHX_ERR_CORRUPT, "the server sent no logits");
         goto out;
     }
-    strayed = phx_alloc(got->n_rows, sizeof(*strayed));
-    if (!strayed) {
+    p.strayed = phx_alloc(got->n_rows, sizeof(*p.strayed));
+    if (!p.strayed) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "%u rows", got->n_rows);
         goto out;
     }
-    if (measured) {
-        const phx_kl_bounds golden = phx_kl_bounds_golden(measured);
-        bounds = phx_kl_bounds_levels(&golden);
+    if (known) {
+        const phx_kl_bounds widened = phx_kl_bounds_golden(&figures);
+        bounds = phx_kl_bounds_levels(&widened);
     }
-    rc = find_twin(got, reference, &expected, err);
+    rc = find_twin(got, runs[1], &expected, err);
     if (rc == PHX_OK)
         rc = phx_compare_kl(got->values, expected->values, got->n_rows, got->n_cols, &d, err);
     if (rc == PHX_OK)
-        rc = add_kl("logits", &d, measured ? &bounds : NULL, findings, err);
+        rc = add_kl("logits", &d, known ? &bounds : NULL, findings, err);
     if (rc == PHX_OK)
-        rc = judge_selections(&(pair){capture, reference, strayed, findings}, err);
+        rc = judge_selections(&p, err);
 out:
-    phx_free(strayed);
+    phx_free(p.strayed);
     return rc;
 }
 

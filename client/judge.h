@@ -35,6 +35,11 @@ bool phx_findings_ok(const phx_findings *findings); /* no judged one failed, and
 /* Captures a golden file needs: PHX_CAPTURE_* mask. f32 runs want everything, others the logits alone. */
 uint32_t phx_judge_mask(const phx_golden *golden, const phx_numerics *numerics);
 
+/* What a reference with such activations and such a cache strays from the golden logits, not yet widened: the
+ * figures of serving.json for bf16, those of cache_fp8.json for an fp8 cache, the sum for both. false:
+ * unknown. */
+bool phx_judge_figures(const phx_golden *golden, const phx_numerics *numerics, phx_kl_bounds *ret_figures);
+
 /* Element bounds when activations and cache are f32 (profile oracle), divergence bounds otherwise. */
 phx_code phx_judge_golden(const phx_golden *golden, const phx_numerics *numerics, const phx_capture *capture,
                           phx_findings *findings, phx_error *err);
@@ -43,10 +48,12 @@ phx_code phx_judge_golden(const phx_golden *golden, const phx_numerics *numerics
 phx_code phx_judge_greedy(const phx_golden *golden, const phx_numerics *numerics, const uint32_t *got,
                           uint32_t n_got, phx_findings *findings, phx_error *err);
 
-/* Two runs of one prompt at different kernel levels, same profile (DESIGN 7): divergence a tenth of the
- * golden bounds (NULL: shown, not judged), selections equal outside near-ties. */
-phx_code phx_judge_levels(const phx_kl_bounds *measured, const phx_capture *capture,
-                          const phx_capture *reference, phx_findings *findings, phx_error *err);
+/* Two runs of one prompt at different kernel levels, same profile (DESIGN 7), runs: ours and the reference's.
+ * Divergence a tenth of the golden bounds (unknown: shown, not judged), selections equal outside near-ties;
+ * those are shown alone with an fp8 cache, where one order of sums or the other turns a code by a whole step.
+ */
+phx_code phx_judge_levels(const phx_golden *golden, const phx_numerics *numerics,
+                          const phx_capture *const runs[2], phx_findings *findings, phx_error *err);
 
 void phx_findings_print(const phx_findings *findings, phx_buf *buf);
 void phx_findings_json(const phx_findings *findings, phx_buf *buf); /* a JSON array */

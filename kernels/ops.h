@@ -249,8 +249,10 @@ typedef void phx_index_round_fn(phx_pool *pool, const phx_index_round_args *args
 typedef struct phx_cache {
     void *data; /* [n_blocks * 64][width] of dtype */
     int64_t width;
-    phx_dtype dtype;  /* PHX_BF16 or PHX_F32 */
+    phx_dtype dtype;  /* PHX_BF16 or PHX_F32; latent entries also PHX_F8_E4M3: kernels/cache.h */
     int64_t n_before; /* 1 for draft layers, whose first entry belongs to token 1 */
+    int64_t
+        d_latent; /* of PHX_F8_E4M3: the first numbers of an entry, which are codes; the others are bf16 */
 } phx_cache;
 
 /* Where position p of the request with that block table lies. */
@@ -260,7 +262,8 @@ PHX_OPS_PLACE int64_t phx_cache_entry(const phx_cache *cache, const int32_t *blo
     return (int64_t)blocks[at / 64] * 64 + at % 64;
 }
 
-/* cache[entries[r]] = x[r], rounded to the cache's dtype; nothing where entries[r] < 0. Exact. */
+/* cache[entries[r]] = x[r], rounded to the cache's dtype, fp8 by groups of 128 with scales that are powers of
+ * two (kernels/cache.h); nothing where entries[r] < 0. Exact. */
 typedef struct phx_cache_write_args {
     const float *x; /* [n_rows][cache->width] */
     int64_t x_stride;

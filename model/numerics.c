@@ -43,7 +43,7 @@ bool phx_profile_parse(phx_str text, phx_profile *ret_profile)
 }
 
 /* One knob with two named values; the field is an enum or a bool. */
-typedef enum knob_kind { KNOB_DTYPE, KNOB_LATENT_EPS, KNOB_BOOL, KNOB_EXPERTS } knob_kind;
+typedef enum knob_kind { KNOB_DTYPE, KNOB_CACHE, KNOB_LATENT_EPS, KNOB_BOOL, KNOB_EXPERTS } knob_kind;
 
 typedef struct knob {
     const char *key;
@@ -53,7 +53,7 @@ typedef struct knob {
 
 static const knob knobs[] = {
     {"act", KNOB_DTYPE, offsetof(phx_numerics, act)},
-    {"cache", KNOB_DTYPE, offsetof(phx_numerics, cache)},
+    {"cache", KNOB_CACHE, offsetof(phx_numerics, cache)},
     {"latent_eps", KNOB_LATENT_EPS, offsetof(phx_numerics, latent_eps)},
     {"index_hadamard", KNOB_BOOL, offsetof(phx_numerics, index_hadamard)},
     {"index_fp8", KNOB_BOOL, offsetof(phx_numerics, index_fp8)},
@@ -63,20 +63,25 @@ static const knob knobs[] = {
 
 #define KNOB_COUNT (sizeof(knobs) / sizeof(knobs[0]))
 
-/* Value names in the order {first, second} of the kinds above. */
-static const char *const value_names[][2] = {
-    [KNOB_DTYPE] = {"bf16", "f32"},
-    [KNOB_LATENT_EPS] = {"config", "1e-6"},
-    [KNOB_BOOL] = {"off", "on"},
+#define VALUES_MAX 3
+
+/* Value names in the order of the values' numbers; NULL: there are no more. */
+static const char *const value_names[][VALUES_MAX] = {
+    [KNOB_DTYPE] = {"bf16", "f32"},         [KNOB_CACHE] = {"bf16", "f32", "fp8"},
+    [KNOB_LATENT_EPS] = {"config", "1e-6"}, [KNOB_BOOL] = {"off", "on"},
     [KNOB_EXPERTS] = {"tp", "ep"},
 };
 
-static void set_knob(phx_numerics *numerics, const knob *k, bool second)
+static const phx_dtype knob_dtypes[VALUES_MAX] = {PHX_BF16, PHX_F32, PHX_F8_E4M3};
+
+static void set_knob(phx_numerics *numerics, const knob *k, int value)
 {
+    const bool second = value == 1;
     char *field = (char *)numerics + k->offset;
     switch (k->kind) {
     case KNOB_DTYPE:
-        *(phx_dtype *)(void *)field = second ? PHX_F32 : PHX_BF16;
+    case KNOB_CACHE:
+        *(phx_dtype *)(void *)field = knob_dtypes[value];
         break;
     case KNOB_LATENT_EPS:
         *(phx_latent_eps *)(void *)field = second ? PHX_LATENT_EPS_1E6 : PHX_LATENT_EPS_CONFIG;
@@ -90,12 +95,15 @@ static void set_knob(phx_numerics *numerics, const knob *k, bool second)
     }
 }
 
-static bool get_knob(const phx_numerics *numerics, const knob *k)
+static int get_knob(const phx_numerics *numerics, const knob *k)
 {
     const char *field = (const char *)numerics + k->offset;
     switch (k->kind) {
     case KNOB_DTYPE:
-        return *(const phx_dtype *)(const void *)field == PHX_F32;
+    case KNOB_CACHE: {
+        const phx_dtype dtype = *(const phx_dtype *)(const void *)field;
+        return dtype == PHX_F32 ? 1 : dtype == PHX_F8_E4M3 ? 2 : 0;
+    }
     case KNOB_LATENT_EPS:
         return *(const phx_latent_eps *)(const void *)field == PHX_LATENT_EPS_1E6;
     case KNOB_BOOL:
@@ -103,7 +111,7 @@ static bool get_knob(const phx_numerics *numerics, const knob *k)
     case KNOB_EXPERTS:
         return *(const phx_expert_mode *)(const void *)field == PHX_EXPERTS_EP;
     }
-    return false;
+    return 0;
 }
 
 static phx_code set_level(phx_numerics *numerics, phx_str value, phx_error *err)
@@ -140,14 +148,15 @@ phx_code phx_numerics_set(phx_numerics *numerics, phx_str assignment, phx_error 
         if (!phx_str_is(key, knobs[i].key))
             continue;
         const char *const *names = value_names[knobs[i].kind];
-        for (int second = 0; second < 2; second++) {
-            if (phx_str_is(value, names[second])) {
-                set_knob(numerics, &knobs[i], second == 1);
+        for (int v = 0; v < VALUES_MAX && names[v]; v++) {
+            if (phx_str_is(value, names[v])) {
+                set_knob(numerics, &knobs[i], v);
                 return PHX_OK;
             }
         }
-        return PHX_FAIL(err, PHX_ERR_INVALID, "numerics knob %s cannot be '%.*s': choose %s or %s",
-                        knobs[i].key, PHX_STR_ARG(value), names[0], names[1]);
+        return PHX_FAIL(err, PHX_ERR_INVALID, "numerics knob %s cannot be '%.*s': choose %s%s%s or %s",
+                        knobs[i].key, PHX_STR_ARG(value), names[0], names[2] ? ", " : "",
+                        names[2] ? names[1] : "", names[2] ? names[2] : names[1]);
     }
     return PHX_FAIL(
         err, PHX_ERR_INVALID,
@@ -171,7 +180,7 @@ phx_hash phx_numerics_hash(const phx_numerics *numerics)
     phx_hasher_init(&hasher);
     phx_hasher_add_text(&hasher, phx_profile_name(numerics->profile));
     for (size_t i = 0; i < KNOB_COUNT; i++)
-        phx_hasher_add_u64(&hasher, get_knob(numerics, &knobs[i]));
+        phx_hasher_add_u64(&hasher, (uint64_t)get_knob(numerics, &knobs[i]));
     phx_hasher_add_text(&hasher, numerics->level);
     return phx_hasher_final(&hasher);
 }

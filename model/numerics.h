@@ -15,7 +15,8 @@ typedef enum phx_expert_mode { PHX_EXPERTS_TP, PHX_EXPERTS_EP } phx_expert_mode;
 typedef struct phx_numerics {
     phx_profile profile;       /* the preset it started from; knobs below decide */
     phx_dtype act;             /* activations between ops: PHX_BF16 or PHX_F32 */
-    phx_dtype cache;           /* latent and index-key cache: PHX_BF16 or PHX_F32 */
+    phx_dtype cache;           /* latent and index-key cache: PHX_BF16 or PHX_F32; PHX_F8_E4M3: latent entries
+                                  in the fp8 form of kernels/cache.h, index keys in bf16 */
     phx_latent_eps latent_eps; /* epsilon of the q_a and kv_a norms */
     bool index_hadamard;
     bool index_fp8;     /* round index queries and keys to fp8 with one ue8m0 scale per vector */

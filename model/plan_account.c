@@ -86,6 +86,17 @@ uint64_t phx_plan_kept_states(const phx_plan *plan, uint32_t rank)
     return kept_states(&plan->request, &plan->ranks[rank], plan->n_blocks);
 }
 
+/* As kernels/cache.h lays an entry out: codes, a scale for 128 of them, the rotary key in bf16, each part and
+ * the whole a multiple of 16 bytes. */
+static uint64_t latent_entry_bytes(const phx_dims *dims, phx_dtype cache)
+{
+    const uint64_t n_latent = (uint64_t)dims->kv_lora, n_rotary = (uint64_t)dims->d_rope;
+    if (cache != PHX_F8_E4M3)
+        return (n_latent + n_rotary) * phx_dtype_bytes(cache);
+    return round_up(n_latent, 16) + round_up((n_latent + 127) / 128 * sizeof(float), 16) +
+           round_up(n_rotary * 2, 16);
+}
+
 void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_blocks, phx_rank_plan *rank)
 {
     const phx_dims *dims = phx_checkpoint_dims(plan->checkpoint);
@@ -97,15 +108,16 @@ void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_block
     widths_of(rank, &routed, &fixed);
     const phx_step_bytes step = phx_step_buf_bytes(dims, &request, rank, routed, fixed);
     const uint64_t entries = n_blocks * PHX_BLOCK_TOKENS * (uint64_t)phx_range_n(rank->layers);
-    const uint64_t cache_bytes = phx_dtype_bytes(request.numerics.cache);
+    const phx_dtype cache = request.numerics.cache;
     rank->weights_bytes = 0;
     for (size_t i = 0; i < rank->n_slices; i++)
         rank->weights_bytes += rank->slices[i].data_bytes + rank->slices[i].scale_bytes;
-    rank->cache_latent_bytes = entries * (uint64_t)(dims->kv_lora + dims->d_rope) * cache_bytes;
+    rank->cache_latent_bytes = entries * latent_entry_bytes(dims, cache);
     rank->cache_index_bytes = 0;
     for (int64_t l = rank->layers.first; l < rank->layers.end; l++) {
         if (phx_layer_has_indexer(dims, l))
-            rank->cache_index_bytes += n_blocks * PHX_BLOCK_TOKENS * (uint64_t)dims->index_d * cache_bytes;
+            rank->cache_index_bytes += n_blocks * PHX_BLOCK_TOKENS * (uint64_t)dims->index_d *
+                                       phx_dtype_bytes(cache == PHX_F8_E4M3 ? PHX_BF16 : cache);
     }
     rank->cache_hidden_bytes =
         kept_states(&request, rank, n_blocks) * (uint64_t)dims->d_hidden * sizeof(float);

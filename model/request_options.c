@@ -30,9 +30,9 @@ static phx_code read_knobs(const phx_options *options, phx_numerics *numerics, p
         const char *comma = memchr(list.ptr + at, ',', list.n - at);
         const size_t end = comma ? (size_t)(comma - list.ptr) : list.n;
         const phx_str knob = {list.ptr + at, end - at};
-        /* These three have options of their own, so that there is one place to look. */
+        /* These four have options of their own, so that there is one place to look. */
         if (phx_str_starts(knob, phx_str_of("experts=")) || phx_str_starts(knob, phx_str_of("level=")) ||
-            phx_str_starts(knob, phx_str_of("deterministic=")))
+            phx_str_starts(knob, phx_str_of("deterministic=")) || phx_str_starts(knob, phx_str_of("cache=")))
             return PHX_FAIL(err, PHX_ERR_INVALID, "numerics knob '%.*s': use the option of that name",
                             PHX_STR_ARG(knob));
         const phx_code rc = phx_numerics_set(numerics, knob, err);
@@ -54,6 +54,13 @@ static phx_code read_numerics(const phx_options *options, phx_expert_mode expert
     phx_code rc = read_knobs(options, &numerics, err);
     if (rc != PHX_OK)
         return rc;
+    if (strcmp(options->cache, "auto") != 0) {
+        char knob[32] = "cache=";
+        (void)phx_str_copy(knob + 6, sizeof(knob) - 6, phx_str_of(options->cache));
+        rc = phx_numerics_set(&numerics, phx_str_of(knob), err);
+        if (rc != PHX_OK)
+            return rc;
+    }
     numerics.deterministic = options->deterministic;
     numerics.experts = experts;
     const bool emu = strcmp(options->backend, "emu") == 0, cuda = strcmp(options->backend, "cuda") == 0;

@@ -5,6 +5,8 @@
 
 #include <assert.h>
 
+#include "kernels/cache.h"
+
 #define phx_attention          PHX_CPU(phx_attention)
 #define phx_attention_expanded PHX_CPU(phx_attention_expanded)
 
@@ -32,9 +34,34 @@ typedef struct absorbed_list { /* the positions of one row, or of several rows w
     int64_t d_latent;
 } absorbed_list;
 
+/* A code times its scale, a power of two, is exact. */
+static void load_fp8_entries(const absorbed_list *l, int64_t first, int64_t n, int64_t width, float *rows,
+                             int64_t stride)
+{
+    const phx_cache *cache = l->cache;
+    const int64_t entry_bytes = phx_cache_entry_bytes(cache);
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t position = l->positions ? l->positions[first + i] : first + i;
+        const uint8_t *from =
+            (const uint8_t *)cache->data + phx_cache_entry(cache, l->blocks, position) * entry_bytes;
+        const float *scales = (const float *)(const void *)(from + phx_cache_scales_at(cache));
+        float *row = rows + i * stride;
+        phx_vf_widen(PHX_FORMAT_FP8_BLOCK, from, cache->d_latent, row);
+        for (int64_t c = 0; c < cache->d_latent; c++)
+            row[c] *= scales[c / PHX_CACHE_GROUP] * PHX_FP8_FACTOR;
+        if (width > cache->d_latent)
+            phx_vf_widen(PHX_FORMAT_BF16, from + phx_cache_rest_at(cache), width - cache->d_latent,
+                         row + cache->d_latent);
+    }
+}
+
 static void load_entries(const absorbed_list *l, int64_t first, int64_t n, int64_t width, float *rows,
                          int64_t stride)
 {
+    if (l->cache->dtype == PHX_F8_E4M3) {
+        load_fp8_entries(l, first, n, width, rows, stride);
+        return;
+    }
     const phx_format format = phx_format_of_activation(l->cache->dtype);
     const int64_t entry_bytes = l->cache->width * phx_format_bytes(format);
     for (int64_t i = 0; i < n; i++) {

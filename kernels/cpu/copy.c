@@ -1,4 +1,5 @@
 /* kernels/cpu/copy.c - the ops that move, round or add single numbers: embed, cache_write, round, add. */
+#include "kernels/cache.h"
 #include "kernels/cpu/int4.h"
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
@@ -51,6 +52,10 @@ static void cache_write_row(void *user, int64_t r, void *scratch)
     const int64_t bytes = a->cache->dtype == PHX_BF16 ? 2 : 4;
     if (a->entries[r] < 0)
         return;
+    if (a->cache->dtype == PHX_F8_E4M3) {
+        phx_cache_put_row(a->cache, a->entries[r], a->x + r * a->x_stride);
+        return;
+    }
     phx_vf_narrow(a->x + r * a->x_stride, a->cache->width, a->cache->dtype,
                   (uint8_t *)a->cache->data + a->entries[r] * a->cache->width * bytes);
 }

@@ -3,22 +3,22 @@
  * 7e); scores: a warp per position; values: a thread per column. */
 #include "kernels/cuda/mla_share.cuh"
 
-typedef struct absorbed { /* where the i-th position of row r lies, and its elements */
+typedef struct absorbed { /* the entry of the i-th position of row r, and its numbers */
     phx_attention_args a;
     phx_cache cache;
 
     __device__ int64_t find(int64_t r, int64_t i) const
     {
         const int64_t position = a.positions ? a.positions[r * a.positions_stride + i] : i;
-        return phx_cache_entry(&cache, a.blocks[r], position) * cache.width;
+        return phx_cache_entry(&cache, a.blocks[r], position);
     }
     __device__ float key(int64_t at, int64_t, int64_t c) const
     {
-        return phx_load(cache.data, cache.dtype, at + c);
+        return phx_load_cached(cache, at, c);
     }
     __device__ float value(int64_t at, int64_t, int64_t c) const
     {
-        return phx_load(cache.data, cache.dtype, at + c);
+        return phx_load_cached(cache, at, c);
     }
 } absorbed;
 
@@ -129,19 +129,24 @@ static __global__ void attention_expanded(const expanded from, const sizes s)
 }
 
 /* A split: tiles of positions from first on, n of them. */
+template <bool FP8>
 PHX_DEVICE void mla_split(const absorbed &from, int r, int first, int n, const mla_shared &s,
                           mla_state &state, float o[MLA_COLS][4])
 {
     const int width = (int)from.cache.width;
+    const int entry_bytes = (int)phx_cache_entry_bytes(&from.cache);
     const int n_cols = (int)(from.a.d_latent / MLA_WARPS / 8);
     for (int tile = 0; tile < n; tile += MLA_KEYS) {
         const int left = n - tile < MLA_KEYS ? n - tile : MLA_KEYS;
         if (threadIdx.x < MLA_KEYS) {
             const int i = (int)threadIdx.x < left ? (int)threadIdx.x : left - 1; /* any that is there */
-            s.entry[threadIdx.x] = from.find(r, first + tile + i);
+            s.entry[threadIdx.x] = from.find(r, first + tile + i) * entry_bytes;
         }
         __syncthreads(); /* also: the tile before this one is read */
-        mla_copy_keys((const uint16_t *)from.cache.data, width, s);
+        if (FP8)
+            mla_widen_keys(from.cache, s);
+        else
+            mla_copy_keys((const uint8_t *)from.cache.data, width, s);
         __syncthreads();
         mla_scores(width, s);
         __syncthreads();
@@ -170,6 +175,7 @@ PHX_DEVICE void mla_store_out(const absorbed &from, const mla_segment &g, const 
 
 /* The splits of a segment: from split 0 on merged into one part, which becomes the result after the last
  * split of the row; else each a part of its own. */
+template <bool FP8>
 PHX_DEVICE void mla_run_segment(const absorbed &from, const mla_parts &parts, const mla_segment &g,
                                 const mla_shared &s)
 {
@@ -184,7 +190,8 @@ PHX_DEVICE void mla_run_segment(const absorbed &from, const mla_parts &parts, co
         const int left = a.n_positions[g.row] - first;
         float o[MLA_COLS][4] = {};
         mla_state state = {-INFINITY, 0.0f};
-        mla_split(from, g.row, first, left < PHX_ATTENTION_SPLIT ? left : PHX_ATTENTION_SPLIT, s, state, o);
+        mla_split<FP8>(from, g.row, first, left < PHX_ATTENTION_SPLIT ? left : PHX_ATTENTION_SPLIT, s, state,
+                       o);
         if (g.first > 0) {
             mla_store_sums(parts, g.part + split, n_cols, o);
             mla_store_state(parts, g.part + split, state);
@@ -216,6 +223,7 @@ PHX_DEVICE void mla_run_segment(const absorbed &from, const mla_parts &parts, co
 
 /* Grid: any number of blocks; all of them share the items (mla_share.cuh). Dynamic: pieces of queries, and
  * keys. Two blocks of a multiprocessor hide each other's waiting, where its shared memory has room. */
+template <bool FP8>
 static __global__ void __launch_bounds__(MLA_THREADS, 2)
     attention_mla(const absorbed from, const mla_parts parts)
 {
@@ -231,7 +239,7 @@ static __global__ void __launch_bounds__(MLA_THREADS, 2)
     mla_walk walk = mla_begin(from.a, parts.n, sums);
     mla_segment segment;
     while (mla_next(from.a, walk, segment)) {
-        mla_run_segment(from, parts, segment, s);
+        mla_run_segment<FP8>(from, parts, segment, s);
         __syncthreads(); /* shared memory is written again */
     }
 }
@@ -290,26 +298,28 @@ static __global__ void __launch_bounds__(MLA_MERGE_THREADS)
 /* Depends on the shape of an entry alone, so rows and heads have the same bits in any company. */
 static bool mla_fits(const phx_attention_args *a)
 {
-    return a->cache->dtype == PHX_BF16 && (uintptr_t)a->cache->data % 16 == 0 && a->cache->width % 64 == 0 &&
-           a->cache->width <= MLA_WIDTH_MAX && a->d_latent % 128 == 0 && a->d_latent <= MLA_LATENT_MAX;
+    const bool is_fp8 = a->cache->dtype == PHX_F8_E4M3 && a->cache->d_latent == a->d_latent;
+    return (is_fp8 || a->cache->dtype == PHX_BF16) && (uintptr_t)a->cache->data % 16 == 0 &&
+           a->cache->width % 64 == 0 && a->cache->width <= MLA_WIDTH_MAX && a->d_latent % 128 == 0 &&
+           a->d_latent <= MLA_LATENT_MAX;
 }
 
 /* One part for each block that runs at a time is the least that the grid needs. */
-static cudaError_t mla_launch(cudaStream_t stream, const absorbed &from)
+template <bool FP8> static cudaError_t mla_launch(cudaStream_t stream, const absorbed &from)
 {
     const size_t bytes = (size_t)((MLA_PIECES * MLA_HEADS + MLA_KEYS) * from.cache.width) * 2;
     const mla_parts parts = mla_parts_of(from.a);
     int blocks = 0;
     if (parts.n == 0)
         return cudaErrorInvalidValue;
-    cudaError_t err = PHX_ALLOW_SHARED(attention_mla, bytes);
+    cudaError_t err = PHX_ALLOW_SHARED(attention_mla<FP8>, bytes);
     if (err == cudaSuccess)
-        err = PHX_BLOCKS_AT_ONCE(attention_mla, MLA_THREADS, bytes, &blocks);
+        err = PHX_BLOCKS_AT_ONCE(attention_mla<FP8>, MLA_THREADS, bytes, &blocks);
     if (err != cudaSuccess)
         return err;
     if (blocks > parts.n)
         blocks = (int)parts.n;
-    err = PHX_LAUNCH(attention_mla, (unsigned)blocks, MLA_THREADS, bytes, stream, from, parts);
+    err = PHX_LAUNCH(attention_mla<FP8>, (unsigned)blocks, MLA_THREADS, bytes, stream, from, parts);
     const dim3 grid((unsigned)from.a.n_rows, (unsigned)from.a.n_heads);
     if (err != cudaSuccess)
         return err;
@@ -323,7 +333,8 @@ cudaError_t phx_attention_cuda(cudaStream_t stream, const phx_attention_args *ar
         return cudaSuccess;
     const absorbed from = {*args, *args->cache};
     if (mla_fits(args))
-        return mla_launch(stream, from);
+        return from.cache.dtype == PHX_F8_E4M3 ? mla_launch<true>(stream, from)
+                                               : mla_launch<false>(stream, from);
     const sizes s = {args->n_heads,     args->cache->width, args->d_latent, args->q,
                      args->n_positions, args->scale,        args->out,      args->lse};
     return PHX_LAUNCH(attention, phx_grid(n, 1), PHX_BLOCK, (size_t)s.d_value * sizeof(float), stream, from,

@@ -41,11 +41,38 @@ static __global__ void cache_write(const phx_cache_write_args a, const phx_cache
         phx_store(cache.data, cache.dtype, entry * cache.width + col, a.x[r * a.x_stride + col]);
 }
 
+/* A block of threads per row, a group of numbers at a time: each thread has one of them. */
+static __global__ void __launch_bounds__(PHX_BLOCK)
+    cache_write_fp8(const phx_cache_write_args a, const phx_cache cache)
+{
+    PHX_SHARED(float, maxima, PHX_BLOCK_WARPS);
+    const int64_t r = blockIdx.x;
+    const float *x = a.x + r * a.x_stride;
+    if (a.entries[r] < 0)
+        return; /* all threads of the block */
+    uint8_t *to = (uint8_t *)cache.data + a.entries[r] * phx_cache_entry_bytes(&cache);
+    for (int64_t first = 0; first < cache.d_latent; first += PHX_CACHE_GROUP) {
+        const int64_t c = first + threadIdx.x;
+        const bool is_there = c < cache.d_latent;
+        const float max = phx_block_max(is_there ? fabsf(x[c]) : 0.0f, maxima);
+        const float scale = phx_cache_scale(PHX_PLANT(60) ? max * 2.0f : max);
+        if (is_there)
+            to[c] = phx_e4m3_code(phx_round_e4m3(x[c] / scale));
+        if (threadIdx.x == 0)
+            ((float *)(to + phx_cache_scales_at(&cache)))[first / PHX_CACHE_GROUP] = scale;
+    }
+    for (int64_t c = cache.d_latent + threadIdx.x; c < cache.width; c += PHX_BLOCK)
+        phx_store(to + phx_cache_rest_at(&cache), PHX_BF16, c - cache.d_latent, x[c]);
+}
+
 cudaError_t phx_cache_write_cuda(cudaStream_t stream, const phx_cache_write_args *args)
 {
     const int64_t n = args->n_rows * args->cache->width;
     if (n == 0)
         return cudaSuccess;
+    if (args->cache->dtype == PHX_F8_E4M3)
+        return PHX_LAUNCH(cache_write_fp8, phx_grid(args->n_rows, 1), PHX_BLOCK, 0, stream, *args,
+                          *args->cache);
     return PHX_LAUNCH(cache_write, phx_grid(n, THREADS), THREADS, 0, stream, *args, *args->cache);
 }
 
@@ -88,7 +115,7 @@ static __global__ void cache_read(const phx_cache_read_args a, const phx_cache c
         return;
     const int64_t position = i / a.n_cols;
     const int64_t entry = phx_cache_entry(&cache, a.blocks, position);
-    a.out[i] = phx_load(cache.data, cache.dtype, entry * cache.width + a.first_col + i % a.n_cols);
+    a.out[i] = phx_load_cached(cache, entry, a.first_col + i % a.n_cols);
 }
 
 cudaError_t phx_cache_read_cuda(cudaStream_t stream, const phx_cache_read_args *args)

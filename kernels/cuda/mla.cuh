@@ -26,7 +26,7 @@ typedef struct mla_shared {
     phx_shared<float> scores;  /* [2][MLA_HEADS][MLA_KEYS] */
     phx_shared<float> weights; /* [MLA_HEADS][MLA_KEYS] */
     phx_shared<float> factors; /* [3][MLA_HEADS]: of what was summed before, of what comes; sum of both */
-    phx_shared<int64_t> entry; /* [MLA_KEYS] first element in the cache */
+    phx_shared<int64_t> entry; /* [MLA_KEYS] first byte in the cache */
 } mla_shared;
 
 /* Of one head, equal in the 16 threads that share it. */
@@ -59,14 +59,45 @@ PHX_DEVICE void mla_put_queries(const float *q, int64_t n_heads, int width, cons
 }
 
 /* Copies the tile's entries; s.entry is set. */
-PHX_DEVICE void mla_copy_keys(const uint16_t *cache, int width, const mla_shared &s)
+PHX_DEVICE void mla_copy_keys(const uint8_t *cache, int width, const mla_shared &s)
 {
     const int chunks = width / 8;
     for (int i = (int)threadIdx.x; i < MLA_KEYS * chunks; i += MLA_THREADS) {
         const int row = i / chunks;
-        phx_copy16_async(s.keys, mla_at(row, i % chunks, width), cache + s.entry[row] + i % chunks * 8);
+        phx_copy16_async(s.keys, mla_at(row, i % chunks, width), cache + s.entry[row] + i % chunks * 16);
     }
     phx_copy_commit();
+    phx_copy_wait<0>();
+}
+
+/* The same from the fp8 form (kernels/cache.h): sixteen codes become two chunks; a code times its scale is
+ * exactly a bf16 number. */
+PHX_DEVICE void mla_widen_keys(const phx_cache &cache, const mla_shared &s)
+{
+    const int width = (int)cache.width;
+    const int runs = (int)cache.d_latent / 16;
+    const int rest = (width - (int)cache.d_latent) / 8;
+    for (int i = (int)threadIdx.x; i < MLA_KEYS * rest; i += MLA_THREADS) {
+        const uint8_t *from = (const uint8_t *)cache.data + s.entry[i / rest] + phx_cache_rest_at(&cache);
+        phx_copy16_async(s.keys, mla_at(i / rest, runs * 2 + i % rest, width), from + i % rest * 16);
+    }
+    phx_copy_commit();
+    for (int i = (int)threadIdx.x; i < MLA_KEYS * runs; i += MLA_THREADS) {
+        const int row = i / runs;
+        const int run = i % runs;
+        const uint8_t *from = (const uint8_t *)cache.data + s.entry[row];
+        const phx_16 raw = phx_load16_stream(from + run * 16);
+        const float *scales = (const float *)(from + phx_cache_scales_at(&cache));
+        const int group = run * 16 / PHX_CACHE_GROUP;
+        const uint16_t scale = phx_f32_to_bf16(scales[PHX_PLANT(61) ? 0 : group]);
+        for (int four = 0; four < 4; four++) {
+            uint32_t pairs[2][1];
+            phx_weights<PHX_FORMAT_FP8_BLOCK>::step(raw, four, pairs);
+            const int at = mla_at(row, run * 2 + four / 2, width) + four % 2 * 8;
+            for (int k = 0; k < 2; k++)
+                *(uint32_t *)&s.keys[at + 4 * k] = phx_mul_bf16x2(pairs[k][0], phx_pair(scale, scale));
+        }
+    }
     phx_copy_wait<0>();
 }
 

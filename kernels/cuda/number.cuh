@@ -3,6 +3,7 @@
 #ifndef PHX_KERNELS_CUDA_NUMBER_CUH
 #define PHX_KERNELS_CUDA_NUMBER_CUH
 
+#include "kernels/cache.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/math.h"
 
@@ -44,6 +45,26 @@ PHX_DEVICE float phx_round_e4m3(float x)
     const float shift = phx_f32_of_bits(((exponent > 121u ? exponent : 121u) + 20u) << 23);
     const float rounded = magnitude >= 448.0f ? 448.0f : (magnitude + shift) - shift;
     return copysignf(rounded, x);
+}
+
+/* The code of a value that phx_round_e4m3 gave: fields moved back. */
+PHX_DEVICE uint8_t phx_e4m3_code(float value)
+{
+    const uint32_t bits = phx_bits_of_f32(value);
+    const uint32_t magnitude = phx_bits_of_f32(phx_f32_of_bits(bits & 0x7FFFFFFFu) * 0x1p-120f) >> 20;
+    return (uint8_t)((bits >> 24 & 0x80u) | magnitude);
+}
+
+/* Number i of an entry, of any dtype. */
+PHX_DEVICE float phx_load_cached(const phx_cache &cache, int64_t entry, int64_t i)
+{
+    if (cache.dtype != PHX_F8_E4M3)
+        return phx_load(cache.data, cache.dtype, entry * cache.width + i);
+    const uint8_t *from = (const uint8_t *)cache.data + entry * phx_cache_entry_bytes(&cache);
+    if (i >= cache.d_latent)
+        return phx_load(from + phx_cache_rest_at(&cache), PHX_BF16, i - cache.d_latent);
+    return phx_e4m3_value(from[i]) *
+           ((const float *)(from + phx_cache_scales_at(&cache)))[i / PHX_CACHE_GROUP];
 }
 
 /* An element of w without its scale; rows of int4-g32 have an even number of columns. */

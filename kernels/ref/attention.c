@@ -90,7 +90,7 @@ static void load_absorbed(const attention_work *w, int64_t i, float *ret_entry)
     const int64_t position = a->positions ? a->positions[w->r * a->positions_stride + i] : i;
     const int64_t entry = phx_cache_entry(cache, a->blocks[w->r], position);
     for (int64_t c = 0; c < cache->width; c++)
-        ret_entry[c] = phx_ref_load(cache->data, cache->dtype, entry * cache->width + c);
+        ret_entry[c] = phx_ref_cache_load(cache, entry, c);
 }
 
 static void attention_item(void *user, int64_t item, void *scratch)

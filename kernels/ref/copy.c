@@ -25,7 +25,13 @@ static void cache_write_row(void *user, int64_t r, void *scratch)
     (void)scratch;
     const phx_cache_write_args *a = user;
     const phx_cache *cache = a->cache;
-    for (int64_t c = 0; a->entries[r] >= 0 && c < cache->width; c++)
+    if (a->entries[r] < 0)
+        return;
+    if (cache->dtype == PHX_F8_E4M3) {
+        phx_cache_put_row(cache, a->entries[r], a->x + r * a->x_stride);
+        return;
+    }
+    for (int64_t c = 0; c < cache->width; c++)
         phx_ref_store(cache->data, cache->dtype, a->entries[r] * cache->width + c, a->x[r * a->x_stride + c]);
 }
 
@@ -69,8 +75,7 @@ static void cache_read_row(void *user, int64_t p, void *scratch)
     const phx_cache_read_args *a = user;
     const int64_t entry = phx_cache_entry(a->cache, a->blocks, p);
     for (int64_t c = 0; c < a->n_cols; c++)
-        a->out[p * a->n_cols + c] =
-            phx_ref_load(a->cache->data, a->cache->dtype, entry * a->cache->width + a->first_col + c);
+        a->out[p * a->n_cols + c] = phx_ref_cache_load(a->cache, entry, a->first_col + c);
 }
 
 void phx_cache_read_ref(phx_pool *pool, const phx_cache_read_args *args)

@@ -6,6 +6,7 @@
 
 #include <assert.h>
 
+#include "kernels/cache.h"
 #include "kernels/math.h"
 #include "kernels/ops.h"
 
@@ -14,6 +15,13 @@ static inline float phx_ref_load(const void *data, phx_dtype dtype, int64_t i)
     if (dtype == PHX_BF16)
         return phx_bf16_to_f32(((const uint16_t *)data)[i]);
     return ((const float *)data)[i];
+}
+
+static inline float phx_ref_cache_load(const phx_cache *cache, int64_t entry, int64_t i)
+{
+    if (cache->dtype == PHX_F8_E4M3)
+        return phx_cache_number(cache, entry, i);
+    return phx_ref_load(cache->data, cache->dtype, entry * cache->width + i);
 }
 
 static inline void phx_ref_store(void *data, phx_dtype dtype, int64_t i, float value)

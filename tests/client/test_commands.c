@@ -177,6 +177,8 @@ static void refusals_say_why(void **state)
         {1, "/nonexistent", {"inspect", "--model", "/nonexistent", NULL}},
         {1, "ep 2 with tp 4", {"plan", "--model", qdirect, "--ep=2", "--tp=4", NULL}},
         {1, "use the option of that name", {"plan", "--model", qdirect, "--numerics=level=avx2", NULL}},
+        {1, "use the option of that name", {"plan", "--model", qdirect, "--numerics=cache=fp8", NULL}},
+        {2, "--cache cannot be 'int4'", {"plan", "--model", qdirect, "--cache=int4", NULL}},
         {1, "may use 0.001 GB", {"plan", "--model", qdirect, "--memory=1MB", NULL}},
         {2, "--preset NAME or --config FILE", {"synth", "--out", "/nonexistent/x", NULL}},
         {2,

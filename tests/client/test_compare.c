@@ -102,6 +102,9 @@ static void bounds_as_the_readme_says(void **state)
     assert_true(fabs(golden.top1 - 0.84) < 1e-12);
     const phx_kl_bounds levels = phx_kl_bounds_levels(&golden);
     assert_true(fabs(levels.kl_mean - 0.0035) < 1e-12);
+    const phx_kl_bounds both = phx_kl_together(&measured, &(phx_kl_bounds){0.01, 0.004, 0.95});
+    assert_true(fabs(both.kl_mean - 0.03) < 1e-12 && fabs(both.kl_median - 0.005) < 1e-12);
+    assert_true(fabs(both.top1 - 0.85) < 1e-12);
     phx_divergence d = {.kl_mean = 0.0349, .kl_median = 0.001, .top1 = 0.85};
     assert_true(phx_kl_within(&d, &golden));
     d.kl_median = 0.0026;

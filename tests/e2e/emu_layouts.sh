@@ -43,6 +43,7 @@ for folder in "${cases[@]}"; do
         same "$folder" --ep 2
         same "$folder" --ep 2 --pp 2
     fi
+    logits "$tmp/base.npy" "$folder" --cache fp8 && same "$folder" --tp 2 --cache fp8 --chunk 7
     # NCCL's own order of sums: the self-check allows for it. (After rounding to bf16 the bytes may be the same.)
     logits "$tmp/other.npy" "$folder" --tp 4 --deterministic off &&
         { grep -q "sums in NCCL's order" "$tmp/said" || fails "no all-reduce with --deterministic off" "$tmp/said"; }

@@ -37,6 +37,8 @@ done <<'LIST'
 17 product chunks are written swapped and read straight
 18 product a column past the tile is written
 19 product_t the offset in the first scale block is forgotten
+60 cache_write the scale of fp8 entries is doubled
+61 attention the first scale of an fp8 entry for all groups
 44 product_t chunks are written straight and read moved
 45 product_t no barrier before a stage is written again
 20 rms_norm the last step of a sum over lanes is lost

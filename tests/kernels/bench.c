@@ -161,7 +161,7 @@ static void bench_attention(bench *b)
     uint16_t *packed = check_mem(c, (int64_t)n * WIDTH, 2);
     for (int64_t i = 0; i < n; i++)
         memcpy(packed + i * WIDTH, (const uint16_t *)entries.data + i * entries.stride, WIDTH * 2);
-    const phx_cache cache = {packed, WIDTH, PHX_BF16, 0};
+    const phx_cache cache = {packed, WIDTH, PHX_BF16, 0, 0};
     phx_attention_args a = {.q = check_floats(c, N_HEADS * WIDTH, CHECK_RANDOM),
                             .n_rows = 1,
                             .n_heads = N_HEADS,
@@ -175,7 +175,7 @@ static void bench_attention(bench *b)
     REPORT(b, attention, &a, (double)n * WIDTH * 2);
     check_end(c);
     check_case(c, "64 heads, 2048 keys, keep 512");
-    const phx_cache keys = {packed, D_INDEX, PHX_BF16, 0};
+    const phx_cache keys = {packed, D_INDEX, PHX_BF16, 0, 0};
     packed = check_mem(c, (int64_t)n * D_INDEX, 2);
     phx_cache own = keys;
     own.data = packed;
@@ -294,7 +294,7 @@ static void bench_small(bench *b)
                             .n_rows = N_ROWS};
     embed.out = check_out(c, N_ROWS * N_COLS, sizeof(float));
     REPORT(b, embed, &embed, N_ROWS * N_COLS * 6.0);
-    const phx_cache cache = {check_out(c, N_ROWS * N_COLS, 2), N_COLS, PHX_BF16, 0};
+    const phx_cache cache = {check_out(c, N_ROWS * N_COLS, 2), N_COLS, PHX_BF16, 0, 0};
     phx_cache_write_args write = {
         .x = x, .x_stride = N_COLS, .n_rows = N_ROWS, .entries = entries, .cache = &cache};
     REPORT(b, cache_write, &write, N_ROWS * N_COLS * 6.0);
@@ -361,7 +361,7 @@ static void bench_lists(bench *b)
     phx_scale_args scale = {
         .y = check_floats(c, N_ROWS * N_COLS, CHECK_RANDOM), .factor = 1.0f, .n = N_ROWS * N_COLS};
     REPORT(b, scale, &scale, N_ROWS * N_COLS * 8.0);
-    const phx_cache cache = {check_out(c, N_ROWS * N_COLS, 2), N_COLS, PHX_BF16, 0};
+    const phx_cache cache = {check_out(c, N_ROWS * N_COLS, 2), N_COLS, PHX_BF16, 0, 0};
     const int32_t block = 0;
     phx_cache_read_args read = {
         .cache = &cache, .blocks = &block, .n_positions = N_ROWS, .n_cols = N_COLS, .out = scale.y};

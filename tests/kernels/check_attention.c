@@ -1,4 +1,5 @@
 /* tests/kernels/check_attention.c - absorbed and expanded attention. */
+#include "kernels/cache.h"
 #include "tests/kernels/check.h"
 
 #include <math.h>
@@ -23,6 +24,13 @@ static void attention_case(check *c, const shape *s);
 
 void check_attention(check *c)
 {
+    static const bool is_sparse[] = {false, true};
+    for (int i = 0; i < 2; i++) {
+        const phx_dtype fp8 = PHX_F8_E4M3;
+        attention_case(c, &(shape){fp8, PHX_BF16, CHECK_RANDOM, 1, 3, 512, 64, 300, is_sparse[i], false});
+        attention_case(c, &(shape){fp8, PHX_F32, CHECK_RANDOM, 2, 17, 128, 64, 70, is_sparse[i], false});
+        attention_case(c, &(shape){fp8, PHX_F32, CHECK_ZERO, 2, 2, 200, 17, 20, is_sparse[i], false});
+    }
     for (int d = 0; d < 2; d++) {
         const phx_dtype dtype = d == 0 ? PHX_BF16 : PHX_F32;
         const phx_dtype out = d == 0 ? PHX_BF16 : PHX_F32;
@@ -199,6 +207,34 @@ static void promises(check *c, const phx_attention_args *args, const void *got, 
     check_same(c, "dense or listed positions", got, a.out.data, n, bytes);
 }
 
+/* An fp8 cache of the plain one's numbers, which become what the fp8 one holds. */
+static phx_cache make_fp8(check *c, const phx_cache *plain, int64_t d_latent)
+{
+    phx_cache cache = {NULL, plain->width, PHX_F8_E4M3, plain->n_before, d_latent};
+    uint16_t *numbers = plain->data;
+    float *row = check_mem(c, plain->width, sizeof(float));
+    cache.data = check_out(c, N_MAX * phx_cache_entry_bytes(&cache), 1);
+    for (int64_t e = 0; e < N_MAX; e++) {
+        for (int64_t k = 0; k < plain->width; k++)
+            row[k] = phx_bf16_to_f32(numbers[e * plain->width + k]);
+        phx_cache_put_row(&cache, e, row);
+        for (int64_t k = 0; k < plain->width; k++)
+            numbers[e * plain->width + k] = phx_f32_to_bf16(phx_cache_number(&cache, e, k));
+    }
+    return cache;
+}
+
+/* args have the plain cache; got is what an fp8 one of the same numbers gave. */
+static void same_as_plain(check *c, const phx_attention_args *args, const void *got, int64_t n)
+{
+    const size_t bytes = phx_dtype_bytes(args->out.dtype);
+    phx_attention_args a = *args;
+    a.lse = NULL;
+    a.out.data = check_out(c, n, bytes);
+    c->ops->attention(c->pools[0], &a);
+    check_same(c, "fp8, or bf16 that holds the same", got, a.out.data, n, bytes);
+}
+
 static void draw_positions(check *c, const shape *s, phx_attention_args *a)
 {
     int32_t *n_positions = check_mem(c, s->n_rows, sizeof(*n_positions));
@@ -234,11 +270,14 @@ static void attention_case(check *c, const shape *s)
                (long long)s->n_heads, (long long)s->d_latent, (long long)s->d_rope, s->n_positions,
                s->sparse ? " listed" : "", s->peaked ? " peaked" : "");
     const int64_t width = s->d_latent + s->d_rope;
-    phx_activation entries = check_activation(c, 1, N_MAX * width, s->dtype, s->fill);
+    const bool is_fp8 = s->dtype == PHX_F8_E4M3;
+    const phx_dtype plain_dtype = is_fp8 ? PHX_BF16 : s->dtype;
+    phx_activation entries = check_activation(c, 1, N_MAX * width, plain_dtype, s->fill);
     if (s->peaked)
         make_peak(&entries, width);
     const int64_t n_before = s->n_positions < N_MAX ? s->n_rows % 2 : 0;
-    const phx_cache cache = {(void *)(uintptr_t)entries.data, width, s->dtype, n_before};
+    const phx_cache cache = {(void *)(uintptr_t)entries.data, width, plain_dtype, n_before, 0};
+    const phx_cache fp8 = is_fp8 ? make_fp8(c, &cache, s->d_latent) : cache;
     phx_attention_args a = {.n_rows = s->n_rows,
                             .n_heads = s->n_heads,
                             .cache = &cache,
@@ -266,14 +305,20 @@ static void attention_case(check *c, const shape *s)
     void *got = check_out(c, n, bytes);
     a.out.data = got;
     a.lse = check_out(c, n_lse, sizeof(float));
+    a.cache = &fp8;
     give_parts(c, &a, s->n_rows * (N_MAX / PHX_ATTENTION_SPLIT + 1) * (s->n_heads / PHX_ATTENTION_GROUP + 1));
     c->ops->attention(c->pools[0], &a);
+    if (is_fp8) {
+        a.cache = &cache;
+        same_as_plain(c, &a, got, n);
+    }
     formula(c, &a, check_mem(c, N_MAX, sizeof(double)), &limits);
     for (int64_t i = 0; c->is_ref && s->out_dtype == PHX_F32 && i < s->n_rows * n_cols; i++)
         ((float *)want)[i / n_cols * a.out.stride + i % n_cols] = value[i];
     check_compare(c, &(check_result){want, got, s->out_dtype, s->n_rows, n_cols, a.out.stride, limit});
     check_compare(c, &(check_result){c->is_ref ? limits.lse : want_lse, a.lse, PHX_F32, s->n_rows, s->n_heads,
                                      s->n_heads, limits.lse_limit});
+    a.cache = &fp8;
     promises(c, &a, got, n, s->sparse);
     check_end(c);
 }

@@ -1,5 +1,8 @@
 /* tests/kernels/check_copy.c - the ops that move or add single numbers; all exact: embed, cache_write, round,
  * add. */
+#include <math.h>
+
+#include "kernels/cache.h"
 #include "tests/kernels/check.h"
 
 static const int64_t row_counts[] = {0, 1, 2, 3, 7, 64};
@@ -65,9 +68,49 @@ static void cache_write_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t 
     check_end(c);
 }
 
+/* The fp8 form: every byte of the memory, entries that are not written among them. */
+static void cache_write_fp8_case(check *c, int64_t n_rows, int64_t d_latent, int64_t width, check_fill fill)
+{
+    check_case(c, "fp8 n_rows %lld width %lld of %lld fill %d", (long long)n_rows, (long long)d_latent,
+               (long long)width, (int)fill);
+    enum { N_ENTRIES = 192 };
+    phx_cache cache = {.width = width, .dtype = PHX_F8_E4M3, .d_latent = d_latent};
+    const int64_t n_bytes = N_ENTRIES * phx_cache_entry_bytes(&cache);
+    int64_t *entries = check_mem(c, n_rows, sizeof(*entries));
+    for (int64_t r = 0; r < n_rows; r++)
+        entries[r] = r % 3 == 2 ? -1 : (r * 67 + 5) % N_ENTRIES; /* all different; some rows are padding */
+    phx_cache_write_args a = {.x_stride = width + 3, .n_rows = n_rows, .entries = entries, .cache = &cache};
+    a.x = check_floats(c, n_rows * a.x_stride, fill);
+    cache.data = check_out(c, n_bytes, 1);
+    const void *want = cache.data;
+    c->ref->cache_write(c->ref_pool, &a);
+    for (int64_t i = 0; c->is_ref && i < n_rows * d_latent; i++) { /* within half a step of three bits */
+        const int64_t r = i / d_latent;
+        const int64_t k = i % d_latent;
+        if (entries[r] < 0)
+            continue;
+        const double x = (double)a.x[r * a.x_stride + k];
+        double max = 1e-4;
+        for (int64_t other = k / 128 * 128; other < d_latent && other < (k / 128 + 1) * 128; other++)
+            max = fmax(max, fabs((double)a.x[r * a.x_stride + other]));
+        const double step = fmax(fabs(x) / 16.0, max / 448.0 * 2.0 / 1024.0);
+        check_value(c, x, (double)phx_cache_number(&cache, entries[r], k), step, r, k);
+    }
+    for (int i = 0; i < CHECK_POOLS; i++) {
+        cache.data = check_out(c, n_bytes, 1);
+        c->ops->cache_write(c->pools[i], &a);
+        check_same(c, "the reference", want, cache.data, n_bytes, 1);
+    }
+    check_end(c);
+}
+
 void check_cache_write(check *c)
 {
     for (int64_t i = 0; i < N_ROW_COUNTS; i++) {
+        for (int fill = 0; fill < CHECK_FILL_COUNT; fill += c->brief ? 2 : 1) {
+            cache_write_fp8_case(c, row_counts[i], 512, 576, (check_fill)fill);
+            cache_write_fp8_case(c, row_counts[i], 200, 217, (check_fill)fill);
+        }
         for (int fill = 0; fill < CHECK_FILL_COUNT; fill++) {
             cache_write_case(c, PHX_BF16, row_counts[i], 576, (check_fill)fill);
             cache_write_case(c, PHX_F32, row_counts[i], 131, (check_fill)fill);

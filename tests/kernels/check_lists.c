@@ -1,5 +1,6 @@
 /* tests/kernels/check_lists.c - small ops around the large ones, all exact: list_experts, cache_read, scale,
  * pick_rows, noisy_top. */
+#include "kernels/cache.h"
 #include "tests/kernels/check.h"
 
 #include <string.h>
@@ -87,7 +88,7 @@ void check_cache_read(check *c)
         for (int64_t n = 0; n <= 3 * 64; n = n * 2 + 1) {
             check_case(c, "%s n_positions %lld", phx_dtype_name(dtype), (long long)n);
             const phx_activation memory = check_activation(c, N_BLOCKS * 64, WIDTH, dtype, CHECK_BIG);
-            const phx_cache cache = {(void *)(uintptr_t)memory.data, WIDTH, dtype, n % 2};
+            const phx_cache cache = {(void *)(uintptr_t)memory.data, WIDTH, dtype, n % 2, 0};
             const int32_t *blocks = check_copy(c, table, 3, sizeof(*blocks));
             phx_cache_read_args a = {
                 .cache = &cache, .blocks = blocks, .n_positions = n, .first_col = 50, .n_cols = 33};
@@ -102,6 +103,24 @@ void check_cache_read(check *c)
             check_end(c);
         }
     }
+    check_case(c, "fp8");
+    phx_cache cache = {.width = WIDTH, .dtype = PHX_F8_E4M3, .d_latent = 70};
+    const int64_t n = 3 * 64;
+    int64_t *entries = check_mem(c, n, sizeof(*entries));
+    for (int64_t p = 0; p < n; p++)
+        entries[p] = (int64_t)table[p / 64] * 64 + p % 64;
+    cache.data = check_out(c, N_BLOCKS * 64 * phx_cache_entry_bytes(&cache), 1);
+    const float *x = check_floats(c, n * WIDTH, CHECK_BIG);
+    c->ref->cache_write(c->ref_pool, &(phx_cache_write_args){x, WIDTH, n, entries, &cache});
+    phx_cache_read_args a = {.cache = &cache, .n_positions = n, .first_col = 50, .n_cols = 33};
+    a.blocks = check_copy(c, table, 3, sizeof(*a.blocks));
+    float *want = check_out(c, n * a.n_cols, sizeof(float));
+    for (int64_t i = 0; i < n * a.n_cols; i++)
+        want[i] = phx_cache_number(&cache, entries[i / a.n_cols], a.first_col + i % a.n_cols);
+    a.out = check_out(c, n * a.n_cols, sizeof(float));
+    c->ops->cache_read(c->pools[0], &a);
+    check_compare(c, &(check_result){want, a.out, PHX_F32, n, a.n_cols, a.n_cols, NULL});
+    check_end(c);
 }
 
 void check_scale(check *c)

@@ -130,7 +130,7 @@ static void index_scores_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t
                (long long)n_heads, (long long)d, (int)fill);
     enum { N_BLOCKS = 3, N_KEYS_MAX = 190 };
     phx_activation all = check_activation(c, 1, N_BLOCKS * 64 * d, dtype, fill);
-    const phx_cache keys = {(void *)(uintptr_t)all.data, d, dtype, n_rows % 2};
+    const phx_cache keys = {(void *)(uintptr_t)all.data, d, dtype, n_rows % 2, 0};
     int32_t *n_keys = check_mem(c, n_rows, sizeof(*n_keys));
     for (int64_t r = 0; r < n_rows; r++)
         n_keys[r] = r == 0 ? N_KEYS_MAX : (int32_t)phx_rng_below(&c->rng, N_KEYS_MAX);

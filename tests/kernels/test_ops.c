@@ -243,7 +243,7 @@ static void expanded_equals_absorbed(void **state)
     }
     for (int i = 0; i < WIDTH; i++)
         q[i] = (float)(i % 5) - 2.0f;
-    const phx_cache cache = {entries, WIDTH, PHX_F32, 0};
+    const phx_cache cache = {entries, WIDTH, PHX_F32, 0, 0};
     const int32_t table[5] = {0, 1, 2, 3, 4};
     const int32_t *blocks = table;
     const int32_t n = N;

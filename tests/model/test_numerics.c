@@ -54,13 +54,15 @@ static void test_open_level(void **state)
 static void test_set(void **state)
 {
     (void)state;
-    static const char *const good[] = {"act=f32",           "cache=f32",    "latent_eps=1e-6",
-                                       "index_hadamard=on", "index_fp8=on", "deterministic=off",
-                                       "experts=ep",        "level=avx512"};
+    static const char *const good[] = {
+        "act=f32",           "cache=f32",  "latent_eps=1e-6", "index_hadamard=on", "index_fp8=on",
+        "deterministic=off", "experts=ep", "level=avx512",    "cache=fp8",         "cache=bf16"};
     static const char *const bad[] = {"",
                                       "act",
                                       "act=",
                                       "act=f16",
+                                      "act=fp8",
+                                      "cache=f16",
                                       "act=F32",
                                       "nothing=on",
                                       "=on",

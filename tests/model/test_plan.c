@@ -244,6 +244,12 @@ static void test_account(void **state)
         has_embed = has_embed || last->slices[i].tensor->id.rule->role == PHX_ROLE_EMBED;
     assert_true(has_embed);
     phx_plan_destroy(plan);
+    request.numerics.cache =
+        PHX_F8_E4M3; /* 128 codes, a scale and its padding, 64 numbers of bf16; index keys stay */
+    plan = plan_ok(ck, &request);
+    assert_int_equal(plan->ranks[0].cache_latent_bytes, 320ull * 64 * (128 + 16 + 128));
+    assert_int_equal(plan->ranks[3].cache_index_bytes, 320ull * 64 * 2 * 128 * 2);
+    phx_plan_destroy(plan);
     phx_checkpoint_close(ck);
 }
 

@@ -272,6 +272,8 @@ static void test_layouts(void **state)
             check_layouts(cases[i].name, "oracle", cases[i].tp_max, cases[i].pp_max);
         if (i == 0)
             check_layouts(cases[i].name, "official", cases[i].tp_max, cases[i].pp_max);
+        if (i == 0)
+            check_layouts(cases[i].name, "serving cache=fp8", cases[i].tp_max, cases[i].pp_max);
     }
 }
 

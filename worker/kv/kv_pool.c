@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/arena.h"
+#include "kernels/cache.h"
 
 struct phx_kv_pool {
     int64_t n_layers;
@@ -22,6 +23,7 @@ phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, const phx_memor
     const size_t n_layers = (size_t)phx_range_n(plan->ranks[rank].layers);
     const size_t n_entries = (size_t)plan->n_blocks * PHX_BLOCK_TOKENS;
     const phx_dtype dtype = plan->request.numerics.cache;
+    const phx_dtype index_dtype = dtype == PHX_F8_E4M3 ? PHX_BF16 : dtype;
     phx_slot *slots = NULL;
     phx_kv_pool *pool = phx_alloc(1, sizeof(*pool));
     if (!pool) {
@@ -40,13 +42,15 @@ phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, const phx_memor
         const int64_t layer = plan->ranks[rank].layers.first + (int64_t)l;
         const int64_t index_width = phx_layer_has_indexer(dims, layer) ? dims->index_d : 0;
         const bool drafts = layer >= dims->n_layers;
-        pool->latent[l] =
-            (phx_cache){.width = dims->kv_lora + dims->d_rope, .dtype = dtype, .n_before = drafts};
-        pool->index[l] = (phx_cache){.width = index_width, .dtype = dtype, .n_before = drafts};
-        slots[2 * l] = (phx_slot){&pool->latent[l].data, n_entries * (size_t)pool->latent[l].width,
-                                  phx_dtype_bytes(dtype), "latent"};
+        pool->latent[l] = (phx_cache){.width = dims->kv_lora + dims->d_rope,
+                                      .dtype = dtype,
+                                      .n_before = drafts,
+                                      .d_latent = dims->kv_lora};
+        pool->index[l] = (phx_cache){.width = index_width, .dtype = index_dtype, .n_before = drafts};
+        slots[2 * l] = (phx_slot){&pool->latent[l].data, n_entries,
+                                  (size_t)phx_cache_entry_bytes(&pool->latent[l]), "latent"};
         slots[2 * l + 1] = (phx_slot){&pool->index[l].data, n_entries * (size_t)index_width,
-                                      phx_dtype_bytes(dtype), "index keys"};
+                                      phx_dtype_bytes(index_dtype), "index keys"};
     }
     pool->hidden = (phx_cache){.width = dims->d_hidden, .dtype = PHX_F32};
     slots[2 * n_layers] =
