@@ -1,4 +1,5 @@
-/* base/clock.h - monotonic time. Every timeout uses this; wall time appears only in logs and in `created`.
+/* base/clock.h - monotonic time. Every timeout uses this; wall time appears only in logs, in `created`
+ * and where a chat template asks for the date.
  * Owns: the rule of what a pause of this process counts, for how long others may take. */
 #ifndef PHX_BASE_CLOCK_H
 #define PHX_BASE_CLOCK_H
@@ -6,7 +7,7 @@
 #include <stdint.h>
 
 uint64_t phx_clock_us(void);    /* CLOCK_MONOTONIC, microseconds */
-int64_t phx_clock_wall_s(void); /* seconds since 1970, for `created` fields */
+int64_t phx_clock_wall_s(void); /* seconds since 1970 */
 
 /* Monotonic time in which a pause of this process counts little: a stopped container or machine, or a
  * debugger, stops the others, too, and is nobody's silence. How long another process may take is measured on

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "coordinator/text/chat_encode.h"
 #include "coordinator/text/detokenize.h"
 
@@ -48,7 +49,8 @@ bool phx_api_prompt_chat(const phx_model_text *text, const phx_api_request *requ
                                       .thinking_given = request->has_thinking,
                                       .reasoning_effort = request->reasoning_effort,
                                       .bos_token = token_text(text, true),
-                                      .eos_token = token_text(text, false)};
+                                      .eos_token = token_text(text, false),
+                                      .now_s = phx_clock_wall_s()};
     if (!text->chat)
         return phx_api_refuse(fault, NULL, "this checkpoint cannot chat, use /v1/completions: %s",
                               text->chat_error.text);

@@ -139,6 +139,7 @@ typedef struct phx_chat_options {
     phx_str reasoning_effort;         /* empty: nobody chose */
     phx_str bos_token;
     phx_str eos_token;
+    int64_t now_s; /* seconds since 1970, for templates that write the date (in UTC) */
 } phx_chat_options;
 
 /* What a checkpoint tells about its chat format. */

@@ -35,10 +35,15 @@ void phx_jinja_out_done(phx_jinja_out *out);
     10000000u /* nodes visited, and one for each 64 bytes that a text operation reads */
 #define PHX_JINJA_MEMORY_MAX (256u << 20) /* bytes of values */
 
-/* inputs: a dictionary of pool; its members are the template's global names. PHX_ERR_INVALID: the template
- * refused (raise_exception) or does not fit the inputs; PHX_ERR_TOO_LONG: past a bound; PHX_ERR_UNSUPPORTED:
- * an unknown method. The texts of out are complete only after PHX_OK. */
-phx_code phx_jinja_render(const phx_jinja *template, phx_jpool *pool, phx_jv inputs, phx_jinja_out *out,
+typedef struct phx_jinja_inputs {
+    phx_jpool *pool;
+    phx_jv names;  /* a dictionary of pool: the template's global names */
+    int64_t now_s; /* what strftime_now tells, in UTC: seconds since 1970 */
+} phx_jinja_inputs;
+
+/* PHX_ERR_INVALID: the template refused (raise_exception) or does not fit the inputs; PHX_ERR_TOO_LONG: past
+ * a bound; PHX_ERR_UNSUPPORTED: an unknown method. The texts of out are complete only after PHX_OK. */
+phx_code phx_jinja_render(const phx_jinja *template, const phx_jinja_inputs *inputs, phx_jinja_out *out,
                           phx_error *err);
 
 #endif

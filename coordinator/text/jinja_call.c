@@ -73,10 +73,8 @@ typedef struct function {
 } function;
 
 static const function functions[] = {
-    {"range", call_range},
-    {"namespace", call_namespace},
-    {"dict", named_members},
-    {"raise_exception", call_raise},
+    {"range", call_range},           {"namespace", call_namespace},   {"dict", named_members},
+    {"raise_exception", call_raise}, {"strftime_now", phx_jtime_now},
 };
 
 int phx_jfunction_find(phx_str name)

@@ -232,10 +232,11 @@ phx_jv phx_jmacro_call(phx_jrun *x, const phx_jmacro *macro, phx_jargs *args)
     return text;
 }
 
-phx_code phx_jinja_render(const phx_jinja *template, phx_jpool *pool, phx_jv inputs, phx_jinja_out *out,
+phx_code phx_jinja_render(const phx_jinja *template, const phx_jinja_inputs *inputs, phx_jinja_out *out,
                           phx_error *err)
 {
-    phx_jrun run = {.pool = pool, .inputs = inputs, .out = out, .err = err};
+    phx_jrun run = {
+        .pool = inputs->pool, .inputs = inputs->names, .now_s = inputs->now_s, .out = out, .err = err};
     if (phx_jrun_push(&run, NULL))
         phx_jrun_body(&run, template->body);
     (void)phx_jrun_step(&run, 0, 0); /* the pool may have run out at the very end */

@@ -293,6 +293,49 @@ static phx_code skip_comment(lexer *l)
     return PHX_OK;
 }
 
+/* ---- raw blocks ---- */
+
+/* Is the tag at `at` a block of this word alone? The offset of its closing, after the sign; 0: it is not. */
+static size_t word_tag(phx_str text, size_t at, const char *word)
+{
+    const size_t n = strlen(word);
+    at += 2;
+    at += at < text.n && (text.ptr[at] == '-' || text.ptr[at] == '+') ? 1 : 0;
+    while (at < text.n && is_space(text.ptr[at]))
+        at++;
+    if (text.n - at < n || memcmp(text.ptr + at, word, n) != 0)
+        return 0;
+    at += n;
+    while (at < text.n && is_space(text.ptr[at]))
+        at++;
+    at += at < text.n && (text.ptr[at] == '-' || text.ptr[at] == '+') ? 1 : 0;
+    return text.n - at >= 2 && text.ptr[at] == '%' && text.ptr[at + 1] == '}' ? at : 0;
+}
+
+/* From the opening of a raw tag, whose closing is given, to behind the end of the block: what stands between
+ * is text. As in Jinja the line end behind the opening stays. */
+static phx_code lex_raw(lexer *l, size_t closing)
+{
+    const phx_str text = l->text;
+    phx_code rc = PHX_OK;
+    size_t end = 0;
+    advance(l, closing + 2 - l->at);
+    if (text.ptr[closing - 1] == '-')
+        skip_after(l, '-', false);
+    size_t tag = find_tag(text, l->at);
+    while (tag < text.n && (text.ptr[tag + 1] != '%' || !(end = word_tag(text, tag, "endraw"))))
+        tag = find_tag(text, tag + 1);
+    if (tag == text.n)
+        return fail(l, PHX_ERR_CORRUPT, "a raw block is not closed");
+    const bool line_start = l->at == 0 || text.ptr[l->at - 1] == '\n';
+    const size_t n = data_end(text, l->at, tag, line_start) - l->at;
+    if (n > 0)
+        rc = push(l, PHX_JTOK_DATA, (phx_str){text.ptr + l->at, n});
+    advance(l, end + 2 - l->at);
+    skip_after(l, text.ptr[end - 1], false);
+    return rc;
+}
+
 phx_code phx_jinja_lex(phx_str text, phx_jpool *pool, phx_jtoks *toks, phx_error *err)
 {
     lexer l = {.text = text, .line = 1, .pool = pool, .toks = toks, .err = err};
@@ -307,6 +350,11 @@ phx_code phx_jinja_lex(phx_str text, phx_jpool *pool, phx_jtoks *toks, phx_error
         if (rc != PHX_OK || l.at >= text.n)
             break;
         const char kind = text.ptr[l.at + 1];
+        const size_t raw_closing = kind == '%' ? word_tag(text, l.at, "raw") : 0;
+        if (raw_closing > 0 && text.ptr[raw_closing - 1] != '+') {
+            rc = lex_raw(&l, raw_closing);
+            continue;
+        }
         advance(&l, 2);
         if (kind == '#') {
             rc = skip_comment(&l);

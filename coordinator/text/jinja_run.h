@@ -29,6 +29,7 @@ typedef enum phx_jflow { PHX_JFLOW_ON, PHX_JFLOW_BREAK, PHX_JFLOW_CONTINUE } phx
 typedef struct phx_jrun {
     phx_jpool *pool;
     phx_jv inputs;
+    int64_t now_s;
     phx_jinja_out *out;
     phx_jframe *frame;
     phx_error *err;
@@ -85,6 +86,8 @@ phx_jv phx_jfunction_call(phx_jrun *x, int which, phx_jargs *args);
 phx_jv phx_jmacro_call(phx_jrun *x, const phx_jmacro *macro, phx_jargs *args);
 phx_jv phx_jmethod_call(phx_jrun *x, const phx_jmethod *method, phx_jargs *args);
 int phx_jmethod_find(phx_jv self, phx_str name); /* -1: none */
+
+phx_jv phx_jtime_now(phx_jrun *x, phx_jargs *args); /* strftime_now (jinja_time.c) */
 
 /* Shared by filters and methods (jinja_text.c). */
 typedef enum phx_jside { PHX_JSIDE_LEFT = 1, PHX_JSIDE_RIGHT = 2, PHX_JSIDE_BOTH = 3 } phx_jside;

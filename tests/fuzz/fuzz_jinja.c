@@ -14,8 +14,10 @@ static phx_code render(const phx_jinja *template, const phx_json *inputs, phx_ji
     phx_jpool pool;
     phx_jpool_init(&pool, MEMORY_BYTES_MAX);
     phx_jinja_out_init(out, OUTPUT_BYTES_MAX);
-    const phx_jv names = inputs ? phx_jv_of_json(&pool, inputs) : phx_jv_dict(&pool, 0);
-    const phx_code rc = phx_jinja_render(template, &pool, names, out, err);
+    const phx_jinja_inputs given = {.pool = &pool,
+                                    .names = inputs ? phx_jv_of_json(&pool, inputs) : phx_jv_dict(&pool, 0),
+                                    .now_s = 1709164805};
+    const phx_code rc = phx_jinja_render(template, &given, out, err);
     phx_jpool_done(&pool);
     return rc;
 }

@@ -14,6 +14,8 @@
 #include "tests/text/chat_cases.h"
 #include "coordinator/text/jinja.h"
 
+#define NOW_S 1709164805 /* Thursday 2024-02-29 00:00:05 UTC */
+
 /* Renders with the members of a JSON object as global names. The text lies in out. */
 static phx_code render(phx_str text, const phx_json *inputs, phx_jinja_out *out, phx_error *err)
 {
@@ -23,7 +25,10 @@ static phx_code render(phx_str text, const phx_json *inputs, phx_jinja_out *out,
     phx_jinja_out_init(out, 1u << 20);
     phx_code rc = phx_jinja_parse(text, &template, err);
     if (rc == PHX_OK)
-        rc = phx_jinja_render(template, &pool, phx_jv_of_json(&pool, inputs), out, err);
+        rc = phx_jinja_render(
+            template,
+            &(phx_jinja_inputs){.pool = &pool, .names = phx_jv_of_json(&pool, inputs), .now_s = NOW_S}, out,
+            err);
     phx_jinja_destroy(template);
     phx_jpool_done(&pool);
     return rc;
@@ -41,7 +46,7 @@ static void test_cases(void **state)
     if (phx_json_parse_file(path, PHX_JSON_LIMITS_FILE, &root, &err) != PHX_OK)
         fail_msg("%s", err.text);
     const phx_json *cases = phx_json_get(root, "cases");
-    assert_int_equal(phx_json_count(cases), 94);
+    assert_int_equal(phx_json_count(cases), 106);
     for (size_t i = 0; i < phx_json_count(cases); i++) {
         phx_str text = {"", 0};
         phx_str expected = {"", 0};
@@ -61,7 +66,7 @@ static void test_cases(void **state)
         }
         phx_jinja_out_done(&out);
     }
-    assert_int_equal(n_refused, 28);
+    assert_int_equal(n_refused, 32);
     phx_json_destroy(root);
 }
 
@@ -82,6 +87,40 @@ static void test_line(void **state)
         assert_int_not_equal(render(phx_str_of(texts[i]), inputs, &out, &err), PHX_OK);
         if (!strstr(err.text, words[i]))
             fail_msg("'%s' does not say '%s'", err.text, words[i]);
+        phx_jinja_out_done(&out);
+        phx_json_destroy(inputs);
+    }
+}
+
+/* The clock is the caller's; the texts are those of Python's strftime. */
+static void test_clock(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"%Y-%m-%d", "2024-02-29"},
+        {"%d %b %Y", "29 Feb 2024"},
+        {"%-d %B %Y", "29 February 2024"},
+        {"%A, %a %j %y %-m", "Thursday, Thu 060 24 2"},
+        {"%H:%M:%S %I%p %F %T 100%%", "00:00:05 12AM 2024-02-29 00:00:05 100%"},
+        {"", ""},
+        {"%", NULL},
+        {"%-", NULL},
+        {"a %Q", NULL},
+        {"%-A", NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[128];
+        phx_jinja_out out;
+        phx_error err = {0};
+        phx_json *inputs = chat_case_json(phx_str_of("{}"));
+        (void)snprintf(text, sizeof(text), "{{ strftime_now('%s') }}", cases[i][0]);
+        const phx_code rc = render(phx_str_of(text), inputs, &out, &err);
+        if ((rc == PHX_OK) != (cases[i][1] != NULL))
+            fail_msg("'%s': %d '%s'", cases[i][0], rc, err.text);
+        if (rc == PHX_OK)
+            chat_case_equal(text, phx_buf_view(&out.text), phx_str_of(cases[i][1]));
+        else
+            assert_non_null(strstr(err.text, "line 1"));
         phx_jinja_out_done(&out);
         phx_json_destroy(inputs);
     }
@@ -110,6 +149,7 @@ static void test_origin(void **state)
         "{{ S if S else 'a' }}{{ '' or 'a' }}",
         "{{ {'a': S}['a'] }}{{ ns }}{% set ns = namespace(q=S) %}{{ ns.q }}{% set ns.q = 'a' %}{{ ns.q }}",
         "{{ L|first }}{{ L|map(attribute='0')|join('b') }}",
+        "{{ strftime_now('a') }}{{ strftime_now(S) }}{{ strftime_now(S ~ 'B') }}",
     };
     phx_json *inputs =
         chat_case_json(phx_str_of("{\"S\":\"ABC\",\"D\":{\"K\":\"V\",\"Q\":\"W\"},\"L\":[\"X\",\"YZ\"]}"));
@@ -278,13 +318,10 @@ static void test_allocations_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_line),
-        cmocka_unit_test(test_origin),
-        cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_template_bytes),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_allocations_fail),
+        cmocka_unit_test(test_cases),  cmocka_unit_test(test_line),
+        cmocka_unit_test(test_clock),  cmocka_unit_test(test_origin),
+        cmocka_unit_test(test_depth),  cmocka_unit_test(test_template_bytes),
+        cmocka_unit_test(test_bounds), cmocka_unit_test(test_allocations_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
