@@ -25,7 +25,7 @@
 #define TOKENS_MOST    4096u
 #define TEXT_BYTES_MAX (1u << 20)
 #define ASK_BYTES_MAX  (64u << 10)
-#define RANDOM_IDS     32u /* of a prompt, where no questions are given */
+#define RANDOM_IDS     8u /* of a prompt, where no questions are given */
 #define PROMPT_ROOM    256u
 #define OTHERS_EXTRA   64u
 #define PLAIN          UINT32_MAX
