@@ -168,6 +168,7 @@ bool phx_http_conn_write(phx_http_conn *conn, const void *ptr, size_t n)
 void phx_http_conn_finish(phx_http_conn *conn)
 {
     conn->has_served = true;
+    conn->is_head = false;
     conn->soft_us = 0;
     if (conn->close_after || conn->is_eof || conn->http->is_stopping) {
         conn_enter(conn, PHX_HTTP_PHASE_FLUSH);
@@ -215,7 +216,7 @@ void phx_http_conn_refuse(phx_http_conn *conn, phx_http_fault fault, bool keep)
                         phx_rng_mix(http->id_seed + http->n_ids++));
     (void)phx_buf_printf(&out, "Content-Length: %zu\r\n%s\r\n", body.n,
                          conn->close_after || http->is_stopping ? "Connection: close\r\n" : "");
-    if (body.n)
+    if (body.n && !conn->is_head)
         (void)phx_buf_append(&out, body.ptr, body.n);
     if (out.code != PHX_OK || body.code != PHX_OK)
         phx_http_conn_kill(conn, PHX_HTTP_CLOSED_MEMORY);

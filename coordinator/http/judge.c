@@ -1,6 +1,9 @@
 /* coordinator/http/judge.c - between head and body: Host, Origin, key, route, method, content type.
+ * HEAD is GET whose reply has no body.
  * Keys come before routes, so that a caller without one learns nothing about which paths exist. */
 #include "coordinator/http/conn.h"
+
+#include <string.h>
 
 static const phx_http_route *find_route(const phx_http *http, phx_str method, phx_str path, bool *ret_is_path)
 {
@@ -65,8 +68,9 @@ phx_http_fault phx_http_judge(phx_http_conn *conn)
     const phx_str method = phx_http_parser_view(parser, parser->method);
     bool is_path = false;
     conn->route = NULL;
-    const phx_http_route *route =
-        find_route(http, method, phx_http_parser_view(parser, parser->path), &is_path);
+    conn->is_head = phx_str_is(method, "HEAD");
+    const phx_http_route *route = find_route(http, conn->is_head ? phx_str_of("GET") : method,
+                                             phx_http_parser_view(parser, parser->path), &is_path);
     if (http->checks_host && !phx_http_host_allowed(host, http->hosts, http->n_hosts))
         return PHX_HTTP_FAULT_HOST;
     if (origin.ptr && !phx_http_origin_is_own(origin, host))
@@ -88,8 +92,11 @@ phx_http_fault phx_http_judge(phx_http_conn *conn)
 const char *phx_http_allowed_methods(const phx_http *http, phx_str path, phx_buf *buf)
 {
     for (size_t i = 0; i < http->n_routes; i++) {
-        if (phx_str_is(path, http->routes[i].path))
-            (void)phx_buf_printf(buf, "%s%s", buf->n ? ", " : "", http->routes[i].method);
+        if (!phx_str_is(path, http->routes[i].path))
+            continue;
+        const char *method = http->routes[i].method;
+        const char *also = strcmp(method, "GET") == 0 ? ", HEAD" : "";
+        (void)phx_buf_printf(buf, "%s%s%s", buf->n ? ", " : "", method, also);
     }
     return buf->code == PHX_OK && buf->ptr ? buf->ptr : "";
 }

@@ -148,7 +148,8 @@ static void send_whole(phx_http_reply *reply, const phx_http_response *response)
         const size_t n_body = response->status == 204 ? 0 : response->body.n;
         if (response->status != 204)
             (void)snprintf(framing, sizeof(framing), "Content-Length: %zu\r\n", n_body);
-        if (write_head(reply, response, framing) && phx_http_conn_write(conn, response->body.ptr, n_body))
+        if (write_head(reply, response, framing) &&
+            phx_http_conn_write(conn, response->body.ptr, conn->is_head ? 0 : n_body))
             phx_http_conn_finish(conn);
     }
     complete(reply);

@@ -66,6 +66,23 @@ static void test_pipelined(void **state)
     rig_close(&r);
 }
 
+/* What follows the head of a reply to HEAD is the next reply. */
+static void test_head_has_no_body(void **state)
+{
+    rig r;
+    (void)state;
+    rig_open(&r, &(phx_http_options){0});
+    client *c = client_open(&r);
+    client_send(c, "HEAD /hello HTTP/1.1\r\n" H "\r\nHEAD /nothing HTTP/1.1\r\n" H "\r\n");
+    client_wait(c, "HTTP/1.1 200 ");
+    client_wait(c, "Content-Length: 5\r\n");
+    client_wait(c, "\r\n\r\nHTTP/1.1 404 ");
+    client_forget(c);
+    assert_int_equal(client_ask(c, "GET /hello HTTP/1.1\r\n" H "\r\n"), 200);
+    client_close(c);
+    rig_close(&r);
+}
+
 static void test_policy_faults_keep_the_connection(void **state)
 {
     rig r;
@@ -74,7 +91,7 @@ static void test_policy_faults_keep_the_connection(void **state)
     client *c = client_open(&r);
     assert_int_equal(client_ask(c, "GET /nothing HTTP/1.1\r\n" H "\r\n"), 404);
     client_send(c, "DELETE /hold HTTP/1.1\r\n" H "\r\n");
-    client_wait(c, "Allow: GET, POST\r\n");
+    client_wait(c, "Allow: GET, HEAD, POST\r\n");
     assert_int_equal(client_ask(c, ""), 405);
     assert_int_equal(client_ask(c, "GET /hello HTTP/1.1\r\n" H "\r\n"), 200);
     client_close(c);
@@ -387,15 +404,11 @@ static void test_socket_flags(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain_requests),
-        cmocka_unit_test(test_pipelined),
-        cmocka_unit_test(test_policy_faults_keep_the_connection),
-        cmocka_unit_test(test_hygiene),
-        cmocka_unit_test(test_continue),
-        cmocka_unit_test(test_host_and_origin),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_key_files_refused),
-        cmocka_unit_test(test_binding),
+        cmocka_unit_test(test_plain_requests),    cmocka_unit_test(test_pipelined),
+        cmocka_unit_test(test_head_has_no_body),  cmocka_unit_test(test_policy_faults_keep_the_connection),
+        cmocka_unit_test(test_hygiene),           cmocka_unit_test(test_continue),
+        cmocka_unit_test(test_host_and_origin),   cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_key_files_refused), cmocka_unit_test(test_binding),
         cmocka_unit_test(test_socket_flags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
