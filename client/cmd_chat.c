@@ -188,7 +188,7 @@ phx_exit phx_command_chat(const phx_env *env, int argc, char *const *argv)
         .scopes = PHX_SERVER_SCOPES,
         .flags = flags,
         .n_flags = sizeof(flags) / sizeof(flags[0]),
-        .exit_codes = PHX_EXIT_CODES_SERVER,
+        .exit_codes = PHX_EXIT_CODES_SERVER "  130 interrupted\n",
     };
     phx_options options;
     phx_args args;

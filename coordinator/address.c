@@ -54,6 +54,23 @@ static void add_host(phx_buf *list, phx_str line)
     }
 }
 
+/* NAME or NAME:RANKS, with commas between. */
+static phx_code check_hosts(const char *list, phx_error *err)
+{
+    for (const char *at = list;; at++) {
+        const size_t n = strcspn(at, ",");
+        const char *colon = memchr(at, ':', n);
+        const size_t n_name = colon ? (size_t)(colon - at) : n;
+        uint64_t ranks = 1;
+        if (n_name == 0 || (colon && !phx_str_to_u64((phx_str){colon + 1, n - n_name - 1}, 1, 65535, &ranks)))
+            return PHX_FAIL(err, PHX_ERR_INVALID,
+                            "--hosts: '%.*s' is not HOST or HOST:RANKS with at least one rank", (int)n, at);
+        at += n;
+        if (!*at)
+            return PHX_OK;
+    }
+}
+
 phx_code phx_hosts_list(const char *list_or_file, char *ret_list, size_t n_bytes, phx_error *err)
 {
     phx_buf text, list;
@@ -61,7 +78,7 @@ phx_code phx_hosts_list(const char *list_or_file, char *ret_list, size_t n_bytes
     if (!strchr(list_or_file, '/')) {
         if (!phx_str_copy(ret_list, n_bytes, phx_str_of(list_or_file)))
             rc = PHX_FAIL(err, PHX_ERR_TOO_LONG, "--hosts is longer than %zu bytes", n_bytes);
-        return rc;
+        return rc == PHX_OK && *ret_list ? check_hosts(ret_list, err) : rc;
     }
     phx_buf_init(&text, 64u << 10);
     phx_buf_init(&list, n_bytes - 1);
@@ -76,6 +93,8 @@ phx_code phx_hosts_list(const char *list_or_file, char *ret_list, size_t n_bytes
         rc = PHX_FAIL(err, PHX_ERR_INVALID, "host file '%s' is empty or too long", list_or_file);
     if (rc == PHX_OK)
         (void)phx_str_copy(ret_list, n_bytes, phx_buf_view(&list));
+    if (rc == PHX_OK)
+        rc = check_hosts(ret_list, err);
     phx_buf_done(&text);
     phx_buf_done(&list);
     return rc;

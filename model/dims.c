@@ -560,7 +560,8 @@ static phx_code check_together(const phx_dims *dims, phx_error *err)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "qk_rope_head_dim %lld is odd", (long long)dims->d_rope);
     if (dims->n_experts % dims->n_expert_groups != 0 || dims->n_expert_groups_used > dims->n_expert_groups ||
         (dims->n_expert_groups > 1 && per_group < 2))
-        return PHX_FAIL(err, PHX_ERR_CORRUPT, "%lld experts do not form %lld groups of which %lld are kept",
+        return PHX_FAIL(err, PHX_ERR_CORRUPT,
+                        "%lld experts do not form %lld groups, of two or more each, of which %lld are kept",
                         (long long)dims->n_experts, (long long)dims->n_expert_groups,
                         (long long)dims->n_expert_groups_used);
     if (dims->n_experts_used > per_group * dims->n_expert_groups_used)

@@ -227,7 +227,8 @@ phx_code phx_layout_check(const phx_layout *layout, const phx_dims *dims, phx_er
 {
     const uint32_t tp = layout->tp;
     if (tp == 0 || PHX_LEAVES % tp != 0)
-        return PHX_FAIL(err, PHX_ERR_INVALID, "tp %u: supported are 1, 2, 4 and 8", tp);
+        return PHX_FAIL(err, PHX_ERR_INVALID, "%s %u: supported are 1, 2, 4 and 8",
+                        layout->experts == PHX_EXPERTS_EP && tp != 1 ? "tp or ep" : "tp", tp);
     const phx_code rc = check_cuts(layout, dims, err);
     if (rc != PHX_OK)
         return rc;

@@ -87,11 +87,13 @@ static phx_code check_request(const phx_checkpoint *checkpoint, const phx_plan_r
     if (request->n_threads > THREADS_MAX)
         return PHX_FAIL(err, PHX_ERR_INVALID, "%u threads per rank: at most %u", request->n_threads,
                         THREADS_MAX);
+    if (request->n_context == 1)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "context 1: at least 2, a token and the one that follows");
     if (request->n_context > dims->n_positions)
         return PHX_FAIL(err, PHX_ERR_INVALID, "context %u: the model was made for at most %lld positions",
                         request->n_context, (long long)dims->n_positions);
     if (request->n_drafts && dims->n_layers_mtp == 0)
-        return PHX_FAIL(err, PHX_ERR_INVALID, "'%s' holds no MTP layers: leave speculation off",
+        return PHX_FAIL(err, PHX_ERR_INVALID, "'%s' holds no MTP layers: leave --mtp off",
                         phx_checkpoint_dir(checkpoint));
     return PHX_OK;
 }

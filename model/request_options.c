@@ -23,6 +23,27 @@ static phx_code read_degrees(const phx_options *options, phx_layout *layout, phx
     return PHX_OK;
 }
 
+/* Length of the name before '='. */
+static size_t name_bytes(phx_str knob)
+{
+    const char *equals = memchr(knob.ptr, '=', knob.n);
+    return equals ? (size_t)(equals - knob.ptr) : knob.n;
+}
+
+/* Whether the list says the knob that stands at `at` before, too. */
+static bool said_before(phx_str list, size_t at, phx_str knob)
+{
+    for (size_t first = 0; first < at;) {
+        const char *comma = memchr(list.ptr + first, ',', list.n - first);
+        const size_t end = (size_t)(comma - list.ptr); /* there is one before `at` */
+        const phx_str other = {list.ptr + first, end - first};
+        if (phx_str_eq((phx_str){other.ptr, name_bytes(other)}, (phx_str){knob.ptr, name_bytes(knob)}))
+            return true;
+        first = end + 1;
+    }
+    return false;
+}
+
 static phx_code read_knobs(const phx_options *options, phx_numerics *numerics, phx_error *err)
 {
     const phx_str list = phx_str_of(options->numerics);
@@ -35,6 +56,9 @@ static phx_code read_knobs(const phx_options *options, phx_numerics *numerics, p
             phx_str_starts(knob, phx_str_of("deterministic=")) || phx_str_starts(knob, phx_str_of("cache=")))
             return PHX_FAIL(err, PHX_ERR_INVALID, "numerics knob '%.*s': use the option of that name",
                             PHX_STR_ARG(knob));
+        if (said_before(list, at, knob))
+            return PHX_FAIL(err, PHX_ERR_INVALID, "numerics knob '%.*s': given twice", (int)name_bytes(knob),
+                            knob.ptr);
         const phx_code rc = phx_numerics_set(numerics, knob, err);
         if (rc != PHX_OK)
             return rc;
@@ -100,6 +124,8 @@ phx_code phx_plan_request_from_options(const phx_options *options, const phx_dim
     request.n_batch = options->max_batch;
     request.n_step_tokens = options->step_tokens;
     request.n_cache_tokens = options->cache_tokens;
+    if (options->drafts && !options->mtp)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "--drafts %u needs --mtp on", options->drafts);
     if (options->mtp)
         request.n_drafts = options->drafts ? options->drafts : PHX_DRAFTS_DEFAULT;
     *ret_request = request;

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -97,6 +99,24 @@ static phx_code make_head(const phx_st_decl *decls, size_t n_decls, phx_buf *buf
     return PHX_OK;
 }
 
+/* What an interrupted run has left of the same name is written over; a running one keeps its file. */
+static phx_code open_temporary(phx_st_writer *writer, phx_error *err)
+{
+    const int fd = open(writer->temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return PHX_FAIL(err, PHX_ERR_IO, "cannot create '%s': %s", writer->temporary, strerror(errno));
+    struct stat mine, named; /* what another writer has finished meanwhile has another name */
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0 || fstat(fd, &mine) != 0 || stat(writer->temporary, &named) != 0 ||
+        mine.st_ino != named.st_ino) {
+        (void)close(fd);
+        return PHX_FAIL(err, PHX_ERR_IN_USE, "another process is writing '%s'", writer->temporary);
+    }
+    writer->fd = fd;
+    if (ftruncate(fd, 0) != 0)
+        return PHX_FAIL(err, PHX_ERR_IO, "cannot write '%s': %s", writer->temporary, strerror(errno));
+    return PHX_OK;
+}
+
 phx_code phx_st_writer_open(const char *path, const phx_st_decl *decls, size_t n_decls,
                             phx_st_writer **ret_writer, phx_error *err)
 {
@@ -123,12 +143,10 @@ phx_code phx_st_writer_open(const char *path, const phx_st_decl *decls, size_t n
     rc = make_head(decls, n_decls, &head, &data_bytes, err);
     if (rc != PHX_OK)
         goto out;
-    (void)snprintf(writer->temporary, sizeof(writer->temporary), "%s.%d.tmp", path, (int)getpid());
-    writer->fd = open(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (writer->fd < 0) {
-        rc = PHX_FAIL(err, PHX_ERR_IO, "cannot create '%s': %s", writer->temporary, strerror(errno));
+    (void)snprintf(writer->temporary, sizeof(writer->temporary), "%s.tmp", path);
+    rc = open_temporary(writer, err);
+    if (rc != PHX_OK)
         goto out;
-    }
     writer->end = PREFIX_BYTES + head.n + data_bytes;
     for (unsigned i = 0; i < PREFIX_BYTES; i++)
         prefix[i] = (uint8_t)((uint64_t)head.n >> (8 * i));

@@ -23,6 +23,7 @@ typedef struct command {
     unsigned n;
     char settings[16][WORD_BYTES]; /* environment added for the launcher */
     char *envp[ENV_MAX + 1];
+    char cannot[WORD_BYTES + 128]; /* what to say when it cannot be run */
 } command;
 
 static phx_code build(const phx_launch_spec *spec, command *c, phx_error *err);
@@ -39,6 +40,9 @@ phx_code phx_launch_start(const phx_launch_spec *spec, pid_t *ret_pid, phx_error
     if (rc != PHX_OK)
         goto out;
     set_environment(spec, c);
+    (void)snprintf(c->cannot, sizeof(c->cannot), "phalanx-coordinator: cannot run '%s'%s\n", c->argv[0],
+                   spec->template_text ? ", the first word of --launch; is it in PATH?"
+                                       : "; is openmpi-bin installed and in PATH?");
     const pid_t pid = fork();
     if (pid == 0)
         become_launcher(c);
@@ -157,8 +161,6 @@ static void set_environment(const phx_launch_spec *spec, command *c)
 /* Between fork and exec: only calls that are safe there. */
 static void become_launcher(const command *c)
 {
-    static const char lost[] =
-        "phalanx-coordinator: cannot run the launcher; is openmpi-bin installed and in PATH?\n";
     sigset_t none;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
@@ -169,7 +171,7 @@ static void become_launcher(const command *c)
         (void)dup2(null, STDIN_FILENO);
     (void)dup2(STDERR_FILENO, STDOUT_FILENO); /* stdout belongs to programs that read the coordinator */
     (void)execvpe(c->argv[0], c->argv, c->envp);
-    const ssize_t ignored = write(STDERR_FILENO, lost, sizeof(lost) - 1);
+    const ssize_t ignored = write(STDERR_FILENO, c->cannot, strlen(c->cannot));
     (void)ignored;
     _exit(127);
 }

@@ -47,7 +47,7 @@ struct phx_http_conn {
     bool has_served; /* a request was answered before: the idle bound counts, not the head's */
     bool close_after;
     bool is_head; /* the reply that is owed has a length but no body */
-    bool is_eof; /* the client closed its side */
+    bool is_eof;  /* the client closed its side */
 };
 
 struct phx_http_reply {
