@@ -208,7 +208,8 @@ phx_exit phx_command_inspect(const phx_env *env, int argc, char *const *argv)
         .scopes = PHX_OPTION_BIT(MODEL),
         .flags = flags,
         .n_flags = 1,
-        .exit_codes = "  0 complete\n  1 tensors are missing, or it cannot be read\n  2 wrong usage\n",
+        .exit_codes =
+            "  0 complete\n  1 tensors are missing or unexpected, or it cannot be read\n  2 wrong usage\n",
     };
     char dir[PHX_PATH_MAX];
     phx_options options;
@@ -230,7 +231,8 @@ phx_exit phx_command_inspect(const phx_env *env, int argc, char *const *argv)
     else
         print_text(checkpoint, &all, &buf);
     code = phx_command_print(&buf);
-    if (code == PHX_EXIT_DONE && phx_checkpoint_count_all(checkpoint).n_missing > 0)
+    const phx_checkpoint_totals totals = phx_checkpoint_count_all(checkpoint);
+    if (code == PHX_EXIT_DONE && totals.n_missing + totals.n_extra > 0)
         code = PHX_EXIT_FAILED;
     phx_buf_done(&buf);
     phx_checkpoint_close(checkpoint);

@@ -139,6 +139,21 @@ static bool may_have_gpus(const phx_options *options)
     return strcmp(options->backend, "cuda") == 0;
 }
 
+/* A config that forgets a part of the model (shared experts, an indexer) makes another model of the same
+ * files. */
+static void tell_left_out(const phx_checkpoint *checkpoint)
+{
+    const phx_checkpoint_totals totals = phx_checkpoint_count_all(checkpoint);
+    if (totals.n_extra == 0)
+        return;
+    const phx_str first = phx_checkpoint_extra(checkpoint, 0);
+    phx_log(
+        PHX_LOG_WARN,
+        "%llu tensors are not used, because config.json asks for none of them; the first is '%.*s'. If they "
+        "belong to the model, its answers are wrong: see phalanx inspect",
+        (unsigned long long)totals.n_extra, PHX_STR_ARG(first));
+}
+
 /* Everything that can be refused before a process is started: model, layout, memory. Prints the plan. */
 static phx_code open_model(coordinator *c, phx_error *err)
 {
@@ -167,6 +182,7 @@ static phx_code open_model(coordinator *c, phx_error *err)
     if (rc != PHX_OK)
         return rc;
     phx_buf_init(&text, 1u << 20);
+    tell_left_out(c->checkpoint);
     phx_plan_print(plan, &text);
     for (char *line = text.ptr, *end; line && (end = strchr(line, '\n')); line = end + 1)
         phx_log(PHX_LOG_INFO, "%.*s", (int)(end - line), line);
