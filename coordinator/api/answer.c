@@ -184,8 +184,9 @@ static phx_code take_echo(phx_answer_part *part, phx_buf *text)
 
 static void init_choice(phx_answer_choice *c)
 {
-    phx_buf *const bufs[] = {&c->content,  &c->reasoning,      &c->calls,        &c->arguments,
-                             &c->logprobs, &c->token_logprobs, &c->top_logprobs, &c->text_offset};
+    phx_buf *const bufs[] = {&c->content,      &c->reasoning,   &c->calls,
+                             &c->arguments,    &c->logprobs,    &c->token_logprobs,
+                             &c->top_logprobs, &c->text_offset, &c->token_ids};
     for (size_t b = 0; b < sizeof(bufs) / sizeof(bufs[0]); b++)
         phx_buf_init(bufs[b], PHX_ANSWER_BYTES_MAX);
 }
@@ -228,6 +229,7 @@ static bool make_answer(asking *a, phx_answer **ret_answer, phx_api_fault *fault
     answer->include_usage = request->include_usage;
     answer->logprobs = request->sampling.logprobs;
     answer->n_top = request->sampling.n_top_logprobs;
+    answer->tells_ids = request->return_token_ids || (api->text && !api->text->tokenizer);
     answer->in_reasoning = a->prompts[0].in_reasoning;
     if (api->text && api->text->chat)
         answer->call_ids =
@@ -477,6 +479,7 @@ static void free_answer(phx_answer *answer)
         phx_buf_done(&c->token_logprobs);
         phx_buf_done(&c->top_logprobs);
         phx_buf_done(&c->text_offset);
+        phx_buf_done(&c->token_ids);
     }
     for (uint32_t i = 0; i < answer->n_parts; i++)
         phx_buf_done(&answer->parts[i].echo);

@@ -27,7 +27,8 @@ typedef struct phx_answer_choice {
     phx_buf token_logprobs;
     phx_buf top_logprobs;
     phx_buf text_offset;
-    uint64_t n_chars; /* characters of the text so far, for text_offset */
+    phx_buf token_ids; /* not yet told; empty unless asked for */
+    uint64_t n_chars;  /* characters of the text so far, for text_offset */
     uint32_t n_tokens;
     uint32_t n_reasoning; /* tokens before the first of the content */
     bool has_reasoning;
@@ -51,6 +52,7 @@ struct phx_answer {
     bool has_begun; /* stream: the head is out */
     bool include_usage;
     bool logprobs;
+    bool tells_ids;    /* of tokens: asked for, or there is no tokenizer to tell their text */
     bool in_reasoning; /* at the start */
     phx_api_call_ids call_ids;
     uint32_t n_top;

@@ -9,6 +9,7 @@ static void begin_chunk(phx_answer *answer, uint32_t choice, phx_json_writer *w)
 static void end_chunk(phx_answer *answer, phx_json_writer *w, const char *finish);
 static void write_usage(const phx_answer *answer, const phx_delta *end, phx_json_writer *w);
 static void write_logprobs(phx_answer *answer, uint32_t choice, phx_json_writer *w);
+static void write_token_ids(phx_answer *answer, uint32_t choice, phx_json_writer *w);
 
 static bool is_chat(const phx_answer *answer)
 {
@@ -72,10 +73,15 @@ static void keep_chat_logprobs(phx_answer *answer, phx_answer_choice *c, const p
     phx_json_end_object(&w);
 }
 
-/* A token as a key: one that is part of a character gets OpenAI's notation for bytes, so that keys differ. */
-static void token_text(phx_str bytes, phx_buf *to)
+/* A token as a key: one that is part of a character gets OpenAI's notation for bytes, and one without text
+ * its number, so that keys differ. */
+static void token_text(phx_str bytes, uint32_t token, phx_buf *to)
 {
     phx_buf_clear(to);
+    if (bytes.n == 0) {
+        (void)phx_buf_printf(to, "token_id:%u", token);
+        return;
+    }
     if (phx_utf8_valid(bytes.ptr, bytes.n)) {
         (void)phx_buf_append(to, bytes.ptr, bytes.n);
         return;
@@ -86,10 +92,11 @@ static void token_text(phx_str bytes, phx_buf *to)
 }
 
 /* Different ids may spell the same bytes: the first, which is the likelier, keeps the key. */
-static bool is_told(const phx_answer *answer, const phx_delta *delta, uint32_t n_before, phx_str bytes)
+static bool is_told(const phx_answer *answer, const phx_delta *delta, uint32_t n_before, phx_str bytes,
+                    uint32_t token)
 {
     for (uint32_t i = 0; i < n_before; i++) {
-        if (phx_str_eq(piece_of(answer, delta->top[i].id), bytes))
+        if (delta->top[i].id == token || (bytes.n && phx_str_eq(piece_of(answer, delta->top[i].id), bytes)))
             return true;
     }
     return false;
@@ -100,7 +107,7 @@ static void keep_text_logprobs(phx_answer *answer, phx_answer_choice *c, const p
     phx_json_writer w;
     phx_buf *text = &answer->out; /* free between chunks */
     const uint32_t n_top = delta->n_top < answer->n_top ? delta->n_top : answer->n_top;
-    token_text(delta->token_bytes, text);
+    token_text(delta->token_bytes, delta->token, text);
     item(&c->logprobs);
     phx_json_writer_init(&w, &c->logprobs);
     phx_json_str(&w, phx_buf_view(text));
@@ -114,14 +121,14 @@ static void keep_text_logprobs(phx_answer *answer, phx_answer_choice *c, const p
     phx_json_begin_object(&w);
     for (uint32_t i = 0; i < n_top; i++) {
         const phx_str bytes = piece_of(answer, delta->top[i].id);
-        if (is_told(answer, delta, i, bytes))
+        if (is_told(answer, delta, i, bytes, delta->top[i].id))
             continue;
-        token_text(bytes, text);
+        token_text(bytes, delta->top[i].id, text);
         phx_json_key_str(&w, phx_buf_view(text));
         phx_json_f64(&w, finite_logprob(delta->top[i].logprob));
     }
-    if (!is_told(answer, delta, n_top, delta->token_bytes)) {
-        token_text(delta->token_bytes, text);
+    if (!is_told(answer, delta, n_top, delta->token_bytes, delta->token)) {
+        token_text(delta->token_bytes, delta->token, text);
         phx_json_key_str(&w, phx_buf_view(text));
         phx_json_f64(&w, finite_logprob(delta->logprob));
     }
@@ -147,6 +154,10 @@ void phx_answer_keep_token(phx_answer *answer, const phx_delta *delta)
             keep_text_logprobs(answer, c, delta);
         c->has_logprobs = true;
         c->n_chars += count_chars(delta->token_bytes);
+    }
+    if (answer->tells_ids) {
+        item(&c->token_ids);
+        (void)phx_buf_printf(&c->token_ids, "%u", delta->token);
     }
     c->n_tokens++;
     if ((answer->in_reasoning || c->has_reasoning) && !c->has_content)
@@ -200,8 +211,9 @@ phx_code phx_answer_code(const phx_answer *answer)
     phx_code rc = answer->out.code;
     for (uint32_t i = 0; rc == PHX_OK && i < answer->n_choices; i++) {
         const phx_answer_choice *c = &answer->choices[i];
-        const phx_buf *const bufs[] = {&c->content,  &c->reasoning,      &c->calls,        &c->arguments,
-                                       &c->logprobs, &c->token_logprobs, &c->top_logprobs, &c->text_offset};
+        const phx_buf *const bufs[] = {&c->content,      &c->reasoning,   &c->calls,
+                                       &c->arguments,    &c->logprobs,    &c->token_logprobs,
+                                       &c->top_logprobs, &c->text_offset, &c->token_ids};
         for (size_t b = 0; rc == PHX_OK && b < sizeof(bufs) / sizeof(bufs[0]); b++)
             rc = bufs[b]->code;
     }
@@ -261,6 +273,7 @@ void phx_answer_output_chunk(phx_answer *answer, uint32_t choice, const phx_outp
         phx_json_str(&w, event->text);
     }
     write_logprobs(answer, choice, &w);
+    write_token_ids(answer, choice, &w);
     end_chunk(answer, &w, NULL);
 }
 
@@ -277,6 +290,7 @@ void phx_answer_finish_chunk(phx_answer *answer, uint32_t choice)
         phx_json_text(&w, "");
     }
     write_logprobs(answer, choice, &w);
+    write_token_ids(answer, choice, &w);
     end_chunk(answer, &w, phx_finish_name(answer->choices[choice].finish));
 }
 
@@ -352,6 +366,7 @@ void phx_answer_whole(phx_answer *answer, const phx_delta *end)
             phx_json_str(&w, phx_buf_view(&c->content));
         }
         write_logprobs(answer, i, &w);
+        write_token_ids(answer, i, &w);
         phx_json_key(&w, "finish_reason");
         phx_json_text(&w, phx_finish_name(c->finish));
         phx_json_end_object(&w);
@@ -441,6 +456,13 @@ static void write_logprobs(phx_answer *answer, uint32_t choice, phx_json_writer 
         write_items(w, "text_offset", &c->text_offset);
     }
     phx_json_end_object(w);
+}
+
+/* As vLLM tells them: of the tokens since the last chunk. */
+static void write_token_ids(phx_answer *answer, uint32_t choice, phx_json_writer *w)
+{
+    if (answer->tells_ids)
+        write_items(w, "token_ids", &answer->choices[choice].token_ids);
 }
 
 static void write_usage(const phx_answer *answer, const phx_delta *end, phx_json_writer *w)

@@ -60,6 +60,7 @@ static const phx_api_field fields[] = {
     HONOURED(stream_options, BOTH),
     HONOURED(logprobs, BOTH),
     HONOURED(top_logprobs, CHAT),
+    HONOURED(return_token_ids, BOTH),
 
     HARMLESS(user, ANY),
     HARMLESS(metadata, ANY),
@@ -104,8 +105,7 @@ static const phx_api_field fields[] = {
     REFUSED(min_tokens, BOTH, "0", "use ignore_eos or logit_bias"),
     REFUSED(priority, BOTH, "0", "requests are served in the order of their arrival"),
     REFUSED(prompt_logprobs, BOTH, "", "use 'phalanx logits'"),
-    REFUSED(return_token_ids, BOTH, "false", "use /tokenize"),
-    REFUSED(return_tokens_as_token_ids, BOTH, "false", "use /tokenize"),
+    REFUSED(return_tokens_as_token_ids, BOTH, "false", "use return_token_ids"),
     REFUSED(skip_special_tokens, BOTH, "true", NULL),
     REFUSED(spaces_between_special_tokens, BOTH, "true", NULL),
     REFUSED(truncate_prompt_tokens, BOTH, "", "shorten the prompt"),

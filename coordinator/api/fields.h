@@ -52,6 +52,7 @@ typedef struct phx_api_request {
     bool has_stream_options;
     bool include_usage;
     bool has_top_logprobs;
+    bool return_token_ids;
 } phx_api_request;
 
 typedef enum phx_api_use {
@@ -105,6 +106,7 @@ const phx_json *phx_api_request_prompt(const phx_api_request *request, uint32_t 
     X(stop)                  \
     X(stop_token_ids)        \
     X(ignore_eos)            \
+    X(return_token_ids)      \
     X(max_tokens)            \
     X(max_completion_tokens) \
     X(stream)                \

@@ -391,6 +391,13 @@ bool phx_api_read_stop_token_ids(const phx_json *value, const phx_model_text *te
     return true;
 }
 
+bool phx_api_read_return_token_ids(const phx_json *value, const phx_model_text *text,
+                                   phx_api_request *request, phx_api_fault *fault)
+{
+    (void)text;
+    return read_bool(value, "return_token_ids", &request->return_token_ids, fault);
+}
+
 bool phx_api_read_ignore_eos(const phx_json *value, const phx_model_text *text, phx_api_request *request,
                              phx_api_fault *fault)
 {

@@ -218,6 +218,26 @@ static void test_logprobs(void **state)
     api_rig_close(&r);
 }
 
+static void test_token_ids(void **state)
+{
+    (void)state;
+    api_rig r;
+    api_rig_open(&r);
+    api_reply reply = api_post(&r, CHAT, "{" ASK ",\"return_token_ids\":true}");
+    assert_int_equal(phx_json_count(api_node(reply.json, "choices.0.token_ids")), 10);
+    const long long second = api_int(reply.json, "choices.0.token_ids.1");
+    api_reply_done(&reply);
+    char item[40];
+    (void)snprintf(item, sizeof(item), "\"token_ids\":[%lld]", second);
+    reply = api_post(&r, CHAT, "{" ASK ",\"return_token_ids\":true,\"stream\":true}");
+    assert_non_null(strstr(reply.body, item)); /* in the chunk of its text */
+    api_reply_done(&reply);
+    reply = api_post(&r, CHAT, "{" ASK "}");
+    assert_null(api_node(reply.json, "choices.0.token_ids"));
+    api_reply_done(&reply);
+    api_rig_close(&r);
+}
+
 /* What reaches the engine. */
 static void test_passed_on(void **state)
 {
@@ -253,10 +273,11 @@ int main(void)
 {
     (void)api_rig_demo();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),         cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_same),          cmocka_unit_test(test_length),
-        cmocka_unit_test(test_choices),       cmocka_unit_test(test_logprobs),
-        cmocka_unit_test(test_cut_character), cmocka_unit_test(test_passed_on),
+        cmocka_unit_test(test_whole),     cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_same),      cmocka_unit_test(test_length),
+        cmocka_unit_test(test_choices),   cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_token_ids), cmocka_unit_test(test_cut_character),
+        cmocka_unit_test(test_passed_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
