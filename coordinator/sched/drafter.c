@@ -19,6 +19,7 @@
 #define LOSS_OFFSET  0.05 /* added to the loss of a length when it is decided what to try */
 #define GAIN_TO_MOVE 0.02 /* more drafts must promise so much more than the length in use ... */
 #define DOUBT        0.1  /* ... and this over the number of comparisons that say so */
+#define SURPRISE     2.0  /* a comparison moves a cost by no larger factor, whatever it says */
 #define OUTLIER      2.0  /* a step that much slower than known counts no more than that: it may be a pause */
 
 void phx_drafter_init(phx_drafter *drafter, uint32_t n_max, bool is_adapting)
@@ -165,8 +166,10 @@ static void end_trial(phx_drafter *drafter)
     size->n_tried[n]++;
     if (drafter->trial.window.n < N_BELIEVED)
         return;
-    const double us = window_median(&drafter->trial.window);
-    const double cost = size->cost[base] * us / window_median(&size->before);
+    const double us = window_median(&drafter->trial.window), expected = cost_of(size, n);
+    double cost = size->cost[base] * us / window_median(&size->before);
+    cost = cost > expected * SURPRISE ? expected * SURPRISE : cost;
+    cost = cost < expected / SURPRISE ? expected / SURPRISE : cost;
     const uint32_t n_known = least_of(least_of(size->n_known[n], size->n_known[base]), KNOWN_MAX - 1);
     size->cost[n] += (cost - size->cost[n]) / (n_known + 1);
     size->n_known[n]++;

@@ -64,7 +64,9 @@ uint32_t phx_drafter_choose(phx_drafter *drafter, uint32_t n_rows);
 /* A sequence was fed n_fed drafts and the first n_held of them held. */
 void phx_drafter_note_row(phx_drafter *drafter, uint32_t n_fed, uint32_t n_held);
 
-/* A step of n_rows sequences and nothing else, each fed n_fed drafts and asked for as many, took us. */
+/* A step of n_rows sequences and nothing else, each fed n_fed drafts and asked for as many, took the ranks
+ * us.
+ */
 void phx_drafter_note_step(phx_drafter *drafter, uint32_t n_rows, uint32_t n_fed, double us);
 
 /* What the choice rests on: tokens per sequence and step with n drafts, and the time of such a step, measured

@@ -119,7 +119,9 @@ phx_code group_accept(group *g, const phx_step_plan *plan, const phx_step_result
     if (plan->n_rows == 0)
         return WRONG(err, "a step without rows");
     answer *to = &g->answers[plan->step % g->config.n_in_flight_max];
-    to->result = (phx_step_result){.step = plan->step, .rows = to->rows};
+    to->result = (phx_step_result){.step = plan->step,
+                                   .rows = to->rows,
+                                   .compute_us = 100 + (uint32_t)(phx_rng_key(plan->step, 0, 0, 3) % 900)};
     g->n_accepted++;
     rc = take_closes(g, plan, err);
     for (uint32_t i = 0; i < plan->n_opens && rc == PHX_OK; i++)
