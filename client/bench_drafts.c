@@ -94,6 +94,8 @@ static phx_code read_asks(bench *b, const char *path, phx_error *err)
     const phx_code rc = phx_file_read(path, &b->asks, err);
     if (rc != PHX_OK)
         return rc;
+    if (memchr(b->asks.ptr, 0, b->asks.n))
+        return PHX_FAIL(err, PHX_ERR_INVALID, "'%s' is not text: it holds a zero byte", path);
     for (size_t i = 0; i < b->asks.n; i++)
         b->n_asks += b->asks.ptr[i] == '\n';
     return b->n_asks ? PHX_OK : PHX_FAIL(err, PHX_ERR_INVALID, "'%s' has no line of text", path);
