@@ -41,41 +41,40 @@ static bool has_text(const phx_api *api, phx_http_reply *reply)
     return api->text != NULL;
 }
 
-void phx_api_models(void *user, const phx_http_request *request, phx_http_reply *reply)
+static void send_model(phx_api *api, bool as_list, phx_http_reply *reply)
 {
-    phx_api *api = user;
     phx_buf body;
     phx_json_writer w;
-    (void)request;
     if (!has_text(api, reply))
         return;
     phx_buf_init(&body, REPLY_BYTES_MAX);
     phx_json_writer_init(&w, &body);
-    phx_json_begin_object(&w);
-    phx_json_key(&w, "object");
-    phx_json_text(&w, "list");
-    phx_json_key(&w, "data");
-    phx_json_begin_array(&w);
+    if (as_list) {
+        phx_json_begin_object(&w);
+        phx_json_key(&w, "object");
+        phx_json_text(&w, "list");
+        phx_json_key(&w, "data");
+        phx_json_begin_array(&w);
+    }
     write_model(api, &w);
-    phx_json_end_array(&w);
-    phx_json_end_object(&w);
+    if (as_list) {
+        phx_json_end_array(&w);
+        phx_json_end_object(&w);
+    }
     phx_api_send_json(reply, &body);
     phx_buf_done(&body);
 }
 
+void phx_api_models(void *user, const phx_http_request *request, phx_http_reply *reply)
+{
+    (void)request;
+    send_model(user, true, reply);
+}
+
 void phx_api_model(void *user, const phx_http_request *request, phx_http_reply *reply)
 {
-    phx_api *api = user;
-    phx_buf body;
-    phx_json_writer w;
     (void)request;
-    if (!has_text(api, reply))
-        return;
-    phx_buf_init(&body, REPLY_BYTES_MAX);
-    phx_json_writer_init(&w, &body);
-    write_model(api, &w);
-    phx_api_send_json(reply, &body);
-    phx_buf_done(&body);
+    send_model(user, false, reply);
 }
 
 /* ---------------------------------------------------------------- both ways */

@@ -5,8 +5,8 @@
 #include <string.h>
 
 static phx_code check_result(const phx_sched *sched, const phx_step_result *result, phx_error *err);
-static phx_code check_tokens(const phx_sched *sched, const phx_sched_step *step,
-                             const phx_step_result *result, phx_error *err);
+static phx_code check_tokens(const phx_sched *sched, const phx_sched_row *asked, const phx_row_result *rows,
+                             uint32_t n, phx_error *err);
 static void apply_row(phx_sched *sched, const phx_sched_row *row, const phx_row_result *results,
                       uint32_t n_results);
 static uint32_t n_results_of(const phx_step_result *result, uint32_t first);
@@ -72,12 +72,15 @@ static phx_code check_result(const phx_sched *sched, const phx_step_result *resu
                             "step %llu has %u results for slot %u where 1 to %u of slot %u are due",
                             (unsigned long long)step->step, n, row ? row->slot : 0, 1 + asked->n_fed,
                             asked->slot);
+        const phx_code rc = check_tokens(sched, asked, row, n, err);
+        if (rc != PHX_OK)
+            return rc;
         first += n;
     }
     if (first != result->n_rows)
         return PHX_FAIL(err, PHX_ERR_MISMATCH, "step %llu answers for slot %u, which it did not ask",
                         (unsigned long long)step->step, result->rows[first].slot);
-    return check_tokens(sched, step, result, err);
+    return PHX_OK;
 }
 
 /* The results of one row of the plan stand together, and a slot has one row. */
@@ -89,19 +92,16 @@ static uint32_t n_results_of(const phx_step_result *result, uint32_t first)
     return n;
 }
 
-static phx_code check_tokens(const phx_sched *sched, const phx_sched_step *step,
-                             const phx_step_result *result, phx_error *err)
+/* The n results of a row of the plan. */
+static phx_code check_tokens(const phx_sched *sched, const phx_sched_row *asked, const phx_row_result *rows,
+                             uint32_t n, phx_error *err)
 {
     const uint32_t n_vocab = sched->config.limits.n_vocab;
-    uint32_t at = 0;
-    for (uint32_t n = 0; n < result->n_rows; n++) {
-        const phx_row_result *row = &result->rows[n];
-        while (!step->rows[at].samples || step->rows[at].slot != row->slot)
-            at++;
-        if (row->request_id != step->rows[at].request_id)
-            return PHX_FAIL(err, PHX_ERR_MISMATCH, "step %llu answers for request %llu, expected %llu",
-                            (unsigned long long)step->step, (unsigned long long)row->request_id,
-                            (unsigned long long)step->rows[at].request_id);
+    for (const phx_row_result *row = rows; row < rows + n; row++) {
+        if (row->request_id != asked->request_id)
+            return PHX_FAIL(err, PHX_ERR_MISMATCH, "slot %u answers for request %llu, expected %llu",
+                            asked->slot, (unsigned long long)row->request_id,
+                            (unsigned long long)asked->request_id);
         if (row->token >= n_vocab || row->n_top > PHX_TOP_LOGPROBS_MAX)
             return PHX_FAIL(err, PHX_ERR_MISMATCH, "request %llu: token %u of %u, %u top tokens",
                             (unsigned long long)row->request_id, row->token, n_vocab, row->n_top);

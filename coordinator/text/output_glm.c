@@ -33,12 +33,14 @@ static verdict read_pair(phx_output_parser *p)
 {
     const phx_output_syntax *syntax = p->options.syntax;
     span key = {0, 0};
-    phx_output_skip_space(p);
+    size_t at = 0;
+    bool is_closed = false;
+    verdict v = phx_output_close_or(p, syntax->param_open, &at, &is_closed);
     const size_t first = p->scan;
-    size_t at = first;
-    verdict v = phx_output_expect(p, &at, syntax->block_close);
-    if (v == GO_ON) {
-        p->scan = at;
+    if (v != GO_ON)
+        return v;
+    p->scan = at;
+    if (is_closed) {
         v = at > PHX_OUTPUT_CALL_BYTES_MAX ? DEVIATES : phx_output_give_call(p);
         if (v == GO_ON) { /* each call is a block of its own */
             p->state = IN_CONTENT;
@@ -46,10 +48,6 @@ static verdict read_pair(phx_output_parser *p)
         }
         return v;
     }
-    const verdict open = phx_output_expect(p, &at, syntax->param_open);
-    if (open != GO_ON)
-        return v == NEED_MORE ? v : open;
-    p->scan = at;
     v = phx_output_until(p, "</arg_key>", PHX_OUTPUT_KEY_BYTES_MAX, &key);
     if (v == GO_ON) {
         phx_output_skip_space(p);

@@ -56,6 +56,10 @@ size_t phx_output_find(const phx_output_parser *p, size_t from, const char *mark
 /* Does the mark stand at *at? Moves *at behind it when it does. */
 verdict phx_output_expect(const phx_output_parser *p, size_t *at, const char *mark);
 void phx_output_skip_space(phx_output_parser *p); /* moves scan */
+
+/* Behind white space: the end of the block (*ret_closed), or this mark? *ret_at is behind whichever it is,
+ * scan before it. */
+verdict phx_output_close_or(phx_output_parser *p, const char *mark, size_t *ret_at, bool *ret_closed);
 phx_str phx_output_text(const phx_output_parser *p, span where);
 
 /* The text from scan up to the mark, at most n_max bytes and not less than one; moves scan behind the mark.

@@ -31,22 +31,21 @@ static verdict read_header(phx_output_parser *p)
 {
     const phx_output_syntax *syntax = p->options.syntax;
     span id = {0, 0};
-    phx_output_skip_space(p);
+    size_t at = 0;
+    bool is_closed = false;
+    verdict v = phx_output_close_or(p, syntax->invoke_open, &at, &is_closed);
     const size_t first = p->scan;
-    size_t at = first;
-    verdict v = phx_output_expect(p, &at, syntax->block_close);
-    if (v == GO_ON && (p->n_block_calls == 0 || at > PHX_OUTPUT_CALL_BYTES_MAX))
+    if (v != GO_ON)
+        return v;
+    if (is_closed && (p->n_block_calls == 0 || at > PHX_OUTPUT_CALL_BYTES_MAX))
         return DEVIATES;
-    if (v == GO_ON) {
+    if (is_closed) {
         phx_buf_drop_front(&p->pending, at);
         p->scan = 0;
         p->drops_space = true;
         p->state = IN_CONTENT;
         return GO_ON;
     }
-    const verdict open = phx_output_expect(p, &at, syntax->invoke_open);
-    if (open != GO_ON)
-        return v == NEED_MORE ? v : open;
     p->scan = at;
     v = phx_output_until(p, syntax->param_open, ID_BYTES_MAX, &id);
     if (v == NEED_MORE)

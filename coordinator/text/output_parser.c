@@ -270,6 +270,18 @@ void phx_output_skip_space(phx_output_parser *p)
         p->scan++;
 }
 
+verdict phx_output_close_or(phx_output_parser *p, const char *mark, size_t *ret_at, bool *ret_closed)
+{
+    phx_output_skip_space(p);
+    *ret_at = p->scan;
+    const verdict close = phx_output_expect(p, ret_at, p->options.syntax->block_close);
+    *ret_closed = close == GO_ON;
+    if (*ret_closed)
+        return GO_ON;
+    const verdict open = phx_output_expect(p, ret_at, mark);
+    return open != GO_ON && close == NEED_MORE ? NEED_MORE : open;
+}
+
 /* The text up to the next quote, at most n_max bytes on one line and not empty. */
 static verdict read_quoted(const phx_output_parser *p, size_t *at, size_t n_max, span *text)
 {

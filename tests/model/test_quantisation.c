@@ -1,5 +1,6 @@
 /* tests/model/test_quantisation.c - quantization_config: what is read, what is refused and by which name; and
  * a checkpoint of packed int4 matrices, whole and damaged. */
+#include "tests/model/small_dims.h"
 #include "tests/model/testing.h"
 
 #include <string.h>
@@ -123,27 +124,10 @@ static void test_written_reads_back(void **state)
 
 /* ---- a checkpoint ---- */
 
-static phx_dims small_dims(void)
-{
-    phx_dims dims = phx_preset_find(phx_str_of("ds-3b"))->dims;
-    dims.n_layers = 2;
-    dims.n_vocab = 64;
-    dims.d_hidden = 64;
-    dims.d_ff_dense = 64;
-    dims.d_ff_expert = 128;
-    dims.n_heads = 8;
-    dims.d_nope = dims.d_rope = dims.d_v = 8;
-    dims.q_lora = dims.kv_lora = 32;
-    dims.n_experts = 8;
-    dims.n_experts_used = 2;
-    dims.n_expert_groups = dims.n_expert_groups_used = 1;
-    return dims;
-}
-
 static void write_model(char *dir, size_t n_bytes)
 {
     phx_error err = {0};
-    const phx_dims dims = small_dims();
+    const phx_dims dims = small_dims(64, 128, 8);
     (void)snprintf(dir, n_bytes, "/tmp/phx_int4_XXXXXX");
     assert_non_null(mkdtemp(dir));
     must(phx_synth_write(

@@ -1,5 +1,6 @@
 /* tests/model/test_quantise.c - a checkpoint written again in int4 and fp8: what it lost, what other files
  * say, and runs that are cut anywhere. */
+#include "tests/model/small_dims.h"
 #include "tests/model/testing.h"
 
 #include <dirent.h>
@@ -51,23 +52,6 @@ static phx_code quantise(const char *from, const char *to, phx_format format, ta
                                                 .keep_going = keep_going,
                                                 .user = t},
                         err);
-}
-
-static phx_dims small_dims(void)
-{
-    phx_dims dims = phx_preset_find(phx_str_of("ds-3b"))->dims;
-    dims.n_layers = 2;
-    dims.n_vocab = 64;
-    dims.d_hidden = 160;
-    dims.d_ff_dense = 64;
-    dims.d_ff_expert = 64;
-    dims.n_heads = 8;
-    dims.d_nope = dims.d_rope = dims.d_v = 8;
-    dims.q_lora = dims.kv_lora = 32;
-    dims.n_experts = 4;
-    dims.n_experts_used = 2;
-    dims.n_expert_groups = dims.n_expert_groups_used = 1;
-    return dims;
 }
 
 static char *fresh_dir(void)
@@ -226,7 +210,7 @@ static void test_round_trip(void **state)
         phx_error err = {0};
         tally t = {.n_calls_left = -1};
         char path[128];
-        const phx_dims dims = small_dims();
+        const phx_dims dims = small_dims(160, 64, 4);
         char *from = make_source(cases[i].from, cases[i].n_shards, &dims);
         char *to = fresh_dir();
         must(quantise(from, to, cases[i].to, &t, &err), &err);
@@ -253,7 +237,7 @@ static void test_cut_anywhere(void **state)
     (void)state;
     phx_error err = {0};
     size_t n_files = 0;
-    const phx_dims dims = small_dims();
+    const phx_dims dims = small_dims(160, 64, 4);
     char *from = make_source(PHX_SYNTH_BF16, 3, &dims);
     char *whole = fresh_dir();
     tally all = {.n_calls_left = -1};
@@ -297,7 +281,7 @@ static void test_notes(void **state)
     phx_error err = {0};
     size_t n_files = 0;
     char path[128];
-    const phx_dims dims = small_dims();
+    const phx_dims dims = small_dims(160, 64, 4);
     char *from = make_source(PHX_SYNTH_BF16, 3, &dims);
     char *whole = fresh_dir();
     tally all = {.n_calls_left = -1};
@@ -341,7 +325,7 @@ static void test_refused(void **state)
     for (size_t i = 0; i < N_OF(cases); i++) {
         phx_error err = {0};
         tally t = {.n_calls_left = -1};
-        phx_dims dims = small_dims();
+        phx_dims dims = small_dims(160, 64, 4);
         dims.d_hidden = cases[i].d_hidden;
         char *from = make_source(cases[i].from, 1, &dims);
         char *to = fresh_dir();
