@@ -112,3 +112,15 @@ bool phx_file_exists(const char *path)
 {
     return access(path, F_OK) == 0;
 }
+
+bool phx_file_writable(const char *path)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    if (access(path, F_OK) == 0)
+        return access(path, W_OK) == 0;
+    if (!slash)
+        return access(".", W_OK) == 0;
+    const size_t n = slash == path ? 1 : (size_t)(slash - path);
+    return phx_str_copy(folder, sizeof(folder), (phx_str){path, n}) && access(folder, W_OK) == 0;
+}

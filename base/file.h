@@ -16,4 +16,7 @@ phx_code phx_file_write_parts(const char *path, const phx_bytes *parts, size_t n
 
 bool phx_file_exists(const char *path);
 
+/* Whether a file of this path could be written: the path itself where it exists, else its folder. */
+bool phx_file_writable(const char *path);
+
 #endif

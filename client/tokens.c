@@ -17,6 +17,7 @@ static phx_code parse(phx_str text, phx_tokens *ret_tokens, phx_error *err)
     phx_code rc = PHX_OK;
     phx_tokens tokens = {0};
     size_t n = 0;
+    bool after_comma = true; /* and the id that belongs there has not come */
     for (size_t i = 0; i < text.n; i++)
         n += is_digit(text.ptr[i]) && (i == 0 || !is_digit(text.ptr[i - 1]));
     if (n == 0 || n > PHX_REQUEST_TOKENS_MAX) {
@@ -39,6 +40,11 @@ static phx_code parse(phx_str text, phx_tokens *ret_tokens, phx_error *err)
                           (int)(end - at < 40 ? end - at : 40), text.ptr + at);
             goto out;
         }
+        if (text.ptr[at] == ',' && after_comma) {
+            rc = PHX_FAIL(err, PHX_ERR_INVALID, "token ids: no id before the comma at byte %zu", at);
+            goto out;
+        }
+        after_comma = text.ptr[at] == ',' || (after_comma && end == at);
         if (end > at)
             tokens.ids[tokens.n++] = (uint32_t)id;
         else if (!memchr(", \t\r\n[]", text.ptr[at], 7)) {

@@ -312,7 +312,8 @@ static void lists_of_ids(void **state)
     assert_int_equal(tokens.n, 4);
     assert_int_equal(tokens.ids[2], 30);
     phx_tokens_done(&tokens);
-    static const char *const bad[] = {"", ",", "1;2", "1,-2", "x", "2147483648", "@/nonexistent/ids"};
+    static const char *const bad[] = {
+        "", ",", "1,,2", ",1", "1;2", "1,-2", "x", "2147483648", "@/nonexistent/ids"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         err = (phx_error){0};
         assert_int_not_equal(phx_tokens_read(bad[i], &tokens, &err), PHX_OK);
