@@ -1,8 +1,9 @@
 /* client/bench_drafts.c - `phalanx bench drafts`: what drafts promise against what they bring.
  * Two private servers stand side by side, one without drafts, and take turns, so that what else the machine
- * does meets both. Of each pair: the speed-up that tokens per step and the step times of both promise, and
- * the ratio of the tokens per second that arrived here. The medians over the pairs are printed.
- * Not here: how many drafts pay (coordinator/sched/drafter.h). */
+ * does meets both; --launches starts them again, because one process may be faster than its twin. Of each
+ * pair: the speed-up that tokens per step and the step times of both promise, and the ratio of the tokens per
+ * second that arrived here. The medians over the pairs are printed. Not here: how many drafts pay
+ * (coordinator/sched/drafter.h). */
 #include "client/bench_drafts.h"
 
 #include <stdio.h>
@@ -20,7 +21,7 @@
 #include "client/terminal.h"
 #include "model/checkpoint.h"
 
-#define ROUNDS_MAX     100u
+#define ROUNDS_MAX     100u /* of all launches */
 #define LIST_MAX       8u
 #define TOKENS_MOST    4096u
 #define TEXT_BYTES_MAX (1u << 20)
@@ -52,11 +53,12 @@ typedef struct bench {
     phx_interrupt interrupt;
     uint32_t batches[LIST_MAX], lengths[LIST_MAX]; /* length 0: as many as pay */
     size_t n_batches, n_lengths;
-    uint32_t n_rounds, n_tokens;
+    uint32_t n_launches, n_rounds, n_tokens;
     bool json;
     phx_buf asks; /* questions, one a line */
     uint32_t n_asks;
     uint32_t n_vocab;
+    pair pairs[LIST_MAX][ROUNDS_MAX]; /* of each batch, one length */
     outcome outcomes[LIST_MAX * LIST_MAX];
     size_t n_outcomes;
 } bench;
@@ -112,13 +114,16 @@ static phx_str ask_at(const bench *b, uint32_t idx)
 
 phx_exit phx_bench_drafts(const phx_env *env, int argc, char *const *argv)
 {
-    bench b = {.env = env, .interrupt = {.fd = -1}, .n_rounds = 5, .n_tokens = 256};
-    const char *batches = "1,8", *lengths = "1,2,3,0", *rounds = NULL, *n_tokens = NULL, *asks = NULL;
+    bench b = {.env = env, .interrupt = {.fd = -1}, .n_launches = 1, .n_rounds = 5, .n_tokens = 256};
+    const char *batches = "1,8", *lengths = "1,2,3,0", *rounds = NULL, *n_tokens = NULL, *asks = NULL,
+               *launches = NULL;
     const phx_flag flags[] = {
         {"batches", "LIST", "requests at once [1,8]", &batches, NULL},
         {"lengths", "LIST", "drafts in every step; 0: as many as pay [1,2,3,0]", &lengths, NULL},
         {"tokens", "N", "generated in each run by one request [256]", &n_tokens, NULL},
         {"rounds", "N", "pairs of runs, one without drafts and one with [5]", &rounds, NULL},
+        {"launches", "N", "so often both servers are started anew, for as many rounds each [1]", &launches,
+         NULL},
         {"ask", "FILE", "questions, one a line, in turn; not given: random tokens", &asks, NULL},
         {"json", NULL, "as JSON on one line", NULL, &b.json},
     };
@@ -140,9 +145,9 @@ phx_exit phx_bench_drafts(const phx_env *env, int argc, char *const *argv)
     b.options = &options;
     if (!take_list(batches, 1, PHX_BENCH_BATCH_MAX, b.batches, &b.n_batches) ||
         !take_list(lengths, 0, PHX_DRAFTS_MAX, b.lengths, &b.n_lengths) ||
-        !take_count(rounds, ROUNDS_MAX, &b.n_rounds) || !take_count(n_tokens, TOKENS_MOST, &b.n_tokens))
-        return phx_command_fail_usage(
-            "--batches, --lengths, --tokens and --rounds are small numbers: see --help");
+        !take_count(launches, ROUNDS_MAX, &b.n_launches) || !take_count(rounds, ROUNDS_MAX, &b.n_rounds) ||
+        !take_count(n_tokens, TOKENS_MOST, &b.n_tokens) || b.n_launches * b.n_rounds > ROUNDS_MAX)
+        return phx_command_fail_usage("a list or number is out of range: see phalanx bench drafts --help");
     phx_buf_init(&b.asks, ASK_BYTES_MAX);
     phx_code rc = asks ? read_asks(&b, asks, &err) : PHX_OK;
     if (rc == PHX_OK)
@@ -313,28 +318,32 @@ static void print_row(const outcome *o)
     (void)fflush(stdout);
 }
 
-/* The first pair warms both servers up; who begins alternates. */
-static phx_code run_pairs(bench *b, phx_bench_rig rigs[2], uint32_t batch, uint32_t length, phx_error *err)
+/* The first pair warms both servers up; who begins alternates. Appends to the pairs of the batch. */
+static phx_code run_pairs(bench *b, phx_bench_rig rigs[2], size_t batch_idx, uint32_t launch, phx_error *err)
 {
-    pair pairs[ROUNDS_MAX + 1];
+    pair *pairs = b->pairs[batch_idx] + launch * b->n_rounds, warming;
     phx_progress progress;
     phx_code rc = PHX_OK;
     phx_progress_init(&progress);
     for (uint32_t i = 0; i <= b->n_rounds && rc == PHX_OK; i++) {
-        phx_progress_show(&progress, "drafts", i, b->n_rounds + 1, NULL);
+        pair *at = i == 0 ? &warming : &pairs[i - 1];
+        phx_progress_show(&progress, "drafts", launch * (b->n_rounds + 1) + i,
+                          b->n_launches * (b->n_rounds + 1), NULL);
         for (uint32_t k = 0; k < 2 && rc == PHX_OK; k++)
-            rc = run(b, &rigs[(i + k) % 2], batch, i, &pairs[i].of[(i + k) % 2], err);
+            rc = run(b, &rigs[(i + k) % 2], b->batches[batch_idx], i, &at->of[(i + k) % 2], err);
     }
     phx_progress_end(&progress);
-    if (rc != PHX_OK)
-        return rc;
+    return rc;
+}
+
+static void conclude(bench *b, size_t batch_idx, uint32_t length)
+{
     outcome *o = &b->outcomes[b->n_outcomes++];
-    *o = judge(pairs + 1, b->n_rounds);
-    o->batch = batch;
+    *o = judge(b->pairs[batch_idx], b->n_launches * b->n_rounds);
+    o->batch = b->batches[batch_idx];
     o->length = length;
     if (!b->json)
         print_row(o);
-    return PHX_OK;
 }
 
 /* ---- servers ---- */
@@ -387,38 +396,38 @@ static phx_code look_at_model(bench *b, phx_error *err)
     return rc == PHX_OK ? fit_options(b, err) : rc;
 }
 
-static phx_code measure_length(bench *b, phx_server *plain, uint32_t length, phx_error *err)
+static phx_code measure_launch(bench *b, uint32_t length, uint32_t launch, phx_error *err)
 {
-    phx_server *server = NULL;
-    phx_code rc = open_server(b, length, &server, err);
-    if (rc != PHX_OK)
-        return rc;
+    phx_server *servers[2] = {NULL, NULL};
     phx_bench_rig rigs[2];
-    phx_server *const servers[2] = {plain, server};
-    for (size_t i = 0; i < 2; i++)
+    phx_code rc = open_server(b, PLAIN, &servers[0], err);
+    if (rc == PHX_OK)
+        rc = open_server(b, length, &servers[1], err);
+    for (size_t i = 0; i < 2 && rc == PHX_OK; i++)
         rigs[i] = (phx_bench_rig){.client = phx_server_client(servers[i]),
                                   .interrupt = &b->interrupt,
                                   .n_vocab = b->n_vocab,
                                   .seed = 1};
     for (size_t i = 0; i < b->n_batches && rc == PHX_OK; i++)
-        rc = run_pairs(b, rigs, b->batches[i], length, err);
-    phx_server_close(server);
+        rc = run_pairs(b, rigs, i, launch, err);
+    phx_server_close(servers[1]);
+    phx_server_close(servers[0]);
     return rc;
 }
 
 static phx_code measure_all(bench *b, phx_error *err)
 {
-    phx_server *plain = NULL;
     phx_code rc = look_at_model(b, err);
-    if (rc == PHX_OK)
-        rc = open_server(b, PLAIN, &plain, err);
     if (rc == PHX_OK && !b->json)
         (void)printf("%5s %7s %7s %12s %9s %9s %9s %9s %10s %9s %9s\n", "batch", "drafts", "held %",
                      "tokens/step", "plain ms", "step ms", "plain t/s", "t/s", "promised", "measured",
                      "quotient");
-    for (size_t i = 0; i < b->n_lengths && rc == PHX_OK; i++)
-        rc = measure_length(b, plain, b->lengths[i], err);
-    phx_server_close(plain);
+    for (size_t i = 0; i < b->n_lengths && rc == PHX_OK; i++) {
+        for (uint32_t launch = 0; launch < b->n_launches && rc == PHX_OK; launch++)
+            rc = measure_launch(b, b->lengths[i], launch, err);
+        for (size_t k = 0; k < b->n_batches && rc == PHX_OK; k++)
+            conclude(b, k, b->lengths[i]);
+    }
     return rc;
 }
 
