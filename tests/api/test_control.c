@@ -25,15 +25,40 @@ static void on_drain(void *user, uint32_t timeout_ms)
 
 /* ---------------------------------------------------------------- the client library, in a child */
 
-/* Steps the loop until the child has ended; it must have ended with 0. */
-static void await_child(scene *s, pid_t child)
+typedef struct child {
+    pid_t pid;
+    int address_fd; /* it waits for the address on the other end */
+} child;
+
+/* To be called while this process has no other thread: the child makes some of its own. */
+static child spawn(void (*run)(const char *address))
+{
+    int fds[2];
+    char address[sizeof(((scene *)0)->address)];
+    assert_int_equal(pipe(fds), 0);
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        (void)close(fds[1]);
+        if (read(fds[0], address, sizeof(address)) == (ssize_t)sizeof(address))
+            run(address);
+        _exit(0);
+    }
+    (void)close(fds[0]);
+    return (child){pid, fds[1]};
+}
+
+/* Lets it begin, and steps the loop until it has ended; it must have ended with 0. */
+static void await_child(scene *s, child c)
 {
     int status = 0;
     const uint64_t start_us = phx_clock_us();
-    while (waitpid(child, &status, WNOHANG) == 0) {
+    assert_int_equal(write(c.address_fd, s->address, sizeof(s->address)), sizeof(s->address));
+    (void)close(c.address_fd);
+    while (waitpid(c.pid, &status, WNOHANG) == 0) {
         assert_int_equal(phx_loop_step(s->r.web.loop, 1000, NULL), PHX_OK);
         if (phx_clock_us() - start_us > PATIENCE_US) {
-            (void)kill(child, SIGKILL);
+            (void)kill(c.pid, SIGKILL);
             fail_msg("the client does not end");
         }
     }
@@ -214,23 +239,13 @@ static void child_gives_up(const char *address)
     phx_client_close(c);
 }
 
-static pid_t spawn(scene *s, void (*child)(const char *address))
-{
-    const pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        child(s->address);
-        _exit(0);
-    }
-    return pid;
-}
-
 static void test_generate(void **state)
 {
     (void)state;
     scene s;
+    const child c = spawn(child_generates);
     scene_open(&s);
-    await_child(&s, spawn(&s, child_generates));
+    await_child(&s, c);
     scene_close(&s);
 }
 
@@ -238,8 +253,9 @@ static void test_counting(void **state)
 {
     (void)state;
     scene s;
+    const child c = spawn(child_counts);
     scene_open(&s);
-    await_child(&s, spawn(&s, child_counts));
+    await_child(&s, c);
     assert_int_equal(fake_engine_n_living(s.r.engine), 0);
     scene_close(&s);
 }
@@ -249,10 +265,11 @@ static void test_unary(void **state)
     (void)state;
     uint64_t n_drains = 0;
     scene s;
+    const child c = spawn(child_asks);
     scene_open(&s);
     s.r.drain = on_drain;
     s.r.drain_user = &n_drains;
-    await_child(&s, spawn(&s, child_asks));
+    await_child(&s, c);
     assert_int_equal(n_drains, 1);
     scene_close(&s);
 }
@@ -261,9 +278,10 @@ static void test_giving_up(void **state)
 {
     (void)state;
     scene s;
+    const child c = spawn(child_gives_up);
     scene_open(&s);
     s.r.engine->holds = true;
-    await_child(&s, spawn(&s, child_gives_up));
+    await_child(&s, c);
     const uint64_t start_us = phx_clock_us();
     while (fake_engine_n_living(s.r.engine) > 0)
         scene_step(&s, start_us);
