@@ -187,6 +187,8 @@ typedef struct phx_leaf_sum_args {
     const int64_t *token_first; /* [n_tokens + 1]: entries of token t are token_entries[token_first[t]...] */
     const int32_t *token_entries; /* entry numbers j, experts ascending; both NULL without a routed part */
     float *out;                   /* [n_tokens][n_out] */
+    float *parts;                 /* [n_parts] overwritten; may be absent. Chooses kernels, never bits */
+    int64_t n_parts; /* floats; log2(n_leaves) * n_out for each token, or 128 of them, are of use */
 } phx_leaf_sum_args;
 typedef void phx_leaf_sum_fn(phx_pool *pool, const phx_leaf_sum_args *args);
 

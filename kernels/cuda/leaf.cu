@@ -1,6 +1,8 @@
 /* kernels/cuda/leaf.cu - leaf_sum: a block of threads per 16 outputs of NT tiles of tokens, which walks over
  * the experts of its tokens, ascending, and last over the fixed matrix. Each of these sources is read from
- * memory once; a leaf's sum over sources lies in shared memory until the tree at the end. */
+ * memory once; a leaf's sum over sources lies in shared memory until the tree at the end. Many tokens:
+ * leaf_tile.cuh. */
+#include "kernels/cuda/leaf_tile.cuh"
 #include "kernels/cuda/stream.cuh"
 
 #define LEAVES_MAX   8
@@ -40,20 +42,6 @@ PHX_DEVICE int32_t count_items(const phx_leaf_sum_args &a, const phx_matrix &fix
     for (int64_t leaf = 0; leaf < a.n_leaves; leaf++)
         n += source_blocks(a, w, source, leaf).n;
     return (int32_t)n;
-}
-
-/* The first entry of [first, end) whose token is at least t; end if there is none. */
-PHX_DEVICE int64_t find_token(const phx_expert_rows &rows, int64_t first, int64_t end, int64_t t)
-{
-    while (first < end) {
-        const int64_t middle = (first + end) / 2;
-        const int64_t token = rows.token ? rows.token[middle] : middle;
-        if (token < t + (PHX_PLANT(10) ? 1 : 0))
-            first = middle + 1;
-        else
-            end = middle;
-    }
-    return first;
 }
 
 /* The entry of token t with an expert, or -1. */
@@ -195,10 +183,11 @@ PHX_DEVICE float leaf_tree(const phx_leaf_sum_args &a, phx_shared<float> leaves,
     return leaves[sum];
 }
 
-/* Grid: outputs by PHX_TILE_OUT, tokens by NT tiles. Dynamic: 3 numbers per source. */
+/* Grid: outputs by PHX_TILE_OUT, tokens by NT tiles. Dynamic: 3 numbers per source. may_tile: leaf_sum_tile
+ * has been asked, and may have done it. */
 template <int DTYPE, int NT>
 static __global__ void __launch_bounds__(PHX_STREAM_THREADS, 2)
-    leaf_sum(const phx_leaf_sum_args a, const phx_matrix fixed)
+    leaf_sum(const phx_leaf_sum_args a, const phx_matrix fixed, bool may_tile)
 {
     typedef phx_stream<NT> sizes;
     const int64_t n_all = a.routed.n_experts + 2;
@@ -209,6 +198,8 @@ static __global__ void __launch_bounds__(PHX_STREAM_THREADS, 2)
     PHX_SHARED(float, slot_weight, LEAF_SLOTS *PHX_TILE_ROW);
     PHX_SHARED(int32_t, slot_leaf, LEAF_SLOTS);
     const leaf_shared s = {lists, lists + n_all, slot_leaf, slot_weight, leaves};
+    if (may_tile && leaf_takes_tiles(a, fixed, slot_leaf))
+        return;
     const int64_t n = (int64_t)blockIdx.x * PHX_TILE_OUT;
     const int64_t token = (int64_t)blockIdx.y * NT * PHX_TILE_ROW;
     for (int64_t sum = threadIdx.x; sum < sizes::sums; sum += PHX_STREAM_THREADS) {
@@ -227,13 +218,12 @@ static __global__ void __launch_bounds__(PHX_STREAM_THREADS, 2)
 }
 
 template <int DTYPE, int NT>
-static cudaError_t leaf_launch(cudaStream_t stream, const phx_leaf_sum_args &args)
+static cudaError_t leaf_launch(cudaStream_t stream, const phx_leaf_sum_args &args, const phx_matrix &fixed,
+                               bool may_tile)
 {
-    const phx_matrix none = {};
     const dim3 grid(phx_grid(args.n_out, PHX_TILE_OUT), phx_grid(args.n_tokens, NT * PHX_TILE_ROW));
     const size_t bytes = 3 * (size_t)(args.routed.n_experts + 2) * sizeof(int32_t);
-    return PHX_LAUNCH((leaf_sum<DTYPE, NT>), grid, PHX_STREAM_THREADS, bytes, stream, args,
-                      args.fixed ? *args.fixed : none);
+    return PHX_LAUNCH((leaf_sum<DTYPE, NT>), grid, PHX_STREAM_THREADS, bytes, stream, args, fixed, may_tile);
 }
 
 /* Both activations have one dtype. */
@@ -248,9 +238,17 @@ cudaError_t phx_leaf_sum_cuda(cudaStream_t stream, const phx_leaf_sum_args *args
         return cudaErrorInvalidValue;
     if (is_routed && args->fixed && args->h_fixed.dtype != dtype)
         return cudaErrorInvalidValue;
+    const phx_matrix none = {};
+    const phx_matrix &fixed = args->fixed ? *args->fixed : none;
+    const bool may_tile = leaf_may_tile(args, dtype);
+    if (may_tile) {
+        const cudaError_t err = leaf_tile_launch(stream, *args, fixed);
+        if (err != cudaSuccess)
+            return err;
+    }
     if (args->n_tokens <= PHX_TILE_ROW)
-        return dtype == PHX_BF16 ? leaf_launch<PHX_BF16, 1>(stream, *args)
-                                 : leaf_launch<PHX_F32, 1>(stream, *args);
-    return dtype == PHX_BF16 ? leaf_launch<PHX_BF16, 4>(stream, *args)
-                             : leaf_launch<PHX_F32, 4>(stream, *args);
+        return dtype == PHX_BF16 ? leaf_launch<PHX_BF16, 1>(stream, *args, fixed, false)
+                                 : leaf_launch<PHX_F32, 1>(stream, *args, fixed, false);
+    return dtype == PHX_BF16 ? leaf_launch<PHX_BF16, 4>(stream, *args, fixed, may_tile)
+                             : leaf_launch<PHX_F32, 4>(stream, *args, fixed, false);
 }

@@ -263,13 +263,15 @@ template <int FORMAT> PHX_DEVICE const uint8_t *phx_tile_x_chunk(const void *x, 
     return (const uint8_t *)x + row * x_stride * 2 + phx_copy_chunk<phx_tile<FORMAT>::x_chunks>() * 16;
 }
 
-/* The scales of number i of a thread's four rows. */
+/* The scales of number i of a thread's four rows, from a column on that begins a block. */
 template <int FORMAT>
-PHX_DEVICE void phx_tile_set_scales(phx_tile_rows<FORMAT> &rows, int i, const phx_matrix &w, int64_t row)
+PHX_DEVICE void phx_tile_set_scales(phx_tile_rows<FORMAT> &rows, int i, const phx_matrix &w, int64_t row,
+                                    int64_t col = 0)
 {
     rows.scales[i / 2][i % 2] =
-        w.scales ? w.scales + (row + w.row_shift) / 128 * w.scale_stride : (const float *)0;
-    rows.groups[i / 2][i % 2] = w.group_scales ? w.group_scales + row * w.scale_stride : (const uint16_t *)0;
+        w.scales ? w.scales + (row + w.row_shift) / 128 * w.scale_stride + col / 128 : (const float *)0;
+    rows.groups[i / 2][i % 2] =
+        w.group_scales ? w.group_scales + row * w.scale_stride + col / PHX_INT4_GROUP : (const uint16_t *)0;
 }
 
 /* Whether W and the rows of x have the form that this header needs. */

@@ -31,6 +31,9 @@ done <<'LIST'
 11 leaf_sum the last pair of leaves is lost
 12 leaf_sum pairs of leaves overlap
 13 leaf_sum all leaves add up in the first
+80 leaf_sum no barrier before the tokens of a tile are written again
+81 leaf_sum all entries of a tile take the weight of the first
+82 leaf_sum complete leaves are added to the first level whatever their own
 14 product a stage is read before its copy is complete
 15 product no barrier between the copies of other threads and the reading
 16 product the scale of the first block for all

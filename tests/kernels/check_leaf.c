@@ -21,6 +21,8 @@ typedef struct shape {
     int64_t k_routed;
     int64_t k_fixed;
     bool exact; /* bf16, one column per leaf: exact dots, so all levels have equal bits */
+    bool tiles; /* whole aligned blocks of columns, and memory for sums of n_room tokens that wait */
+    int64_t n_room;
 } shape;
 
 /* What a case owns beside the arguments; bounds are those of the 8 leaves. */
@@ -33,6 +35,7 @@ typedef struct leaf_case {
 } leaf_case;
 
 static void leaf_sum_case(check *c, const shape *drawn);
+static void check_many_tokens(check *c);
 
 void check_leaf_sum(check *c)
 {
@@ -59,7 +62,7 @@ void check_leaf_sum(check *c)
         for (int64_t k = 1; k <= 130; k += check_step(c, 2))
             leaf_sum_case(c, &(shape){(phx_format)f, (k & 2) != 0 ? PHX_F32 : PHX_BF16, CHECK_RANDOM,
                                       (check_routing_kind)(k % CHECK_ROUTING_COUNT), true, true, k % 4 == 1,
-                                      3, 1 + k % 9, k, 131 - k, false});
+                                      3, 1 + k % 9, k, 131 - k, false, false, 0});
     }
     static const phx_format formats[] = {PHX_FORMAT_FP8_BLOCK, PHX_FORMAT_BF16,     PHX_FORMAT_FP8_BLOCK,
                                          PHX_FORMAT_BF16,      PHX_FORMAT_INT4_G32, PHX_FORMAT_INT4_G32};
@@ -100,11 +103,37 @@ void check_leaf_sum(check *c)
                                   .n_out = 20,
                                   .k_routed = (i & 1) != 0 ? 1 : LEAVES,
                                   .k_fixed = LEAVES});
+    check_many_tokens(c);
+}
+
+/* More tokens than one tile takes: of all leaves at once, of room for fewer, of one part of the work. */
+static void check_many_tokens(check *c)
+{
+    static const phx_format formats[] = {PHX_FORMAT_FP8_BLOCK, PHX_FORMAT_BF16, PHX_FORMAT_INT4_G32};
+    for (int i = 0; i < (c->brief ? 6 : 18); i++)
+        leaf_sum_case(c, &(shape){.format = formats[i % 3],
+                                  .dtype = PHX_BF16,
+                                  .fill = (check_fill)(i / 2 % CHECK_FILL_COUNT),
+                                  .kind = i % 4 == 2 ? CHECK_ROUTING_ONE : CHECK_ROUTING_MIXED,
+                                  .has_routed = i != 3,
+                                  .has_fixed = i != 1,
+                                  .ep = i % 6 == 5,
+                                  .tiles = true,
+                                  .n_room = i % 3 == 1 ? 128 : 131,
+                                  .n_tokens = 131,
+                                  .n_out = i % 5 == 3 ? 135 : 11,
+                                  .k_routed = i % 2 == 0 ? 640 : 256,
+                                  .k_fixed = i % 3 == 1 ? 1024 : 512});
 }
 
 /* Even shares, or random cuts with empty leaves. */
 static void draw_bounds(check *c, const shape *s, int64_t n, int64_t *bounds)
 {
+    if (s->tiles) {
+        for (int64_t i = 0; i <= LEAVES; i++)
+            bounds[i] = i * n / LEAVES / 128 * 128;
+        return;
+    }
     if (s->exact || phx_rng_below(&c->rng, 2) == 0) {
         for (int64_t i = 0; i <= LEAVES; i++)
             bounds[i] = check_cols(s->format, i * n / LEAVES);
@@ -118,6 +147,14 @@ static void draw_bounds(check *c, const shape *s, int64_t n, int64_t *bounds)
             phx_rng_below(&c->rng, 3) == 0 ? 0 : phx_rng_below(&c->rng, (uint32_t)(left / 3 + 1));
         bounds[i] = bounds[i - 1] + check_cols(s->format, step);
     }
+}
+
+static phx_matrix *draw_matrix(check *c, const shape *s, int64_t n_cols)
+{
+    phx_matrix *w = check_matrix(c, s->format, s->n_out, n_cols, s->fill);
+    if (s->tiles)
+        w->col_shift = 0;
+    return check_packed(c, w);
 }
 
 static void build(check *c, const shape *s, leaf_case *k)
@@ -143,7 +180,7 @@ static void build(check *c, const shape *s, leaf_case *k)
         const phx_matrix **down = check_mem(c, a->routed.n_experts, sizeof(*down));
         for (int64_t e = 0; e < a->routed.n_experts; e++) {
             if (a->routed.first[e] < a->routed.first[e + 1])
-                down[e] = check_packed(c, check_matrix(c, s->format, s->n_out, s->k_routed, s->fill));
+                down[e] = draw_matrix(c, s, s->k_routed);
         }
         a->down = down;
         a->h_routed =
@@ -152,9 +189,13 @@ static void build(check *c, const shape *s, leaf_case *k)
         a->expert_leaf = s->ep ? k->expert_leaf : NULL;
     }
     if (s->has_fixed) {
-        a->fixed = check_packed(c, check_matrix(c, s->format, s->n_out, s->k_fixed, s->fill));
+        a->fixed = draw_matrix(c, s, s->k_fixed);
         a->h_fixed = check_activation(c, s->n_tokens, s->k_fixed, s->dtype, s->fill);
         a->fixed_bounds = k->fixed_bounds;
+    }
+    if (s->n_room > 0) {
+        a->n_parts = s->n_room * s->n_out * 3;
+        a->parts = check_out(c, a->n_parts, sizeof(float));
     }
 }
 
@@ -279,7 +320,7 @@ static void tree_promise(check *c, const leaf_case *k, const float *got)
     }
 }
 
-static void thread_and_token_promises(check *c, const leaf_case *k, const float *got)
+static void thread_promise(check *c, const leaf_case *k, const float *got)
 {
     const int64_t n = k->args.n_tokens * k->args.n_out;
     for (int i = 1; i < CHECK_POOLS; i++) {
@@ -288,9 +329,11 @@ static void thread_and_token_promises(check *c, const leaf_case *k, const float 
         c->ops->leaf_sum(c->pools[i], &a);
         check_same(c, "the number of threads", got, a.out, n, sizeof(float));
     }
-    /* the first token alone: every expert keeps its entry of token 0 only */
-    if (k->args.n_tokens < 2)
-        return;
+}
+
+/* Token t alone: every expert keeps its entry of that token only. */
+static void token_promise(check *c, const leaf_case *k, int64_t t, const float *got)
+{
     phx_leaf_sum_args a = k->args;
     const int64_t n_experts = a.routed.n_experts;
     int64_t *first = check_mem(c, n_experts + 1, sizeof(*first));
@@ -302,9 +345,11 @@ static void thread_and_token_promises(check *c, const leaf_case *k, const float 
     int64_t found = 0;
     for (int64_t e = 0; e < n_experts; e++) {
         first[e] = found;
-        const int64_t j = a.routed.first[e];
-        if (j == a.routed.first[e + 1] || (a.routed.token && a.routed.token[j] != 0))
-            continue; /* ascending: token 0 would be the first entry */
+        int64_t j = a.routed.first[e];
+        while (j < a.routed.first[e + 1] && (a.routed.token ? a.routed.token[j] : j) != t)
+            j++;
+        if (j == a.routed.first[e + 1])
+            continue;
         weight[found] = a.routed.weight ? a.routed.weight[j] : 1.0f;
         entries[found] = (int32_t)found;
         memcpy(h + (size_t)found * row_bytes, (const char *)a.h_routed.data + (size_t)j * row_bytes,
@@ -320,10 +365,13 @@ static void thread_and_token_promises(check *c, const leaf_case *k, const float 
         a.token_first = token_first;
         a.token_entries = entries;
     }
+    if (a.fixed)
+        a.h_fixed.data =
+            (const char *)a.h_fixed.data + (size_t)(t * a.h_fixed.stride) * phx_dtype_bytes(a.h_fixed.dtype);
     a.n_tokens = 1;
     a.out = check_out(c, a.n_out, sizeof(float));
     c->ops->leaf_sum(c->pools[0], &a);
-    check_same(c, "neighbouring tokens", got, a.out, a.n_out, sizeof(float));
+    check_same(c, "neighbouring tokens", got + t * a.n_out, a.out, a.n_out, sizeof(float));
 }
 
 static void leaf_sum_case(check *c, const shape *drawn)
@@ -350,6 +398,12 @@ static void leaf_sum_case(check *c, const shape *drawn)
     check_compare(c, &(check_result){want, got, PHX_F32, s->n_tokens, s->n_out, s->n_out,
                                      s->exact && !c->is_ref ? NULL : limit});
     tree_promise(c, &k, got);
-    thread_and_token_promises(c, &k, got);
+    thread_promise(c, &k, got);
+    if (s->n_tokens > 1)
+        token_promise(c, &k, 0, got);
+    if (s->n_tokens > 64) {
+        token_promise(c, &k, s->n_tokens / 2, got);
+        token_promise(c, &k, s->n_tokens - 1, got);
+    }
     check_end(c);
 }

@@ -160,22 +160,21 @@ static void attend(phx_exec *exec, int64_t layer, bool selected)
     phx_pool *pool = exec->pool;
     const phx_dims *d = exec->dims;
     const int64_t n_heads = phx_range_n(exec->rank->heads);
-    ops->attention(
-        pool, &(phx_attention_args){
-                  .q = exec->buf.q_latent,
-                  .n_rows = exec->n_tokens,
-                  .n_heads = n_heads,
-                  .cache = phx_kv_pool_latent(exec->parts.kv, layer),
-                  .d_latent = d->kv_lora,
-                  .blocks = (const int32_t *const *)exec->buf.blocks,
-                  .positions = selected ? exec->buf.selected : NULL,
-                  .positions_stride = d->index_topk,
-                  .n_positions = selected ? exec->buf.n_selected : exec->buf.n_keys,
-                  .scale = exec->softmax_scale,
-                  .out = phx_exec_act_out(exec, exec->buf.o_latent, n_heads * d->kv_lora),
-                  .parts = exec->buf.attention_parts,
-                  .n_parts = (int64_t)phx_step_attention_floats(d, &exec->parts.plan->request, exec->rank),
-              });
+    ops->attention(pool, &(phx_attention_args){
+                             .q = exec->buf.q_latent,
+                             .n_rows = exec->n_tokens,
+                             .n_heads = n_heads,
+                             .cache = phx_kv_pool_latent(exec->parts.kv, layer),
+                             .d_latent = d->kv_lora,
+                             .blocks = (const int32_t *const *)exec->buf.blocks,
+                             .positions = selected ? exec->buf.selected : NULL,
+                             .positions_stride = d->index_topk,
+                             .n_positions = selected ? exec->buf.n_selected : exec->buf.n_keys,
+                             .scale = exec->softmax_scale,
+                             .out = phx_exec_act_out(exec, exec->buf.o_latent, n_heads * d->kv_lora),
+                             .parts = exec->buf.attention_parts,
+                             .n_parts = phx_exec_parts_floats(exec),
+                         });
     ops->product(pool, &(phx_product_args){
                            .x = phx_exec_act(exec, exec->buf.o_latent, n_heads * d->kv_lora),
                            .x_group_stride = d->kv_lora,
@@ -210,6 +209,8 @@ static phx_code project_out(phx_exec *exec, const phx_layer_weights *w, phx_erro
                                               .h_fixed = phx_exec_act(exec, exec->buf.heads_act, width),
                                               .fixed_bounds = w->o_bounds,
                                               .out = exec->buf.partial,
+                                              .parts = exec->buf.attention_parts,
+                                              .n_parts = phx_exec_parts_floats(exec),
                                           });
     const int64_t n = exec->n_tokens * d->d_hidden;
     const phx_code rc = phx_exchange(exec->parts.comm, exec->buf.partial, (size_t)n, err);

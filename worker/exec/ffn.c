@@ -18,6 +18,8 @@ phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err)
         .n_out = d->d_hidden,
         .n_leaves = exec->n_leaves,
         .out = exec->buf.partial,
+        .parts = exec->buf.attention_parts, /* free between two layers' attention */
+        .n_parts = phx_exec_parts_floats(exec),
     };
     if (moe) {
         const phx_code rc = route(exec, layer, err);

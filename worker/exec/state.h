@@ -71,6 +71,12 @@ static inline phx_activation_out phx_exec_act_out(const phx_exec *exec, void *da
     return (phx_activation_out){data, width, exec->numerics.act};
 }
 
+/* Floats of buf.attention_parts. */
+static inline int64_t phx_exec_parts_floats(const phx_exec *exec)
+{
+    return (int64_t)phx_step_attention_floats(exec->dims, &exec->parts.plan->request, exec->rank);
+}
+
 /* Until the device has done all that this rank has asked for; a lost peer ends the wait. The only place where
  * worker/exec waits: steps and checks queue, then come here. */
 phx_code phx_exec_wait(phx_exec *exec, phx_error *err);
