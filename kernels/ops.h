@@ -348,7 +348,9 @@ typedef struct phx_attention_args {
 typedef void phx_attention_fn(phx_pool *pool, const phx_attention_args *args);
 
 /* Expanded attention (models.md 2.2), dense causal, for the self-check and `--deterministic off`: row r
- * attends to keys 0..n_keys[r]-1 of the expanded k and v. out [n_rows][n_heads][d_v]. Limit as attention. */
+ * attends to keys 0..n_keys[r]-1 of the expanded k and v. out [n_rows][n_heads][d_v]. Limit as attention.
+ * rounded: q, kv, k_rope and the weights may be rounded to bf16 before they are multiplied; then the limit
+ * counts from the result of rounded operands, and 2^-8 of the largest |v| comes on top. */
 typedef struct phx_attention_expanded_args {
     const float *q;        /* [n_rows][n_heads][d_nope + d_rope] */
     const float *kv;       /* [n_keys_max][n_heads][d_nope + d_v] */
@@ -361,6 +363,10 @@ typedef struct phx_attention_expanded_args {
     int64_t d_v;
     float scale;
     phx_activation_out out;
+    bool rounded;
+    int64_t n_keys_max; /* rows of kv and k_rope, or 0 when the caller does not say; chooses kernels */
+    float *parts;       /* [n_parts] aligned to 16 bytes, overwritten; may be absent; chooses kernels */
+    int64_t n_parts; /* floats; for each key of a head as many as half of its columns, each filled up to 64 */
 } phx_attention_expanded_args;
 typedef void phx_attention_expanded_fn(phx_pool *pool, const phx_attention_expanded_args *args);
 

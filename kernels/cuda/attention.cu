@@ -1,6 +1,8 @@
 /* kernels/cuda/attention.cu - absorbed and expanded attention. A bf16 cache of the usual widths: 16 heads of
- * a row by mma (mla.cuh). Else a block per head of a row, which walks the splits from left to right (DESIGN
- * 7e); scores: a warp per position; values: a thread per column. */
+ * a row by mma (mla.cuh). Expanded, rounded to bf16: expanded.cuh. Else a block per head of a row, which
+ * walks the splits from left to right (DESIGN 7e); scores: a warp per position; values: a thread per column.
+ */
+#include "kernels/cuda/expanded.cuh"
 #include "kernels/cuda/mla_share.cuh"
 
 typedef struct absorbed { /* the entry of the i-th position of row r, and its numbers */
@@ -346,6 +348,9 @@ cudaError_t phx_attention_expanded_cuda(cudaStream_t stream, const phx_attention
     const int64_t n = args->n_rows * args->n_heads;
     if (n == 0)
         return cudaSuccess;
+    const int64_t n_heads = expanded_heads(args);
+    if (n_heads > 0)
+        return expanded_launch(stream, *args, n_heads);
     const expanded from = {*args};
     const sizes s = {
         args->n_heads, args->d_nope + args->d_rope, args->d_v, args->q, args->n_keys, args->scale, args->out,

@@ -167,6 +167,18 @@ PHX_DEVICE void phx_load_matrices_trans(phx_shared<uint8_t> from, int64_t offset
 #endif
 }
 
+/* Two finite numbers rounded to the nearest bf16, ties to even; low is the first in memory. */
+PHX_DEVICE uint32_t phx_round_bf16x2(float low, float high)
+{
+#if defined(PHX_EMU)
+    return (uint32_t)phx_f32_to_bf16(high) << 16 | phx_f32_to_bf16(low);
+#else
+    uint32_t d;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(high), "f"(low));
+    return d;
+#endif
+}
+
 /* Two bf16 numbers times two, rounded to the nearest. C: the product of two bf16 is exact in f32. */
 PHX_DEVICE uint32_t phx_mul_bf16x2(uint32_t a, uint32_t b)
 {
@@ -206,6 +218,19 @@ PHX_DEVICE uint32_t phx_choose_bytes(uint32_t a, uint32_t b, uint32_t selector)
     return d;
 #else
     return __byte_perm(a, b, selector);
+#endif
+}
+
+/* About 2^x, to 2^-22 of it; 0 where that would be subnormal. Only where bits need not agree between levels.
+ * C: of libm. */
+PHX_DEVICE float phx_exp2_near(float x)
+{
+#if defined(PHX_EMU)
+    return x < -126.0f ? 0.0f : exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 #endif
 }
 

@@ -49,6 +49,9 @@ done <<'LIST'
 22 attention no barrier before the factors are written again
 28 attention_expanded a new maximum does not scale what was summed
 29 attention_expanded no barrier before the weights are written again
+83 attention_expanded a row looks at the key past its last
+84 attention_expanded a new maximum does not scale what was summed, in tiles
+85 attention_expanded no barrier between the copies of values and their reading
 40 attention a new maximum does not scale the parts merged before
 41 attention the part that holds several splits is taken for one fewer
 42 attention no barrier before the parts' maxima are read

@@ -323,21 +323,38 @@ static void attention_case(check *c, const shape *s)
     check_end(c);
 }
 
-static void expanded_case(check *c, int64_t n_rows, int64_t n_heads, const int64_t d[3], int32_t n_max,
-                          check_fill fill);
+typedef struct expanded_shape {
+    int64_t n_rows;
+    int64_t n_heads;
+    int64_t d[3]; /* own, rotary, value */
+    int32_t n_max;
+    check_fill fill;
+    int64_t room; /* 0: not rounded; heads for which parts has room */
+} expanded_shape;
+
+static void expanded_case(check *c, const expanded_shape *s);
 
 void check_attention_expanded(check *c)
 {
     for (int fill = 0; fill < CHECK_FILL_COUNT; fill++) {
         if (fill != CHECK_BIG)
-            expanded_case(c, 3, 2, (const int64_t[]){32, 16, 24}, 300, (check_fill)fill);
+            expanded_case(c, &(expanded_shape){3, 2, {32, 16, 24}, 300, (check_fill)fill, 0});
     }
-    expanded_case(c, 0, 2, (const int64_t[]){32, 16, 24}, 3, CHECK_RANDOM);
-    expanded_case(c, 64, 3, (const int64_t[]){16, 8, 16}, 64, CHECK_RANDOM);
-    expanded_case(c, 2, 2, (const int64_t[]){128, 64, 128}, 530, CHECK_RANDOM);
+    expanded_case(c, &(expanded_shape){0, 2, {32, 16, 24}, 3, CHECK_RANDOM, 0});
+    expanded_case(c, &(expanded_shape){64, 3, {16, 8, 16}, 64, CHECK_RANDOM, 0});
+    expanded_case(c, &(expanded_shape){2, 2, {128, 64, 128}, 530, CHECK_RANDOM, 0});
     for (int64_t i = 1; i <= 40; i++)
-        expanded_case(c, 2, 2, (const int64_t[]){i, 2 * (i % 7), 1 + 3 * i % 37}, 5 + (int32_t)i,
-                      CHECK_RANDOM);
+        expanded_case(
+            c, &(expanded_shape){2, 2, {i, 2 * (i % 7), 1 + 3 * i % 37}, 5 + (int32_t)i, CHECK_RANDOM, 0});
+    static const int64_t dims[][3] = {{128, 64, 128}, {192, 64, 256}, {32, 32, 32},
+                                      {24, 16, 32},   {16, 16, 16},   {64, 0, 72}};
+    for (int i = 0; i < 12; i++)
+        expanded_case(c, &(expanded_shape){i % 3 == 1 ? 67 : 5,
+                                           3,
+                                           {dims[i % 6][0], dims[i % 6][1], dims[i % 6][2]},
+                                           i < 6 ? 70 : 300 - 11 * i,
+                                           i % 5 == 4 ? CHECK_ALTERNATING : CHECK_RANDOM,
+                                           1 + i % 3});
 }
 
 static void expanded_limits(check *c, const phx_attention_expanded_args *a, double *limit)
@@ -365,29 +382,49 @@ static void expanded_limits(check *c, const phx_attention_expanded_args *a, doub
         const int64_t item = i / a->d_v;
         const double n = (double)a->n_keys[item / a->n_heads];
         limit[i] = (n / 64.0 + (double)d_q / 16.0 + 16.0) * (double)FLT_EPSILON * (1.0 + score_max[item]) *
-                   entry_max;
+                       entry_max +
+                   (a->rounded ? entry_max / 256.0 : 0.0);
     }
 }
 
-static void expanded_case(check *c, int64_t n_rows, int64_t n_heads, const int64_t d[3], int32_t n_max,
-                          check_fill fill)
+static float *expanded_floats(check *c, const expanded_shape *s, int64_t n)
 {
-    check_case(c, "n_rows %lld n_heads %lld d %lld + %lld, %lld keys %d fill %d", (long long)n_rows,
-               (long long)n_heads, (long long)d[0], (long long)d[1], (long long)d[2], n_max, (int)fill);
+    float *x = check_floats(c, n, s->fill);
+    for (int64_t i = 0; i < n && s->room > 0; i++)
+        x[i] = phx_bf16_to_f32(phx_f32_to_bf16(x[i]));
+    return x;
+}
+
+static void expanded_case(check *c, const expanded_shape *s)
+{
+    const int64_t n_rows = s->n_rows;
+    const int64_t n_heads = s->n_heads;
+    const int64_t *d = s->d;
+    check_case(c, "n_rows %lld n_heads %lld d %lld + %lld, %lld keys %d fill %d room %lld", (long long)n_rows,
+               (long long)n_heads, (long long)d[0], (long long)d[1], (long long)d[2], s->n_max, (int)s->fill,
+               (long long)s->room);
     int32_t *n_keys = check_mem(c, n_rows, sizeof(*n_keys));
     for (int64_t r = 0; r < n_rows; r++)
-        n_keys[r] = r == 0 ? n_max : 1 + (int32_t)phx_rng_below(&c->rng, (uint32_t)n_max);
+        n_keys[r] = r == 0 ? s->n_max : 1 + (int32_t)phx_rng_below(&c->rng, (uint32_t)s->n_max);
+    if (s->room > 1)
+        n_keys[n_rows - 1] = 0;
     const phx_dtype dtype = (d[0] & 1) != 0 ? PHX_F32 : PHX_BF16;
-    phx_attention_expanded_args a = {.q = check_floats(c, n_rows * n_heads * (d[0] + d[1]), fill),
-                                     .kv = check_floats(c, n_max * n_heads * (d[0] + d[2]), fill),
-                                     .k_rope = check_floats(c, n_max * d[1], fill),
+    phx_attention_expanded_args a = {.q = expanded_floats(c, s, n_rows * n_heads * (d[0] + d[1])),
+                                     .kv = expanded_floats(c, s, s->n_max * n_heads * (d[0] + d[2])),
+                                     .k_rope = expanded_floats(c, s, s->n_max * d[1]),
                                      .n_keys = n_keys,
                                      .n_rows = n_rows,
                                      .n_heads = n_heads,
                                      .d_nope = d[0],
                                      .d_rope = d[1],
                                      .d_v = d[2],
-                                     .scale = (float)(1.0 / sqrt((double)(d[0] + d[1])))};
+                                     .scale = (float)(1.0 / sqrt((double)(d[0] + d[1]))),
+                                     .rounded = s->room > 0,
+                                     .n_keys_max = s->n_max};
+    if (s->room > 0) {
+        a.n_parts = s->room * s->n_max * ((d[0] + d[1] + 63) / 64 + (d[2] + 63) / 64) * 32;
+        a.parts = check_out(c, a.n_parts, sizeof(float));
+    }
     const int64_t n_cols = n_heads * d[2];
     const size_t bytes = phx_dtype_bytes(dtype);
     a.out.stride = n_cols + 2;
@@ -406,6 +443,16 @@ static void expanded_case(check *c, int64_t n_rows, int64_t n_heads, const int64
         a.out.data = check_out(c, n, bytes);
         c->ops->attention_expanded(c->pools[i], &a);
         check_same(c, "the number of threads", got, a.out.data, n, bytes);
+    }
+    if (n_rows > 1) { /* the last but one alone */
+        const int64_t r = n_rows - 2;
+        a.q += r * n_heads * (d[0] + d[1]);
+        a.n_keys += r;
+        a.n_rows = 1;
+        a.out.data = check_out(c, a.out.stride, bytes);
+        c->ops->attention_expanded(c->pools[0], &a);
+        check_same(c, "neighbouring rows", (const char *)got + (size_t)(r * a.out.stride) * bytes, a.out.data,
+                   n_cols, bytes);
     }
     check_end(c);
 }

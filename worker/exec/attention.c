@@ -223,8 +223,8 @@ static phx_code project_out(phx_exec *exec, const phx_layer_weights *w, phx_erro
  * deterministic off, for a step that is one prompt chunk whose whole context fits the buffer. */
 static bool may_expand(const phx_exec *exec, bool selected)
 {
-    const int64_t last = exec->n_tokens - 1;
-    return !exec->numerics.deterministic && !selected && exec->plan->n_rows == 1 && exec->n_tokens >= 16 &&
+    const int64_t last = exec->n_own - 1; /* what follows is padding */
+    return !exec->numerics.deterministic && !selected && exec->plan->n_rows == 1 && exec->n_own >= 16 &&
            exec->host.n_keys[last] <= (int64_t)exec->parts.plan->request.n_step_tokens;
 }
 
@@ -236,7 +236,7 @@ static void attend_expanded(phx_exec *exec, int64_t layer)
     const phx_layer_weights *w = &exec->parts.weights->layers[layer];
     const phx_cache *cache = phx_kv_pool_latent(exec->parts.kv, layer);
     const int64_t n_heads = phx_range_n(exec->rank->heads), head_kv = d->d_nope + d->d_v;
-    const int64_t n_keys = exec->host.n_keys[exec->n_tokens - 1];
+    const int64_t n_keys = exec->host.n_keys[exec->n_own - 1];
     float *rotary = exec->buf.expanded_key + n_keys * d->kv_lora;
     phx_cache_read_args read = {.cache = cache,
                                 .blocks = exec->host.blocks[0],
@@ -248,8 +248,14 @@ static void attend_expanded(phx_exec *exec, int64_t layer)
     read.n_cols = d->d_rope;
     read.out = rotary;
     ops->cache_read(pool, &read);
+    ops->round(pool, &(phx_round_args){/* o_latent is free here, and wider */
+                                       .x = exec->buf.expanded_key,
+                                       .x_stride = d->kv_lora,
+                                       .n_rows = n_keys,
+                                       .n_cols = d->kv_lora,
+                                       .out = phx_exec_act_out(exec, exec->buf.o_latent, d->kv_lora)});
     ops->product(pool, &(phx_product_args){
-                           .x = {exec->buf.expanded_key, d->kv_lora, PHX_F32},
+                           .x = phx_exec_act(exec, exec->buf.o_latent, d->kv_lora),
                            .w = &w->kv_b,
                            .n_groups = 1,
                            .n_out = n_heads * head_kv,
@@ -257,19 +263,24 @@ static void attend_expanded(phx_exec *exec, int64_t layer)
                            .out = exec->buf.expanded,
                            .out_stride = n_heads * head_kv,
                        });
-    ops->attention_expanded(pool, &(phx_attention_expanded_args){
-                                      .q = exec->buf.q,
-                                      .kv = exec->buf.expanded,
-                                      .k_rope = rotary,
-                                      .n_keys = exec->buf.n_keys,
-                                      .n_rows = exec->n_tokens,
-                                      .n_heads = n_heads,
-                                      .d_nope = d->d_nope,
-                                      .d_rope = d->d_rope,
-                                      .d_v = d->d_v,
-                                      .scale = exec->softmax_scale,
-                                      .out = phx_exec_act_out(exec, exec->buf.heads_act, n_heads * d->d_v),
-                                  });
+    ops->attention_expanded(pool,
+                            &(phx_attention_expanded_args){
+                                .q = exec->buf.q,
+                                .kv = exec->buf.expanded,
+                                .k_rope = rotary,
+                                .n_keys = exec->buf.n_keys,
+                                .n_rows = exec->n_tokens,
+                                .n_heads = n_heads,
+                                .d_nope = d->d_nope,
+                                .d_rope = d->d_rope,
+                                .d_v = d->d_v,
+                                .scale = exec->softmax_scale,
+                                .out = phx_exec_act_out(exec, exec->buf.heads_act, n_heads * d->d_v),
+                                .rounded = !exec->numerics.deterministic && exec->numerics.act == PHX_BF16,
+                                .n_keys_max = n_keys,
+                                .parts = exec->buf.attention_parts,
+                                .n_parts = phx_exec_parts_floats(exec),
+                            });
 }
 
 phx_code phx_exec_attend_both(phx_exec *exec, float *heads, phx_error *err)
