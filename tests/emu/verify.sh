@@ -39,6 +39,7 @@ fi
 
 verify deepseek-v32-fp8 --profile oracle
 verify deepseek-v3-qdirect --profile serving --tp 2
+verify deepseek-v3-qdirect --profile serving --deterministic off # expanded prefill, rounded
 if [ -n "$long" ]; then
     for name in $golden_names; do
         for layout in "--tp 1" "--tp 2" "--tp 4" "--pp 2" "--tp 2 --pp 2" "--ep 2"; do
