@@ -28,12 +28,14 @@ phx_code phx_sched_apply(phx_sched *sched, const phx_step_result *result, uint64
     sched->n_results_flight -= step->n_results_max;
     /* A step had the ranks for itself from the result before it, or from when it was issued. */
     const uint64_t start_us = step->issued_us > sched->applied_us ? step->issued_us : sched->applied_us;
+    const uint64_t step_us = now_us > start_us ? now_us - start_us : 0;
     if (step->is_decode) {
         sched->totals.n_decode_steps++;
-        sched->totals.decode_us += now_us > start_us ? now_us - start_us : 0;
+        sched->totals.decode_us += step_us;
+        if (result->compute_us)
+            phx_drafter_note_gap(&sched->drafter, (double)step_us, result->compute_us);
     }
-    /* Results that arrive together say nothing of single steps, so lengths are compared by the ranks' time.
-     */
+    /* Results that arrive together say nothing of single steps: lengths are compared by the ranks' time. */
     if (step->is_steady && result->compute_us)
         phx_drafter_note_step(&sched->drafter, step->n_rows, step->n_drafts, result->compute_us);
     sched->applied_us = now_us;

@@ -11,6 +11,8 @@
 
 #define FADE         (1.0 - 1.0 / 256)         /* of acceptance, per draft */
 #define STEP_FADE    (1.0 / 8)                 /* weight of a new step time */
+#define GAP_FADE     (1.0 / 64)                /* weight of a new gap */
+#define GAP_MOST     4.0                       /* times the ranks' time; what takes longer is a pause */
 #define KNOWN_MAX    16u                       /* weight of a new comparison: one of so many */
 #define N_BELIEVED   3u                        /* steps whose median is believed */
 #define N_ISSUED_MAX (4u * PHX_DRAFTER_WINDOW) /* steps of a trial, when few of them can be noted */
@@ -210,11 +212,18 @@ void phx_drafter_note_row(phx_drafter *drafter, uint32_t n_fed, uint32_t n_held)
     }
 }
 
+void phx_drafter_note_gap(phx_drafter *drafter, double us, double ranks_us)
+{
+    const double counted = us > GAP_MOST * ranks_us ? GAP_MOST * ranks_us : us;
+    drafter->gap_us += GAP_FADE * (counted - ranks_us - drafter->gap_us);
+}
+
 void phx_drafter_note_step(phx_drafter *drafter, uint32_t n_rows, uint32_t n_fed, double us)
 {
     assert(n_fed <= PHX_DRAFTS_MAX);
     const uint32_t at = size_of(n_rows);
     phx_drafter_size *size = &drafter->sizes[at];
+    us += drafter->gap_us > 0 ? drafter->gap_us : 0;
     drafter->elapsed_us += us;
     drafter->total[n_fed].n_steps++;
     drafter->total[n_fed].us += us;

@@ -46,6 +46,7 @@ typedef struct phx_drafter {
         uint64_t n_steps;
         double us;
     } total[PHX_DRAFTS_MAX + 1]; /* by length, of all steps noted */
+    double gap_us;               /* of a decoding step, outside the ranks: moving average */
     double spent_us;             /* lost in trials */
     double elapsed_us;           /* of all steps noted */
     struct {
@@ -68,6 +69,10 @@ void phx_drafter_note_row(phx_drafter *drafter, uint32_t n_fed, uint32_t n_held)
  * us.
  */
 void phx_drafter_note_step(phx_drafter *drafter, uint32_t n_rows, uint32_t n_fed, double us);
+
+/* A decoding step took us, of which the ranks worked ranks_us: the rest is turn-around, whatever the length.
+ * Single ones may be negative, as results arrive together or apart; only their average is used. */
+void phx_drafter_note_gap(phx_drafter *drafter, double us, double ranks_us);
 
 /* What the choice rests on: tokens per sequence and step with n drafts, and the time of such a step, measured
  * or expected; 0 while nothing has been measured at this batch size. */

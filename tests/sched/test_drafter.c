@@ -214,6 +214,23 @@ static void test_short_steps_at_first(void **state)
     assert_true(phx_drafter_cost_us(&drafter, 1, 1) > 1000 && phx_drafter_cost_us(&drafter, 1, 1) < 1200);
 }
 
+/* Time outside the ranks counts for every length alike, so drafts pay that would not pay without it. */
+static void test_gaps(void **state)
+{
+    (void)state;
+    const machine m = {.us = {1000, 2000}, .holds = 0.8, .noise = 0.05};
+    for (uint32_t gap_us = 0; gap_us <= 1000; gap_us += 1000) {
+        phx_drafter drafter;
+        phx_rng rng = {.seed = 17};
+        phx_drafter_init(&drafter, 1, true);
+        for (uint32_t i = 0; i < 1000; i++) /* every other result waits for the next one */
+            phx_drafter_note_gap(&drafter, i % 2 ? 2.0 * (1000 + gap_us) : 0, 1000);
+        phx_drafter_note_gap(&drafter, 1e7, 1000);
+        const outcome o = run(&drafter, &m, 1, 4000, &rng);
+        assert_int_equal(most_chosen(&o), gap_us ? 1 : 0);
+    }
+}
+
 /* A pause of the machine is not a cost. */
 static void test_outlier(void **state)
 {
@@ -244,13 +261,10 @@ static void test_fixed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_never_pays),
-        cmocka_unit_test(test_finds_best),
-        cmocka_unit_test(test_shared_machine),
-        cmocka_unit_test(test_batch_sizes),
-        cmocka_unit_test(test_follows),
-        cmocka_unit_test(test_outlier),
-        cmocka_unit_test(test_short_steps_at_first),
+        cmocka_unit_test(test_never_pays),     cmocka_unit_test(test_finds_best),
+        cmocka_unit_test(test_shared_machine), cmocka_unit_test(test_batch_sizes),
+        cmocka_unit_test(test_follows),        cmocka_unit_test(test_gaps),
+        cmocka_unit_test(test_outlier),        cmocka_unit_test(test_short_steps_at_first),
         cmocka_unit_test(test_fixed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
