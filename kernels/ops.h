@@ -251,7 +251,7 @@ typedef void phx_index_round_fn(phx_pool *pool, const phx_index_round_args *args
 typedef struct phx_cache {
     void *data; /* [n_blocks * 64][width] of dtype */
     int64_t width;
-    phx_dtype dtype;  /* PHX_BF16 or PHX_F32; latent entries also PHX_F8_E4M3: kernels/cache.h */
+    phx_dtype dtype; /* PHX_BF16 or PHX_F32; latents also PHX_F8_E4M3 (kernels/cache.h), index keys PHX_F16 */
     int64_t n_before; /* 1 for draft layers, whose first entry belongs to token 1 */
     int64_t
         d_latent; /* of PHX_F8_E4M3: the first numbers of an entry, which are codes; the others are bf16 */

@@ -18,6 +18,7 @@ void phx_numerics_preset(phx_profile profile, phx_numerics *ret_numerics)
         .act = oracle ? PHX_F32 : PHX_BF16,
         .cache = oracle ? PHX_F32 : PHX_BF16,
         .latent_eps = oracle || official ? PHX_LATENT_EPS_1E6 : PHX_LATENT_EPS_CONFIG,
+        .index_wide = !oracle && !official, /* of the oracle all is f32 */
         .index_hadamard = official,
         .index_fp8 = official,
         .deterministic = true,
@@ -55,6 +56,7 @@ static const knob knobs[] = {
     {"act", KNOB_DTYPE, offsetof(phx_numerics, act)},
     {"cache", KNOB_CACHE, offsetof(phx_numerics, cache)},
     {"latent_eps", KNOB_LATENT_EPS, offsetof(phx_numerics, latent_eps)},
+    {"index_wide", KNOB_BOOL, offsetof(phx_numerics, index_wide)},
     {"index_hadamard", KNOB_BOOL, offsetof(phx_numerics, index_hadamard)},
     {"index_fp8", KNOB_BOOL, offsetof(phx_numerics, index_fp8)},
     {"deterministic", KNOB_BOOL, offsetof(phx_numerics, deterministic)},
@@ -217,4 +219,9 @@ phx_code phx_numerics_parse(phx_str text, phx_numerics *ret_numerics, phx_error 
 bool phx_numerics_on_device(const phx_numerics *numerics)
 {
     return strcmp(numerics->level, "emu") == 0 || strncmp(numerics->level, "sm", 2) == 0;
+}
+
+phx_dtype phx_numerics_index_keys(const phx_numerics *numerics)
+{
+    return numerics->cache == PHX_F32 ? PHX_F32 : numerics->index_wide ? PHX_F16 : PHX_BF16;
 }

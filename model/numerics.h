@@ -18,6 +18,7 @@ typedef struct phx_numerics {
     phx_dtype cache;           /* latent and index-key cache: PHX_BF16 or PHX_F32; PHX_F8_E4M3: latent entries
                                   in the fp8 form of kernels/cache.h, index keys in bf16 */
     phx_latent_eps latent_eps; /* epsilon of the q_a and kv_a norms */
+    bool index_wide; /* the indexer reads what is not rounded to act; its keys lie in f16, not bf16 */
     bool index_hadamard;
     bool index_fp8;     /* round index queries and keys to fp8 with one ue8m0 scale per vector */
     bool deterministic; /* false: expanded dense prefill allowed, tied to DESIGN 7e */
@@ -40,6 +41,9 @@ void phx_numerics_print(const phx_numerics *numerics, phx_buf *buf);
  * profile. */
 phx_code phx_numerics_parse(phx_str text, phx_numerics *ret_numerics, phx_error *err);
 phx_hash phx_numerics_hash(const phx_numerics *numerics);
+
+/* In which the cache holds index keys. */
+phx_dtype phx_numerics_index_keys(const phx_numerics *numerics);
 
 /* Whether the level is one of a device ("emu", "sm90") and not of the CPU: then ops, weights and cache live
  * in device memory. */

@@ -117,7 +117,7 @@ void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_block
     for (int64_t l = rank->layers.first; l < rank->layers.end; l++) {
         if (phx_layer_has_indexer(dims, l))
             rank->cache_index_bytes += n_blocks * PHX_BLOCK_TOKENS * (uint64_t)dims->index_d *
-                                       phx_dtype_bytes(cache == PHX_F8_E4M3 ? PHX_BF16 : cache);
+                                       phx_dtype_bytes(phx_numerics_index_keys(&request.numerics));
     }
     rank->cache_hidden_bytes =
         kept_states(&request, rank, n_blocks) * (uint64_t)dims->d_hidden * sizeof(float);

@@ -45,6 +45,13 @@ void phx_embed(phx_pool *pool, const phx_embed_args *args)
     phx_pool_run(pool, a.n_rows, embed_row, &a);
 }
 
+/* Index keys: so few numbers that one after the other will do. */
+static void store_f16(const float *x, int64_t n, uint16_t *to)
+{
+    for (int64_t c = 0; c < n; c++)
+        to[c] = phx_f32_to_f16(x[c]);
+}
+
 static void cache_write_row(void *user, int64_t r, void *scratch)
 {
     (void)scratch;
@@ -54,6 +61,11 @@ static void cache_write_row(void *user, int64_t r, void *scratch)
         return;
     if (a->cache->dtype == PHX_F8_E4M3) {
         phx_cache_put_row(a->cache, a->entries[r], a->x + r * a->x_stride);
+        return;
+    }
+    if (a->cache->dtype == PHX_F16) {
+        store_f16(a->x + r * a->x_stride, a->cache->width,
+                  (uint16_t *)a->cache->data + a->entries[r] * a->cache->width);
         return;
     }
     phx_vf_narrow(a->x + r * a->x_stride, a->cache->width, a->cache->dtype,

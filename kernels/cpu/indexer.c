@@ -51,7 +51,8 @@ static void score_item(void *user, int64_t item, void *scratch)
     const int64_t first = item % p->n_items_keys * ITEM_KEYS;
     const int64_t end = phx_i64_min(first + ITEM_KEYS, a->n_keys[row]);
     const int64_t d = a->keys->width;
-    const phx_format format = phx_format_of_activation(a->keys->dtype);
+    const phx_format format =
+        a->keys->dtype == PHX_F16 ? PHX_FORMAT_F16 : phx_format_of_activation(a->keys->dtype);
     float *q = scratch; /* [n_heads][stride] */
     float *keys = q + a->n_heads * p->stride;
     float *dots = keys + PANEL_KEYS * p->stride; /* [n_heads][PANEL_KEYS] */

@@ -29,6 +29,22 @@ cudaError_t phx_embed_cuda(cudaStream_t stream, const phx_embed_args *args)
     return PHX_LAUNCH(embed, phx_grid(n, THREADS), THREADS, 0, stream, *args, *args->table);
 }
 
+/* phx_f32_to_f16: below 2^-14 the step is 2^-24, that of numbers from a half on. */
+PHX_DEVICE uint16_t f16_code(float x)
+{
+    const uint32_t bits = phx_bits_of_f32(x);
+    const uint32_t sign = bits >> 16 & 0x8000u;
+    const uint32_t magnitude = bits & 0x7FFFFFFFu;
+    if (magnitude > 0x7F800000u)
+        return (uint16_t)(sign | 0x7E00u | (magnitude >> 13 & 0x3FFu));
+    if (magnitude >= 0x477FF000u) /* 65520 */
+        return (uint16_t)(sign | 0x7C00u);
+    if (magnitude < 113u << 23)
+        return (uint16_t)(sign | (phx_bits_of_f32(fabsf(x) + 0.5f) - phx_bits_of_f32(0.5f)));
+    const uint32_t moved = magnitude - (112u << 23);
+    return (uint16_t)(sign | (moved + 0xFFFu + (moved >> 13 & 1u)) >> 13);
+}
+
 static __global__ void cache_write(const phx_cache_write_args a, const phx_cache cache)
 {
     const int64_t i = phx_thread_of_grid();
@@ -37,7 +53,11 @@ static __global__ void cache_write(const phx_cache_write_args a, const phx_cache
     const int64_t r = i / cache.width;
     const int64_t col = i % cache.width;
     const int64_t entry = PHX_PLANT(35) && a.entries[r] < 0 ? 0 : a.entries[r];
-    if (entry >= 0)
+    if (entry < 0)
+        return;
+    if (cache.dtype == PHX_F16)
+        ((uint16_t *)cache.data)[entry * cache.width + col] = f16_code(a.x[r * a.x_stride + col]);
+    else
         phx_store(cache.data, cache.dtype, entry * cache.width + col, a.x[r * a.x_stride + col]);
 }
 

@@ -9,6 +9,25 @@
 #define HEADS   64 /* whose dots wait in shared memory at a time */
 #define GROUPS  (KEYS / (KEY_NT * PHX_TILE_ROW))
 
+/* Keys in f16, as the inputs of blockdot.cuh. */
+template <> struct phx_inputs<PHX_F16> {
+    enum { pieces = 2, bytes = 2, align = 8 };
+    static __device__ void whole(const void *p, uint32_t pairs[2][pieces])
+    {
+        const phx_8 raw = *(const phx_8 *)p;
+        for (int h = 0; h < 2; h++)
+            phx_cut_pair<pieces>(phx_f16_value((uint16_t)raw.word[h]),
+                                 phx_f16_value((uint16_t)(raw.word[h] >> 16)), pairs[h]);
+    }
+    static __device__ void part(const void *p, int64_t n, uint32_t pairs[2][pieces])
+    {
+        const uint16_t *x = (const uint16_t *)p;
+        for (int h = 0; h < 2; h++)
+            phx_cut_pair<pieces>(2 * h < n ? phx_f16_value(x[2 * h]) : 0.0f,
+                                 2 * h + 1 < n ? phx_f16_value(x[2 * h + 1]) : 0.0f, pairs[h]);
+    }
+};
+
 typedef struct score_rows { /* of a row */
     const phx_index_scores_args &a;
     const phx_cache &keys;
@@ -90,6 +109,8 @@ cudaError_t phx_index_scores_cuda(cudaStream_t stream, const phx_index_scores_ar
     const dim3 grid(phx_grid(args->n_keys_max, KEYS), (unsigned)args->n_rows);
     if (args->keys->dtype == PHX_BF16)
         return PHX_LAUNCH(index_scores<PHX_BF16>, grid, THREADS, 0, stream, *args, *args->keys);
+    if (args->keys->dtype == PHX_F16)
+        return PHX_LAUNCH(index_scores<PHX_F16>, grid, THREADS, 0, stream, *args, *args->keys);
     return PHX_LAUNCH(index_scores<PHX_F32>, grid, THREADS, 0, stream, *args, *args->keys);
 }
 

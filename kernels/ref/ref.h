@@ -14,6 +14,8 @@ static inline float phx_ref_load(const void *data, phx_dtype dtype, int64_t i)
 {
     if (dtype == PHX_BF16)
         return phx_bf16_to_f32(((const uint16_t *)data)[i]);
+    if (dtype == PHX_F16)
+        return phx_f16_to_f32(((const uint16_t *)data)[i]);
     return ((const float *)data)[i];
 }
 
@@ -28,6 +30,8 @@ static inline void phx_ref_store(void *data, phx_dtype dtype, int64_t i, float v
 {
     if (dtype == PHX_BF16)
         ((uint16_t *)data)[i] = phx_f32_to_bf16(value);
+    else if (dtype == PHX_F16)
+        ((uint16_t *)data)[i] = phx_f32_to_f16(value);
     else
         ((float *)data)[i] = value;
 }

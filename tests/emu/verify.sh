@@ -9,7 +9,6 @@ n=0
 verify() { # NAME FLAG...
     local folder
     folder=$(golden "$1")
-    judged "$@" || return
     shift
     [ -e "$folder/golden.safetensors" ] || { echo "SKIP: no $folder"; return; }
     n=$((n + 1))

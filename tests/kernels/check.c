@@ -140,6 +140,8 @@ double check_load(const void *data, phx_dtype dtype, int64_t i)
 {
     if (dtype == PHX_F32)
         return (double)((const float *)data)[i];
+    if (dtype == PHX_F16)
+        return (double)phx_f16_to_f32(((const uint16_t *)data)[i]);
     return (double)phx_bf16_to_f32(((const uint16_t *)data)[i]);
 }
 

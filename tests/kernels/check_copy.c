@@ -114,6 +114,7 @@ void check_cache_write(check *c)
         for (int fill = 0; fill < CHECK_FILL_COUNT; fill++) {
             cache_write_case(c, PHX_BF16, row_counts[i], 576, (check_fill)fill);
             cache_write_case(c, PHX_F32, row_counts[i], 131, (check_fill)fill);
+            cache_write_case(c, PHX_F16, row_counts[i], 131, (check_fill)fill);
         }
     }
 }

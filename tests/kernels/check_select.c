@@ -123,13 +123,24 @@ static const int32_t **scattered_blocks(check *c, int64_t n_rows, int64_t n_bloc
     return tables;
 }
 
+/* Finite ones: larger numbers become the largest. */
+static uint16_t *as_f16(check *c, const float *values, int64_t n)
+{
+    uint16_t *codes = check_mem(c, n, sizeof(*codes));
+    for (int64_t i = 0; i < n; i++)
+        codes[i] = phx_f32_to_f16(fminf(fmaxf(values[i], -65504.0f), 65504.0f));
+    return codes;
+}
+
 static void index_scores_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t n_heads, int64_t d,
                               check_fill fill)
 {
     check_case(c, "%s n_rows %lld n_heads %lld d %lld fill %d", phx_dtype_name(dtype), (long long)n_rows,
                (long long)n_heads, (long long)d, (int)fill);
     enum { N_BLOCKS = 3, N_KEYS_MAX = 190 };
-    phx_activation all = check_activation(c, 1, N_BLOCKS * 64 * d, dtype, fill);
+    phx_activation all = check_activation(c, 1, N_BLOCKS * 64 * d, dtype == PHX_F16 ? PHX_F32 : dtype, fill);
+    if (dtype == PHX_F16)
+        all.data = as_f16(c, all.data, N_BLOCKS * 64 * d);
     const phx_cache keys = {(void *)(uintptr_t)all.data, d, dtype, n_rows % 2, 0};
     int32_t *n_keys = check_mem(c, n_rows, sizeof(*n_keys));
     for (int64_t r = 0; r < n_rows; r++)
@@ -203,8 +214,9 @@ static void index_scores_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t
 
 void check_index_scores(check *c)
 {
-    for (int dt = 0; dt < 2; dt++) {
-        const phx_dtype dtype = dt == 0 ? PHX_BF16 : PHX_F32;
+    static const phx_dtype dtypes[] = {PHX_BF16, PHX_F16, PHX_F32};
+    for (size_t dt = 0; dt < sizeof(dtypes) / sizeof(dtypes[0]); dt++) {
+        const phx_dtype dtype = dtypes[dt];
         for (int fill = 0; fill < CHECK_FILL_COUNT; fill++)
             index_scores_case(c, dtype, check_rows(c, 3), c->brief ? 2 : 5, 128, (check_fill)fill);
         for (int64_t i = 0; i < 5; i++)

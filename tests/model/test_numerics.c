@@ -21,13 +21,14 @@ static void test_presets(void **state)
     (void)state;
     phx_numerics n;
     phx_numerics_preset(PHX_PROFILE_SERVING, &n);
-    assert_string_equal(print(&n), "profile=serving act=bf16 cache=bf16 latent_eps=config index_hadamard=off "
-                                   "index_fp8=off deterministic=on experts=tp level=ref");
+    assert_string_equal(print(&n), "profile=serving act=bf16 cache=bf16 latent_eps=config index_wide=on "
+                                   "index_hadamard=off index_fp8=off deterministic=on experts=tp level=ref");
     phx_numerics_preset(PHX_PROFILE_ORACLE, &n);
-    assert_string_equal(print(&n), "profile=oracle act=f32 cache=f32 latent_eps=1e-6 index_hadamard=off "
-                                   "index_fp8=off deterministic=on experts=tp level=ref");
+    assert_string_equal(print(&n), "profile=oracle act=f32 cache=f32 latent_eps=1e-6 index_wide=off "
+                                   "index_hadamard=off index_fp8=off deterministic=on experts=tp level=ref");
     phx_numerics_preset(PHX_PROFILE_OFFICIAL, &n);
-    assert_true(n.index_hadamard && n.index_fp8);
+    assert_true(n.index_hadamard && n.index_fp8 && !n.index_wide);
+    assert_int_equal(phx_numerics_index_keys(&n), PHX_BF16);
     phx_profile profile;
     assert_true(phx_profile_parse(phx_str_of("official"), &profile));
     assert_int_equal(profile, PHX_PROFILE_OFFICIAL);
@@ -54,9 +55,10 @@ static void test_open_level(void **state)
 static void test_set(void **state)
 {
     (void)state;
-    static const char *const good[] = {
-        "act=f32",           "cache=f32",  "latent_eps=1e-6", "index_hadamard=on", "index_fp8=on",
-        "deterministic=off", "experts=ep", "level=avx512",    "cache=fp8",         "cache=bf16"};
+    static const char *const good[] = {"act=f32",           "cache=f32",    "latent_eps=1e-6",
+                                       "index_hadamard=on", "index_fp8=on", "index_wide=off",
+                                       "deterministic=off", "experts=ep",   "level=avx512",
+                                       "cache=fp8",         "cache=bf16"};
     static const char *const bad[] = {"",
                                       "act",
                                       "act=",

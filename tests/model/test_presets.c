@@ -31,7 +31,7 @@ static void test_glm5_fp8(void **state)
     rounded("5.2", "GLM-5 FP8, of that replicated", with_mtp.replicated - eh_proj, "2.27");
     const fit here = plan_at(&f, 136 * GIB, 0);
     exactly("5.4", "GLM-5, latent cache per token", here.latent, 78 * 1152);
-    exactly("5.4", "GLM-5, index keys per token (BF16)", here.index, 78 * 256);
+    exactly("5.4", "GLM-5, index keys per token (16 bits)", here.index, 78 * 256);
     refused(&f, 22 * GIB, "pp 5 would do (40 ranks)");
     refused(&f, 77 * GIB, "pp 2 would do (16 ranks)");
     fits(&f, 136 * GIB, 202752, 459328);
@@ -51,7 +51,7 @@ static void test_glm52(void **state)
     rounded("5.2", "GLM-5.2-FP8, bytes of the files", phx_checkpoint_count_all(f.ck).n_bytes, "755.6");
     const fit here = plan_at(&f, 136 * GIB, 0);
     exactly("5.4", "GLM-5.2, latent cache per token", here.latent, 78 * 1152);
-    exactly("5.4", "GLM-5.2, index keys per token (BF16)", here.index, 21 * 256);
+    exactly("5.4", "GLM-5.2, index keys per token (16 bits)", here.index, 21 * 256);
     refused(&f, 22 * GIB, "pp 5 would do (40 ranks)");
     refused(&f, 77 * GIB, "pp 2 would do (16 ranks)");
     fits(&f, 136 * GIB, 534144, 534144);

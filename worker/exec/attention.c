@@ -50,6 +50,10 @@ static void make_queries(phx_exec *exec, const phx_layer_weights *w)
                                 .eps = exec->latent_eps,
                                 .n_rows = exec->n_tokens,
                                 .n_cols = d->q_lora,
+                                .out_f32 = d->index_n_heads && exec->numerics.index_wide
+                                               ? exec->buf.q_a
+                                               : NULL, /* for the indexer */
+                                .out_f32_stride = d->q_lora,
                                 .out_act = phx_exec_act_out(exec, exec->buf.q_a_act, d->q_lora),
                             });
         args.x = phx_exec_act(exec, exec->buf.q_a_act, d->q_lora);

@@ -63,18 +63,26 @@ static void rotate_and_round(phx_exec *exec, float *x, int64_t n_heads)
                                                  });
 }
 
+/* A rounded input moves scores by more than what lies between two keys: a selection turns. */
+static phx_activation input_of(const phx_exec *exec, const float *exact, const void *rounded, int64_t width)
+{
+    const phx_activation wide = {exact, width, PHX_F32};
+    return exec->numerics.index_wide ? wide : phx_exec_act(exec, rounded, width);
+}
+
 static void write_keys(phx_exec *exec, const phx_layer_weights *w, int64_t layer)
 {
     const phx_dims *d = exec->dims;
-    exec->parts.ops->product(exec->pool, &(phx_product_args){
-                                             .x = phx_exec_act(exec, exec->buf.norm_act, d->d_hidden),
-                                             .w = &w->index_k,
-                                             .n_groups = 1,
-                                             .n_out = d->index_d,
-                                             .n_rows = exec->n_tokens,
-                                             .out = exec->buf.index_k,
-                                             .out_stride = d->index_d,
-                                         });
+    exec->parts.ops->product(exec->pool,
+                             &(phx_product_args){
+                                 .x = input_of(exec, exec->buf.norm, exec->buf.norm_act, d->d_hidden),
+                                 .w = &w->index_k,
+                                 .n_groups = 1,
+                                 .n_out = d->index_d,
+                                 .n_rows = exec->n_tokens,
+                                 .out = exec->buf.index_k,
+                                 .out_stride = d->index_d,
+                             });
     exec->parts.ops->layer_norm(exec->pool, &(phx_layer_norm_args){
                                                 .x = exec->buf.index_k,
                                                 .weight = w->index_k_norm,
@@ -97,7 +105,7 @@ static void make_queries(phx_exec *exec, const phx_layer_weights *w)
 {
     const phx_dims *d = exec->dims;
     exec->parts.ops->product(exec->pool, &(phx_product_args){
-                                             .x = phx_exec_act(exec, exec->buf.q_a_act, d->q_lora),
+                                             .x = input_of(exec, exec->buf.q_a, exec->buf.q_a_act, d->q_lora),
                                              .w = &w->index_q_b,
                                              .n_groups = 1,
                                              .n_out = d->index_n_heads * d->index_d,

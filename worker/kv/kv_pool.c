@@ -23,7 +23,7 @@ phx_code phx_kv_pool_create(const phx_plan *plan, uint32_t rank, const phx_memor
     const size_t n_layers = (size_t)phx_range_n(plan->ranks[rank].layers);
     const size_t n_entries = (size_t)plan->n_blocks * PHX_BLOCK_TOKENS;
     const phx_dtype dtype = plan->request.numerics.cache;
-    const phx_dtype index_dtype = dtype == PHX_F8_E4M3 ? PHX_BF16 : dtype;
+    const phx_dtype index_dtype = phx_numerics_index_keys(&plan->request.numerics);
     phx_slot *slots = NULL;
     phx_kv_pool *pool = phx_alloc(1, sizeof(*pool));
     if (!pool) {
