@@ -191,7 +191,6 @@ static void test_cancel(void **state)
 
 static void test_bound_and_drain(void **state)
 {
-    const uint64_t start_us = phx_clock_us();
     scene s;
     gate g;
     (void)state;
@@ -201,6 +200,7 @@ static void test_bound_and_drain(void **state)
     send_heavy(&s, 1, ASK, 0);
     expect_end(&s, 1, PHALANX__GRPC_STATUS__GRPC_RESOURCE_EXHAUSTED, "");
     gate_open(&g);
+    const uint64_t start_us = phx_clock_us();
     while (!g.is_done)
         scene_step(&s, start_us);
     gate_close(&g, &s.r, 1);
