@@ -21,7 +21,10 @@ static void put_rank(phx_buf *buf, const Phalanx__RankStatus *rank)
     phx_put_bytes(buf, rank->plan_bytes);
     phx_buf_str(buf, " taken, ");
     phx_put_bytes(buf, rank->exchange_bytes);
-    phx_buf_str(buf, " exchanged\n");
+    phx_buf_str(buf, " exchanged");
+    if (rank->n_replays)
+        phx_buf_printf(buf, ", %llu steps replayed", (unsigned long long)rank->n_replays);
+    phx_buf_char(buf, '\n');
 }
 
 /* Tokens per step: what a sequence got out of each step that continued it. */
@@ -83,6 +86,7 @@ static void json_rank(phx_json_writer *w, const Phalanx__RankStatus *rank)
     number(w, "loaded_bytes", rank->loaded_bytes);
     number(w, "total_bytes", rank->total_bytes);
     number(w, "n_steps", rank->n_steps);
+    number(w, "n_replays", rank->n_replays);
     number(w, "resident_bytes", rank->resident_bytes);
     number(w, "plan_bytes", rank->plan_bytes);
     number(w, "exchange_bytes", rank->exchange_bytes);

@@ -354,6 +354,7 @@ static phx_code make_engine(coordinator *c, phx_error *err)
                 .self_check = c->options.self_check,
                 .backend = strcmp(c->options.level, "auto") == 0 ? c->options.backend : "cpu",
                 .allow_unproven = c->options.allow_unproven,
+                .no_graphs = !c->options.graphs,
                 .step_timeout_ms = STEP_TIMEOUT_MS,
             },
         .n_queue_max = c->options.queue,

@@ -441,6 +441,8 @@ static phx_code run(phx_rank_bench *bench, int64_t first, int64_t n, phx_rank_ti
                                       .ops = &backend->ops};
         phx_exec *exec = NULL;
         rc = phx_exec_create(&parts, &exec, err);
+        if (rc == PHX_OK) /* as they are means replayed, where there is a device; the timer records nothing */
+            rc = phx_exec_record(exec, !bench->is_emu, err);
         if (rc == PHX_OK)
             rc = decode(bench, exec, &timer, pass == 0 ? &plain : &timed, err);
         phx_exec_destroy(exec);

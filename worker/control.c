@@ -210,6 +210,7 @@ static phx_code report_progress(control *c, phx_error *err)
     progress.step = atomic_load(&rank->step);
     progress.resident_bytes = atomic_load(&rank->resident_bytes);
     progress.exchange_bytes = atomic_load(&rank->exchange_bytes);
+    progress.n_replays = atomic_load(&rank->n_replays);
     frame.body_case = PHALANX__RANK_FRAME__BODY_PROGRESS;
     frame.progress = &progress;
     return send_frame(c, &frame, err);

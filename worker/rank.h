@@ -44,6 +44,7 @@ typedef struct phx_rank {
     _Atomic uint64_t resident_bytes;
     _Atomic uint64_t exchange_bytes;
     _Atomic uint64_t n_verbs;
+    _Atomic uint64_t n_replays;     /* of the steps, those replayed as graphs */
     _Atomic int32_t capture_credit; /* parts that may still be sent */
     _Atomic(phx_comm *) comm;       /* for the control thread's abort; NULL before it exists */
     _Atomic bool stop;              /* asked to end, or the coordinator is gone */

@@ -86,6 +86,18 @@ static phx_code take_assignment(engine *e, Phalanx__RankFrame **ret_frame, phx_e
     return PHX_OK;
 }
 
+static phx_code record_steps(engine *e, phx_error *err)
+{
+    phx_buf text;
+    const bool is_emu = strcmp(e->backend->name, "emu") == 0; /* slow, and nothing to load */
+    const phx_code rc = phx_exec_record(e->exec, !is_emu, err);
+    phx_buf_init(&text, 4096);
+    if (rc == PHX_OK && e->rank->options.rank == 0 && phx_exec_describe_graphs(e->exec, &text) == PHX_OK)
+        phx_log(PHX_LOG_INFO, "%s", text.ptr);
+    phx_buf_done(&text);
+    return rc;
+}
+
 static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err)
 {
     phx_rank *rank = e->rank;
@@ -126,7 +138,8 @@ static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err
                                             phx_exec_bytes(e->exec) + (e->backend->device ? 0 : scratch) +
                                             e->plan->ranks[rank->options.rank].collectives_bytes);
     atomic_store(&rank->phase, PHX_RANK_CHECKING);
-    return assign->self_check ? phx_exec_self_check(e->exec, err) : PHX_OK;
+    rc = assign->self_check ? phx_exec_self_check(e->exec, err) : PHX_OK;
+    return rc == PHX_OK && e->backend->device && !assign->no_graphs ? record_steps(e, err) : rc;
 }
 
 uint32_t phx_rank_cpus(int *ret_cpus, uint32_t n_max)
@@ -378,6 +391,7 @@ static phx_code run_one(engine *e, phx_error *err)
     atomic_fetch_add(&e->rank->n_steps, 1);
     atomic_store(&e->rank->exchange_bytes, e->comm->traffic.exchange_bytes);
     atomic_store(&e->rank->n_verbs, e->comm->traffic.n_verbs);
+    atomic_store(&e->rank->n_replays, phx_exec_n_replays(e->exec));
     const phx_rank_plan *mine = &e->plan->ranks[e->rank->options.rank];
     const bool reports = mine->stage == e->plan->request.layout.pp - 1 && mine->tp_rank == 0;
     if (!reports && !plan.capture)

@@ -198,17 +198,19 @@ static void write_engine(phx_api *api, phx_buf *to)
 static void write_ranks(const Phalanx__StatusReply *status, phx_buf *to)
 {
     static const char *const names[] = {"phalanx_rank_resident_bytes", "phalanx_rank_plan_bytes",
-                                        "phalanx_rank_exchange_bytes_total", "phalanx_rank_steps_total"};
-    static const char *const types[] = {"gauge", "gauge", "counter", "counter"};
+                                        "phalanx_rank_exchange_bytes_total", "phalanx_rank_steps_total",
+                                        "phalanx_rank_replays_total"};
+    static const char *const types[] = {"gauge", "gauge", "counter", "counter", "counter"};
     static const char *const helps[] = {"Taken by the rank, by its own account.",
                                         "What the plan announced for it.",
-                                        "Moved by its tensor-parallel exchanges.", "Steps it finished."};
+                                        "Moved by its tensor-parallel exchanges.", "Steps it finished.",
+                                        "Of these, steps replayed as graphs."};
     for (size_t m = 0; m < sizeof(names) / sizeof(names[0]); m++) {
         head(to, names[m], types[m], helps[m]);
         for (size_t r = 0; r < status->n_ranks; r++) {
             const Phalanx__RankStatus *rank = status->ranks[r];
             const uint64_t values[] = {rank->resident_bytes, rank->plan_bytes, rank->exchange_bytes,
-                                       rank->n_steps};
+                                       rank->n_steps, rank->n_replays};
             (void)phx_buf_printf(to, "%s{rank=\"%u\"} %llu\n", names[m], rank->rank,
                                  (unsigned long long)values[m]);
         }

@@ -329,6 +329,8 @@ static phx_code assign_all(phx_fleet *fleet, phx_error *err)
     phx_buf text;
     phx_plan_request *request = &fleet->options.request;
     phx_code rc = phx_member_agree(fleet->members, fleet->n_ranks, fleet->options.backend, request, err);
+    if (rc == PHX_OK && fleet->options.no_graphs && !phx_numerics_on_device(&request->numerics))
+        phx_log(PHX_LOG_INFO, "--graphs off changes nothing: the CPU records no steps");
     if (rc == PHX_OK)
         rc = phx_plan_build(fleet->options.checkpoint, request, &fleet->plan, err);
     if (rc != PHX_OK)
@@ -364,6 +366,7 @@ static phx_code assign_all(phx_fleet *fleet, phx_error *err)
         assign.n_step_tokens = request->n_step_tokens;
         assign.n_cache_tokens = request->n_cache_tokens;
         assign.n_drafts = request->n_drafts;
+        assign.no_graphs = fleet->options.no_graphs;
         assign.plan_hash = (ProtobufCBinaryData){PHX_HASH_BYTES, fleet->plan->hash.bytes};
         assign.comm = (char *)(uintptr_t)(fleet->n_ranks == 1 ? "loop" : one_host ? "shm" : "mpi");
         assign.segment = segment;

@@ -29,6 +29,7 @@ typedef struct phx_fleet_options {
         request; /* level: the highest allowed, or empty; zeros are filled from what ranks report */
     const char *worker_path;
     const char *backend;         /* "auto", "cpu", "cuda", "emu" */
+    bool no_graphs;              /* decode steps are queued anew, not replayed */
     bool allow_unproven;         /* kernels on architectures where they have never run */
     const char *launch_template; /* NULL: the built-in ones */
     const char *hosts;           /* NULL: this host */

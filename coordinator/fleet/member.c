@@ -45,6 +45,7 @@ void phx_member_progress(phx_member *member, const Phalanx__Progress *progress)
     member->n_verbs = progress->n_verbs;
     member->resident_bytes = progress->resident_bytes;
     member->exchange_bytes = progress->exchange_bytes;
+    member->n_replays = progress->n_replays;
 }
 
 /* Whether the device of a rank is of the kind that is asked for. */
@@ -209,6 +210,7 @@ Phalanx__RankStatus **phx_member_status(phx_member *members, uint32_t n, const p
             plan && phx_numerics_on_device(&plan->request.numerics) ? m->device_level : m->level;
         m->status.resident_bytes = m->resident_bytes;
         m->status.exchange_bytes = m->exchange_bytes;
+        m->status.n_replays = m->n_replays;
         m->status.plan_bytes = plan ? plan->ranks[i].total_bytes : 0;
         members[0].status_list[i] = &m->status;
     }

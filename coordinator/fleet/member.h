@@ -33,6 +33,7 @@ typedef struct phx_member {
                            others */
     uint64_t resident_bytes;
     uint64_t exchange_bytes;
+    uint64_t n_replays;
     Phalanx__RankStatus status;
     Phalanx__RankStatus *status_list[PHX_RANKS_MAX]; /* used of member 0 */
 } phx_member;

@@ -3,6 +3,8 @@
 #ifndef PHX_TESTS_WORKER_RANKS_H
 #define PHX_TESTS_WORKER_RANKS_H
 
+#include "base/buf.h"
+#include "base/hash.h"
 #include "kernels/ops.h"
 #include "model/plan.h"
 #include "proto/step_plan.h"
@@ -20,6 +22,8 @@ typedef struct ranks_setup {
     uint32_t n_batch;
     uint64_t memory_bytes;            /* of each rank; 0: 4 GiB */
     void (*change_ops)(phx_ops *ops); /* after the choice by level; may be NULL */
+    bool graphs;                      /* record decode steps, where the level can */
+    bool warm;                        /* after a walk of each */
 } ranks_setup;
 
 phx_code ranks_start(const ranks_setup *setup, ranks **ret_ranks, phx_error *err);
@@ -36,5 +40,11 @@ phx_code ranks_self_check(ranks *group, phx_error *err);
 const void *ranks_tensor(ranks *group, const char *name, uint32_t *ret_n_rows, uint32_t *ret_n_cols);
 void ranks_clear(ranks *group);
 const phx_plan *ranks_plan(const ranks *group);
+
+/* Of one rank: steps that were replayed, what its log would say of recordings, the bits of the caches of a
+ * layer that counts from 0 in its stage. */
+uint64_t ranks_n_replays(const ranks *group, uint32_t rank);
+void ranks_describe_graphs(const ranks *group, uint32_t rank, phx_buf *buf);
+phx_hash ranks_cache_hash(ranks *group, uint32_t rank, int64_t layer);
 
 #endif

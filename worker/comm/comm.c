@@ -117,6 +117,23 @@ phx_code phx_note_recv(phx_comm *comm, void *ret_data, size_t n_bytes, phx_error
     return rc;
 }
 
+phx_comm_traffic phx_comm_traffic_since(const phx_comm *comm, const phx_comm_traffic *before)
+{
+    const phx_comm_traffic *now = &comm->traffic;
+    return (phx_comm_traffic){.exchange_bytes = now->exchange_bytes - before->exchange_bytes,
+                              .gather_bytes = now->gather_bytes - before->gather_bytes,
+                              .stage_bytes = now->stage_bytes - before->stage_bytes,
+                              .n_verbs = now->n_verbs - before->n_verbs};
+}
+
+void phx_comm_count(phx_comm *comm, const phx_comm_traffic *traffic)
+{
+    add(&comm->traffic.exchange_bytes, traffic->exchange_bytes);
+    add(&comm->traffic.gather_bytes, traffic->gather_bytes);
+    add(&comm->traffic.stage_bytes, traffic->stage_bytes);
+    add(&comm->traffic.n_verbs, traffic->n_verbs);
+}
+
 phx_code phx_comm_barrier(phx_comm *comm, phx_error *err)
 {
     const phx_code rc = comm->ops->barrier(comm, err);

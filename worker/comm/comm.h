@@ -88,6 +88,11 @@ phx_code phx_stage_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t 
 phx_code phx_note_send(phx_comm *comm, const void *data, size_t n_bytes, phx_error *err);
 phx_code phx_note_recv(phx_comm *comm, void *ret_data, size_t n_bytes, phx_error *err);
 
+/* What has moved since, and the counting of what a replayed recording (kernels/backend.h) moves: its verbs
+ * were called once, when it was recorded. */
+phx_comm_traffic phx_comm_traffic_since(const phx_comm *comm, const phx_comm_traffic *before);
+void phx_comm_count(phx_comm *comm, const phx_comm_traffic *traffic);
+
 /* All ranks of the group; start-up and shutdown only. */
 phx_code phx_comm_barrier(phx_comm *comm, phx_error *err);
 

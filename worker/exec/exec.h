@@ -1,7 +1,7 @@
 /* worker/exec/exec.h - one rank's share of a forward pass: the only engine there is (DESIGN 5.6).
  * Owns: the walk over the layers, the step buffers, the slots. verify, logits, bench and serve all come
- * through phx_exec_step. Reading order: step.c, rows.c, attention.c, indexer.c, ffn.c, sample.c,
- * tokens.c. Not here: the
+ * through phx_exec_step. Reading order: step.c, rows.c, attention.c, indexer.c, ffn.c, sample.c, tokens.c,
+ * graphs.c. Not here: the
  * arithmetic (kernels/ops.h), moving bytes (worker/comm), weights and cache memory. */
 #ifndef PHX_WORKER_EXEC_EXEC_H
 #define PHX_WORKER_EXEC_EXEC_H
@@ -56,5 +56,13 @@ phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_resul
 /* Before ready (DESIGN 1.1): collectives on known patterns, the first layer's sharded o_proj against the same
  * product on one rank bit for bit, absorbed attention against expanded. Every rank of the group calls it. */
 phx_code phx_exec_self_check(phx_exec *exec, phx_error *err);
+
+/* Before ready, by every rank of the group: records decode steps where the backend can, and from then on
+ * replays them; the bits are the same. Nothing is recorded on the CPU, nor with drafts. warm: each runs once
+ * before, of padding alone, so that what a kernel's first use needs is there. */
+phx_code phx_exec_record(phx_exec *exec, bool warm, phx_error *err);
+/* Appends what was recorded, in one line without its end. */
+phx_code phx_exec_describe_graphs(const phx_exec *exec, phx_buf *buf);
+uint64_t phx_exec_n_replays(const phx_exec *exec); /* steps that were replayed */
 
 #endif

@@ -20,6 +20,17 @@ typedef struct phx_sampled { /* one token that is chosen */
 
 typedef struct phx_draft phx_draft; /* draft.c */
 
+#define PHX_GRAPH_DEPTHS_MAX 3u
+#define PHX_GRAPHS_MAX       24u
+
+typedef struct phx_step_graph { /* graphs.c: a decode step of up to so many rows, none of more keys */
+    int64_t n_tokens;
+    int64_t n_keys_max;
+    phx_graph *recorded;
+    size_t n_nodes;
+    phx_comm_traffic traffic; /* of one replay */
+} phx_step_graph;
+
 struct phx_exec {
     phx_exec_parts parts;
     const phx_dims *dims;
@@ -49,15 +60,20 @@ struct phx_exec {
     float latent_eps;
     size_t act_bytes;
     uint32_t n_leaves;
+    phx_step_graph graphs[PHX_GRAPHS_MAX]; /* [n_graphs] by rows, then by depths */
+    uint32_t n_graphs;
+    uint64_t graphs_us, graphs_bytes; /* what recording took */
+    uint64_t n_replays;
     /* this step */
     const phx_step_plan *plan;
-    int64_t n_own;       /* the plan's tokens */
-    int64_t n_tokens;    /* rows that are walked: those, and padding */
-    int64_t n_keys_max;  /* no row has more */
-    uint32_t n_sampling; /* tokens of the plan that are chosen */
-    uint32_t n_results;  /* of them, that hold */
-    uint32_t n_samples;  /* rows that are sampled at once: some of those, and padding */
-    bool selecting;      /* some row has more keys than an indexer keeps, or the selection is captured */
+    const phx_step_graph *graph; /* NULL: the step is walked */
+    int64_t n_own;               /* the plan's tokens */
+    int64_t n_tokens;            /* rows that are walked: those, and padding */
+    int64_t n_keys_max;          /* no row has more */
+    uint32_t n_sampling;         /* tokens of the plan that are chosen */
+    uint32_t n_results;          /* of them, that hold */
+    uint32_t n_samples;          /* rows that are sampled at once: some of those, and padding */
+    bool selecting; /* some row has more keys than an indexer keeps, or the selection is captured */
 };
 
 /* An activation view of a step buffer [n_tokens][width]. */
@@ -83,6 +99,15 @@ phx_code phx_exec_wait(phx_exec *exec, phx_error *err);
 
 /* A copy from device memory to pinned memory, and the wait for it. */
 phx_code phx_exec_download(phx_exec *exec, void *to, const void *from, size_t n_bytes, phx_error *err);
+
+/* Queues a step: the tokens, the layers, on the last stage the choice. Of the host it reads nothing that
+ * changes between steps of one shape, so that it can be recorded. */
+phx_code phx_exec_walk(phx_exec *exec, phx_error *err);
+
+/* graphs.c: finds the recording that holds the step, if any, and pads the step to it; queues it; the end. */
+void phx_exec_choose_graph(phx_exec *exec);
+phx_code phx_exec_replay(phx_exec *exec, phx_error *err);
+void phx_exec_drop_graphs(phx_exec *exec);
 
 /* Place nth of a slot in last_tokens. */
 static inline int32_t phx_exec_place(const phx_exec *exec, uint32_t slot, uint32_t nth)

@@ -7,7 +7,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
-static phx_code walk(phx_exec *exec, phx_error *err);
 static phx_code enter_stage(phx_exec *exec, phx_error *err);
 static phx_code leave_stage(phx_exec *exec, phx_error *err);
 static phx_code make_rope(phx_exec *exec, phx_error *err);
@@ -100,6 +99,7 @@ void phx_exec_destroy(phx_exec *exec)
 {
     if (!exec)
         return;
+    phx_exec_drop_graphs(exec);
     phx_slots_destroy(exec->slots);
     phx_step_bufs_done(&exec->bufs);
     phx_arena_destroy(exec->rope_arena);
@@ -163,6 +163,7 @@ phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_resul
     if (rc != PHX_OK)
         return rc;
     measure(exec, plan);
+    phx_exec_choose_graph(exec);
     rc = phx_exec_open_slots(exec, err);
     if (rc == PHX_OK)
         rc = phx_exec_tell_rows(exec, err);
@@ -171,7 +172,7 @@ phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_resul
     if (rc == PHX_OK)
         rc = enter_stage(exec, err);
     if (rc == PHX_OK)
-        rc = walk(exec, err);
+        rc = exec->graph ? phx_exec_replay(exec, err) : phx_exec_walk(exec, err);
     if (rc == PHX_OK)
         rc = leave_stage(exec, err);
     if (rc == PHX_OK && exec->draft)
@@ -292,7 +293,7 @@ static phx_code take_tokens(phx_exec *exec, phx_error *err)
     return rc == PHX_OK ? phx_exec_capture(exec, &view, err) : rc;
 }
 
-static phx_code walk(phx_exec *exec, phx_error *err)
+phx_code phx_exec_walk(phx_exec *exec, phx_error *err)
 {
     phx_code rc = take_tokens(exec, err);
     if (rc == PHX_OK)
@@ -309,7 +310,7 @@ typedef struct passed { /* what goes from a stage to the next */
  * selection. Returns how many messages. */
 static size_t passed_to(const phx_exec *exec, uint32_t stage, passed *messages)
 {
-    const size_t n = (size_t)exec->n_tokens;
+    const size_t n = (size_t)exec->n_own;
     const phx_dims *d = exec->dims;
     messages[0] = (passed){exec->buf.hidden, n * (size_t)d->d_hidden * sizeof(float)};
     if (!exec->selecting || !phx_stage_shares_index(&exec->parts.plan->request.layout, d, stage))
