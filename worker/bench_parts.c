@@ -92,13 +92,23 @@ static phx_code pass_sync(phx_backend *backend, phx_error *err)
     return phx_sync(((phx_rank_timer *)(void *)backend)->inner, err);
 }
 
+static uint64_t pass_free_bytes(phx_backend *backend)
+{
+    phx_backend *inner = ((phx_rank_timer *)(void *)backend)->inner;
+    return inner->fns->free_bytes ? inner->fns->free_bytes(inner) : 0;
+}
+
 static void destroy_nothing(phx_backend *backend)
 {
     (void)backend; /* inner is borrowed */
 }
 
-static const phx_backend_fns fns = {
-    .upload = pass_upload, .fetch = pass_fetch, .sync = pass_sync, .destroy = destroy_nothing};
+/* An op that waits for its end cannot be recorded: no graphs. */
+static const phx_backend_fns fns = {.upload = pass_upload,
+                                    .fetch = pass_fetch,
+                                    .sync = pass_sync,
+                                    .destroy = destroy_nothing,
+                                    .free_bytes = pass_free_bytes};
 
 void phx_rank_timer_init(phx_rank_timer *timer, phx_backend *inner, const phx_weights *weights)
 {

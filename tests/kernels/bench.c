@@ -172,6 +172,10 @@ static void bench_attention(bench *b)
                             .scale = 0.1f,
                             .out = {NULL, N_HEADS * LATENT, PHX_BF16}};
     a.out.data = check_out(c, N_HEADS * LATENT, 2);
+    const int64_t n_splits = (n + PHX_ATTENTION_SPLIT - 1) / PHX_ATTENTION_SPLIT;
+    a.n_parts =
+        (n_splits + 1) * PHX_ATTENTION_PART_FLOATS(LATENT) + 2; /* and the words of a row of 16 heads */
+    a.parts = check_out(c, a.n_parts, sizeof(float));
     REPORT(b, attention, &a, (double)n * WIDTH * 2);
     check_end(c);
     check_case(c, "64 heads, 2048 keys, keep 512");

@@ -54,6 +54,9 @@ void check_attention(check *c)
         attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 3, 128, 64, 600, false, true});
         attention_case(c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 2, 1, 256, 64, 257, true, false});
         attention_case(c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 3, 18, 128, 64, 800, d == 0, true});
+        for (int64_t heads = 4; heads <= (c->brief ? 32 : 128); heads *= 2) /* of a rank at tp 16 to 1 */
+            attention_case(
+                c, &(shape){dtype, PHX_BF16, CHECK_RANDOM, 1, heads, 512, 64, 33, heads % 16 == 8, false});
         for (int64_t latent = 1; latent <= 70; latent += check_step(c, 3))
             attention_case(
                 c, &(shape){dtype, PHX_F32, CHECK_RANDOM, 2, 3, latent, 2 * (latent % 5), 20, false, false});

@@ -41,10 +41,13 @@ void check_ffn_in(check *c)
                                 128}); /* many rows */
         ffn_in_case(c,
                     &(shape){(phx_format)f, PHX_BF16, PHX_F32, CHECK_RANDOM, CHECK_ROUTING_ONE, 70, 20, 256});
+        for (int64_t n = 8; n <= 32; n *= 2) /* where tiles end */
+            ffn_in_case(c, &(shape){(phx_format)f, PHX_BF16, PHX_BF16, CHECK_RANDOM, CHECK_ROUTING_MIXED, n,
+                                    32, 128});
         for (int64_t i = 0; i < 4; i++) /* to be packed */
             ffn_in_case(c, &(shape){(phx_format)f, PHX_BF16, PHX_BF16, CHECK_RANDOM, CHECK_ROUTING_MIXED,
                                     1 + 3 * i, 48 + 16 * (i % 2), 128 + 64 * i});
-        for (int64_t k = 1; k <= 130; k += check_step(c, 3))
+        for (int64_t k = 1; k <= check_most(c, 130); k += c->brief ? check_step(c, 1) : 3)
             ffn_in_case(c, &(shape){(phx_format)f, PHX_F32, PHX_F32, CHECK_RANDOM, CHECK_ROUTING_MIXED, 3,
                                     1 + k % 9, k});
     }

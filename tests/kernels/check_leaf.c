@@ -59,10 +59,10 @@ void check_leaf_sum(check *c)
             }
             leaf_sum_case(c, &s);
         }
-        for (int64_t k = 1; k <= 130; k += check_step(c, 2))
+        for (int64_t k = 1; k <= check_most(c, 130); k += c->brief ? check_step(c, 1) : 2)
             leaf_sum_case(c, &(shape){(phx_format)f, (k & 2) != 0 ? PHX_F32 : PHX_BF16, CHECK_RANDOM,
                                       (check_routing_kind)(k % CHECK_ROUTING_COUNT), true, true, k % 4 == 1,
-                                      3, 1 + k % 9, k, 131 - k, false, false, 0});
+                                      3, 1 + k % 9, k, k > 130 ? k : 131 - k, false, false, 0});
     }
     static const phx_format formats[] = {PHX_FORMAT_FP8_BLOCK, PHX_FORMAT_BF16,     PHX_FORMAT_FP8_BLOCK,
                                          PHX_FORMAT_BF16,      PHX_FORMAT_INT4_G32, PHX_FORMAT_INT4_G32};
@@ -78,6 +78,17 @@ void check_leaf_sum(check *c)
                                   .n_out = 18,
                                   .k_routed = i < 2 ? 256 : 1024,
                                   .k_fixed = 384});
+    for (int i = 0; i < 6; i++) /* tiles of tokens end, and a block of columns is eight leaves */
+        leaf_sum_case(c, &(shape){.format = formats[i],
+                                  .dtype = PHX_BF16,
+                                  .fill = CHECK_RANDOM,
+                                  .kind = CHECK_ROUTING_MIXED,
+                                  .has_routed = true,
+                                  .has_fixed = true,
+                                  .n_tokens = 8 << i % 3,
+                                  .n_out = 16,
+                                  .k_routed = 128,
+                                  .k_fixed = 128});
     for (int i = 0; i < (c->brief ? 4 : 12); i++) /* to be packed */
         leaf_sum_case(c, &(shape){.format = PHX_FORMAT_FP8_BLOCK,
                                   .dtype = (i & 1) != 0 ? PHX_F32 : PHX_BF16,

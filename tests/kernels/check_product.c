@@ -16,6 +16,9 @@ typedef struct shape { /* of one case, for both products */
 static const int64_t row_counts[] = {0, 1, 2, 3, 7, 64};
 #define N_ROW_COUNTS ((int64_t)(sizeof(row_counts) / sizeof(row_counts[0])))
 
+/* Rows of x as in docs/kernels.md, where tiles end. */
+static const int64_t batches[] = {4, 8, 16, 32, 33, 128, 256};
+
 static void product_case(check *c, const shape *drawn);
 static void product_t_case(check *c, const shape *drawn);
 
@@ -28,6 +31,9 @@ static void all_shapes(check *c, void (*run)(check *c, const shape *s))
                             20, 128 * blocks});
         for (int64_t i = 0; i < 2; i++) /* many rows, also of groups */
             run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, 65 + 65 * i, 2 - i, 20 + 120 * i, 256 + 128 * i});
+        for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]); i++)
+            run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, batches[i], 1, 20, 128});
+        run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, 2, 3, 192, 128}); /* heads end within a scale block */
         for (int fill = 0; fill < CHECK_FILL_COUNT; fill += c->brief ? 2 : 1) {
             for (int64_t i = 0; i < N_ROW_COUNTS; i++) {
                 const phx_dtype dtype = ((fill + i) & 1) != 0 ? PHX_F32 : PHX_BF16;
@@ -36,7 +42,7 @@ static void all_shapes(check *c, void (*run)(check *c, const shape *s))
             run(c, &(shape){format, PHX_BF16, (check_fill)fill, 3, 3, 9, 140});
             run(c, &(shape){format, PHX_F32, (check_fill)fill, 5, 1, 140, 5});
         }
-        for (int64_t k = 1; k <= 130; k += check_step(c, 1))
+        for (int64_t k = 1; k <= check_most(c, 130); k += check_step(c, 1))
             run(c, &(shape){format, (k & 1) != 0 ? PHX_BF16 : PHX_F32, CHECK_RANDOM, 1 + k % 5, 1, 1 + k % 11,
                             k});
         run(c, &(shape){format, PHX_BF16, CHECK_RANDOM, 2, 1, 7, 2048});

@@ -222,6 +222,7 @@ void check_index_scores(check *c)
         for (int64_t i = 0; i < 5; i++)
             index_scores_case(c, dtype, row_counts[i], 4, 128, CHECK_RANDOM);
         index_scores_case(c, dtype, 2, 64, 128, CHECK_RANDOM);
+        index_scores_case(c, dtype, 2, 32, 128, CHECK_RANDOM);
         index_scores_case(c, dtype, 1, 70, 128, CHECK_RANDOM);
         index_scores_case(c, dtype, check_rows(c, 13), 2, 64, CHECK_RANDOM);
         for (int64_t d = 1; d <= 130; d += check_step(c, 4))
