@@ -255,16 +255,18 @@ static void a_killed_command_leaves_nothing(void **state)
     (void)state;
     static const int signals[] = {SIGINT, SIGKILL};
     char mark[64];
+    char never[64]; /* written only by a command that lives on */
     char source[4096];
     (void)snprintf(mark, sizeof(mark), "%s/model", scratch);
+    (void)snprintf(never, sizeof(never), "%s/never.npy", scratch);
     assert_non_null(realpath(golden_dir, source));
     assert_int_equal(symlink(source, mark), 0);
     for (int i = 0; i < 2; i++) {
         int ends[2];
         int status = 0;
         assert_int_equal(pipe(ends), 0);
-        const char *words[] = {"logits",         "--model", mark, "--tokens",     "1", "--out",
-                               "/nonexistent/x", "--chunk", "1",  "--neighbours", "4", NULL};
+        const char *words[] = {"logits", "--model", mark, "--tokens",     "1", "--out",
+                               never,    "--chunk", "1",  "--neighbours", "4", NULL};
         const pid_t pid = start(words, ends[1]);
         for (int wait = 0; wait < 500 && n_of_ours(mark) < 2; wait++)
             (void)usleep(10000);
