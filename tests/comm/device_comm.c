@@ -88,6 +88,17 @@ static phx_code recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_b
     return rc;
 }
 
+/* Notes are the host's. */
+static phx_code note_send(phx_comm *comm, const void *data, size_t n_bytes, phx_error *err)
+{
+    return of(comm)->inner->ops->note_send(of(comm)->inner, data, n_bytes, err);
+}
+
+static phx_code note_recv(phx_comm *comm, void *data, size_t n_bytes, phx_error *err)
+{
+    return of(comm)->inner->ops->note_recv(of(comm)->inner, data, n_bytes, err);
+}
+
 static phx_code barrier(phx_comm *comm, phx_error *err)
 {
     return of(comm)->inner->ops->barrier(of(comm)->inner, err);
@@ -122,6 +133,8 @@ static const phx_comm_ops device_ops = {
     .gather = gather,
     .send = send,
     .recv = recv,
+    .note_send = note_send,
+    .note_recv = note_recv,
     .barrier = barrier,
     .describe = describe,
     .verbs = verbs,
