@@ -210,7 +210,8 @@ static void promises(check *c, const phx_attention_args *args, const void *got, 
     check_same(c, "dense or listed positions", got, a.out.data, n, bytes);
 }
 
-/* An fp8 cache of the plain one's numbers, which become what the fp8 one holds. */
+/* An fp8 cache of the plain one's numbers, spread so that groups have scales of their own; they become what
+ * the fp8 one holds. */
 static phx_cache make_fp8(check *c, const phx_cache *plain, int64_t d_latent)
 {
     phx_cache cache = {NULL, plain->width, PHX_F8_E4M3, plain->n_before, d_latent};
@@ -219,7 +220,8 @@ static phx_cache make_fp8(check *c, const phx_cache *plain, int64_t d_latent)
     cache.data = check_out(c, N_MAX * phx_cache_entry_bytes(&cache), 1);
     for (int64_t e = 0; e < N_MAX; e++) {
         for (int64_t k = 0; k < plain->width; k++)
-            row[k] = phx_bf16_to_f32(numbers[e * plain->width + k]);
+            row[k] = ldexpf(phx_bf16_to_f32(numbers[e * plain->width + k]),
+                            (int)(k / PHX_CACHE_GROUP % 3 - e % 2));
         phx_cache_put_row(&cache, e, row);
         for (int64_t k = 0; k < plain->width; k++)
             numbers[e * plain->width + k] = phx_f32_to_bf16(phx_cache_number(&cache, e, k));
