@@ -184,7 +184,8 @@ static bool holds(const int32_t *ids, int64_t n, int32_t id)
     return false;
 }
 
-/* How far the swapped keys of a row lie from the lowest score that was kept, in standard deviations. */
+/* How far the swapped keys of a row lie from the lowest score that was kept, in standard deviations. Keys of
+ * rows that have strayed before have other scores, whatever is told here. */
 static double widest_swap(const phx_compare_topk_args *args, int64_t row)
 {
     const int32_t *sets[2] = {args->got + row * args->n_keep, args->expected + row * args->n_keep};
@@ -210,6 +211,8 @@ static double widest_swap(const phx_compare_topk_args *args, int64_t row)
                 continue;
             if (key < 0 || key >= n_keys || !(square > 0))
                 return INFINITY;
+            if (args->strayed[key])
+                continue;
             const double gap = fabs((double)scores[key] - boundary) / sqrt(square);
             widest = gap > widest ? gap : widest;
         }
@@ -217,11 +220,22 @@ static double widest_swap(const phx_compare_topk_args *args, int64_t row)
     return widest;
 }
 
+/* Whether the row attends to one that has strayed before: then what it computes has changed a little, too. */
+static bool keeps_strayed(const phx_compare_topk_args *args, int64_t row)
+{
+    for (int64_t k = 0; k < args->n_keep; k++) {
+        const int32_t key = args->expected[row * args->n_keep + k];
+        if (key >= 0 && key < row && args->strayed[key])
+            return true;
+    }
+    return false;
+}
+
 static void count_row(phx_selection *s, int64_t row, bool wrong, bool *strayed)
 {
     wrong = wrong && !strayed[row];
     strayed[row] = true;
-    if ((wrong && s->n_rows_wrong == 0) || s->first_row < 0)
+    if (s->n_rows_wrong > 0 ? wrong && row < s->first_row : wrong || s->first_row < 0 || row < s->first_row)
         s->first_row = row;
     s->n_rows_differ++;
     s->n_rows_wrong += wrong;
@@ -230,7 +244,7 @@ static void count_row(phx_selection *s, int64_t row, bool wrong, bool *strayed)
 phx_selection phx_compare_topk(const phx_compare_topk_args *args)
 {
     phx_selection s = {.first_row = -1};
-    for (int64_t row = 0; row < args->n_rows; row++) {
+    for (int64_t row = args->n_rows - 1; row >= 0; row--) { /* what strays here is no excuse for later rows */
         const int32_t *got = args->got + row * args->n_keep;
         const int32_t *expected = args->expected + row * args->n_keep;
         bool same = true;
@@ -241,7 +255,10 @@ phx_selection phx_compare_topk(const phx_compare_topk_args *args)
         const double gap = args->scores ? widest_swap(args, row) : INFINITY;
         if (!args->strayed[row])
             s.widest_gap = gap > s.widest_gap ? gap : s.widest_gap;
-        count_row(&s, row, gap > args->gap_max, args->strayed);
+        const bool wrong = gap > args->gap_max;
+        const bool unclear = wrong && isfinite(gap) && !args->strayed[row] && keeps_strayed(args, row);
+        s.n_rows_unclear += unclear;
+        count_row(&s, row, wrong && !unclear, args->strayed);
     }
     return s;
 }

@@ -76,15 +76,17 @@ phx_kl_bounds phx_kl_bounds_levels(const phx_kl_bounds *golden);
 bool phx_kl_within(const phx_divergence *divergence, const phx_kl_bounds *bounds);
 
 /* Rows of two selections that differ, and of those the ones that are neither near-ties nor follow from one:
- * after a swap the rest of the row is another computation. strayed [n_rows]: rows that differed in an earlier
+ * after a swap the rest of the row is another computation, and so are the scores that its key gets from later
+ * rows. strayed [n_rows]: rows that differed in an earlier
  * selection of the same run; those that differ now are added. */
 typedef struct phx_selection {
     uint64_t n_rows_differ;
     uint64_t n_rows_wrong;
-    uint64_t n_rows_unclear; /* experts: nothing in common, as after a near-tie of expert groups; not counted
-                                wrong */
-    int64_t first_row;       /* wrong, or merely different when none is wrong; -1: all equal */
-    double widest_gap; /* of a swapped key from the boundary, in standard deviations of the row's scores */
+    uint64_t
+        n_rows_unclear; /* experts: nothing in common, as after a near-tie of expert groups; positions: the
+                           row attends to one that strayed before. Not counted wrong: a few are expected */
+    int64_t first_row;  /* wrong, or merely different when none is wrong; -1: all equal */
+    double widest_gap;  /* of a swapped key from the boundary, in standard deviations of the row's scores */
 } phx_selection;
 
 typedef struct phx_compare_topk_args {

@@ -18,7 +18,7 @@
 #define LEVEL_GAP_MAX       0.05 /* standard deviations of a row's index scores */
 #define LEVEL_WEIGHT_SPREAD 0.05 /* relative, of expert weights */
 
-#define UNCLEAR_SHARE 100 /* at most one row in so many may share no expert with the other level */
+#define UNCLEAR_SHARE 100 /* at most one row in so many may be unclear (compare.h) */
 
 #define LAYERS_MAX 512u /* model/dims.c */
 

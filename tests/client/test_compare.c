@@ -143,6 +143,21 @@ static void near_ties_of_positions(void **state)
     args.scores = NULL;
     strayed[3] = false;
     assert_int_equal(phx_compare_topk(&args).n_rows_wrong, 1);
+    const float far[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 5, 1, 0};
+    args.scores = far;
+    strayed[3] = false;
+    assert_int_equal(phx_compare_topk(&args).n_rows_wrong, 1);
+    strayed[3] = false;
+    strayed[2] = true; /* an earlier layer gave key 2 another score */
+    s = phx_compare_topk(&args);
+    assert_int_equal(s.n_rows_wrong, 0);
+    assert_int_equal(s.first_row, 3);
+    strayed[2] = strayed[3] = false;
+    strayed[0] = true; /* row 3 attends to it */
+    s = phx_compare_topk(&args);
+    assert_int_equal(s.n_rows_wrong, 0);
+    assert_int_equal(s.n_rows_unclear, 1);
+    strayed[3] = false;
     got[6] = 1; /* the same set in another order is equal */
     got[7] = 0;
     assert_int_equal(phx_compare_topk(&args).n_rows_differ, 0);
