@@ -184,10 +184,9 @@ static phx_code take_echo(phx_answer_part *part, phx_buf *text)
 
 static void init_choice(phx_answer_choice *c)
 {
-    phx_buf *const bufs[] = {&c->content,      &c->reasoning,   &c->calls,
-                             &c->arguments,    &c->logprobs,    &c->token_logprobs,
-                             &c->top_logprobs, &c->text_offset, &c->token_ids};
-    for (size_t b = 0; b < sizeof(bufs) / sizeof(bufs[0]); b++)
+    phx_buf *bufs[PHX_ANSWER_BUFS];
+    phx_answer_bufs(c, bufs);
+    for (size_t b = 0; b < PHX_ANSWER_BUFS; b++)
         phx_buf_init(bufs[b], PHX_ANSWER_BYTES_MAX);
 }
 
@@ -470,16 +469,10 @@ static void leave(phx_answer *answer, phx_api_outcome outcome)
 static void free_answer(phx_answer *answer)
 {
     for (uint32_t i = 0; i < answer->n_choices; i++) {
-        phx_answer_choice *c = &answer->choices[i];
-        phx_buf_done(&c->content);
-        phx_buf_done(&c->reasoning);
-        phx_buf_done(&c->calls);
-        phx_buf_done(&c->arguments);
-        phx_buf_done(&c->logprobs);
-        phx_buf_done(&c->token_logprobs);
-        phx_buf_done(&c->top_logprobs);
-        phx_buf_done(&c->text_offset);
-        phx_buf_done(&c->token_ids);
+        phx_buf *bufs[PHX_ANSWER_BUFS];
+        phx_answer_bufs(&answer->choices[i], bufs);
+        for (size_t b = 0; b < PHX_ANSWER_BUFS; b++)
+            phx_buf_done(bufs[b]);
     }
     for (uint32_t i = 0; i < answer->n_parts; i++)
         phx_buf_done(&answer->parts[i].echo);

@@ -66,6 +66,16 @@ struct phx_answer {
     phx_answer_choice *choices; /* [n_choices] */
 };
 
+#define PHX_ANSWER_BUFS 9u
+
+static inline void phx_answer_bufs(phx_answer_choice *c, phx_buf *ret_bufs[PHX_ANSWER_BUFS])
+{
+    phx_buf *const all[PHX_ANSWER_BUFS] = {&c->content,      &c->reasoning,   &c->calls,
+                                           &c->arguments,    &c->logprobs,    &c->token_logprobs,
+                                           &c->top_logprobs, &c->text_offset, &c->token_ids};
+    memcpy(ret_bufs, all, sizeof(all));
+}
+
 static inline phx_answer_part *phx_answer_part_of(const phx_answer *answer, uint32_t choice)
 {
     return &answer->parts[choice / answer->n_of_prompt];

@@ -210,11 +210,9 @@ phx_code phx_answer_code(const phx_answer *answer)
 {
     phx_code rc = answer->out.code;
     for (uint32_t i = 0; rc == PHX_OK && i < answer->n_choices; i++) {
-        const phx_answer_choice *c = &answer->choices[i];
-        const phx_buf *const bufs[] = {&c->content,      &c->reasoning,   &c->calls,
-                                       &c->arguments,    &c->logprobs,    &c->token_logprobs,
-                                       &c->top_logprobs, &c->text_offset, &c->token_ids};
-        for (size_t b = 0; rc == PHX_OK && b < sizeof(bufs) / sizeof(bufs[0]); b++)
+        phx_buf *bufs[PHX_ANSWER_BUFS];
+        phx_answer_bufs(&answer->choices[i], bufs);
+        for (size_t b = 0; rc == PHX_OK && b < PHX_ANSWER_BUFS; b++)
             rc = bufs[b]->code;
     }
     return rc;
