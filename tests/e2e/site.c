@@ -66,6 +66,20 @@ void site_close(site *s)
     (void)nftw(s->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+int site_setup(void **state)
+{
+    static site s;
+    site_open(&s);
+    *state = &s;
+    return 0;
+}
+
+int site_teardown(void **state)
+{
+    site_close(*state);
+    return 0;
+}
+
 /* ---- starting ---- */
 
 static bool is_set_by_site(const char *entry)

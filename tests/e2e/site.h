@@ -26,6 +26,10 @@ typedef struct site {
 void site_open(site *s);
 void site_close(site *s); /* kills what is left, removes the folder */
 
+/* The same around one test of cmocka, which finds its site in *state. */
+int site_setup(void **state);
+int site_teardown(void **state);
+
 /* The same place with a process and a log of its own, beside the server's; never closed. */
 void site_open_guest(site *guest, const site *host);
 

@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "tests/e2e/site.h"
+#include "tests/emulator.h"
 
 enum { N_KILLS = 4, START_MS = 60000, CLEAN_MS = 20000 };
 
@@ -63,30 +64,11 @@ static void killed_rank_ends_the_group(void **state)
         kill_one(s, &rng, layouts[i % 2], model, tokens);
 }
 
-static int open_site(void **state)
-{
-    static site s;
-    site_open(&s);
-    *state = &s;
-    return 0;
-}
-
-static int close_site(void **state)
-{
-    site_close(*state);
-    return 0;
-}
-
 int main(void)
 {
-    const char *build = getenv("PHX_BUILD");
-    char plugin[512];
-    (void)snprintf(plugin, sizeof(plugin), "%s/libphalanx_emu.so", build ? build : ".");
-    if (access(plugin, R_OK) != 0) {
-        (void)printf("SKIP: no libphalanx_emu.so: the build found no C++ compiler or has sanitizers\n");
+    if (!phx_has_emulator())
         return 77;
-    }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(killed_rank_ends_the_group, open_site, close_site)};
+        cmocka_unit_test_setup_teardown(killed_rank_ends_the_group, site_setup, site_teardown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "client/control_client.h"
 #include "tests/e2e/site.h"
+#include "tests/emulator.h"
 
 enum { N_CHOICES = 3, N_TOKENS = 5, N_REPLAYS_LEAST = 3, LIMIT_MS = 250000 };
 
@@ -134,30 +135,11 @@ static void replayed_steps_give_the_same_tokens(void **state)
     assert_memory_not_equal(anew.ids[0], anew.ids[1], sizeof(anew.ids[0])); /* draws, not one greedy answer */
 }
 
-static int open_site(void **state)
-{
-    static site s;
-    site_open(&s);
-    *state = &s;
-    return 0;
-}
-
-static int close_site(void **state)
-{
-    site_close(*state);
-    return 0;
-}
-
 int main(void)
 {
-    const char *build = getenv("PHX_BUILD");
-    char plugin[512];
-    (void)snprintf(plugin, sizeof(plugin), "%s/libphalanx_emu.so", build ? build : ".");
-    if (access(plugin, R_OK) != 0) {
-        (void)printf("SKIP: no libphalanx_emu.so: the build found no C++ compiler or has sanitizers\n");
+    if (!phx_has_emulator())
         return 77;
-    }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(replayed_steps_give_the_same_tokens, open_site, close_site)};
+        cmocka_unit_test_setup_teardown(replayed_steps_give_the_same_tokens, site_setup, site_teardown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

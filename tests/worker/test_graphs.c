@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "tests/emulator.h"
 #include "tests/worker/ranks.h"
 
 enum {
@@ -296,13 +297,8 @@ static void a_stale_argument_is_seen(void **state)
 
 int main(void)
 {
-    const char *build = getenv("PHX_BUILD");
-    char plugin[512];
-    (void)snprintf(plugin, sizeof(plugin), "%s/libphalanx_emu.so", build ? build : ".");
-    if (access(plugin, R_OK) != 0) {
-        (void)printf("SKIP: no libphalanx_emu.so: the build found no C++ compiler or has sanitizers\n");
+    if (!phx_has_emulator())
         return 77;
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(replays_have_the_bits_of_walks),
         cmocka_unit_test(without_an_indexer_depth_is_nothing),
