@@ -249,8 +249,11 @@ phx_exit phx_command_logits(const phx_env *env, int argc, char *const *argv)
         return code;
     if (!given.tokens || !given.out)
         return phx_command_fail_usage("give --tokens LIST|@FILE and --out FILE.npy");
-    if (!phx_file_writable(given.out)) /* before a model is loaded for it */
-        return phx_command_fail(&(phx_error){
-            .code = PHX_ERR_IO, .text = "--out: there is no folder for it, or it may not be written"});
+    if (!phx_file_writable(given.out)) { /* before a model is loaded for it */
+        phx_error err = {0};
+        (void)PHX_FAIL(&err, PHX_ERR_IO, "--out '%s': there is no folder for it, or it may not be written",
+                       given.out);
+        return phx_command_fail(&err);
+    }
     return run(env, &options, &given);
 }
