@@ -41,7 +41,6 @@ void phx_api_destroy(phx_api *api)
 void phx_api_set_text(phx_api *api, const phx_model_text *text)
 {
     api->text = text;
-    (void)snprintf(api->model_path, sizeof(api->model_path), "/v1/models/%s", text->name);
     make_fingerprint(api);
 }
 
@@ -113,7 +112,7 @@ static void make_routes(phx_api *api)
         {"GET", "/readyz", true, on_readyz, api},
         {"GET", "/metrics", true, phx_api_metrics, api},
         {"GET", "/v1/models", true, phx_api_models, api},
-        {"GET", api->model_path, true, phx_api_model, api},
+        {"GET", PHX_API_MODEL_PATH, true, phx_api_model, api},
         {"POST", "/v1/chat/completions", true, phx_api_chat, api},
         {"POST", "/v1/completions", true, phx_api_completions, api},
         {"POST", "/tokenize", true, phx_api_tokenize, api},

@@ -8,6 +8,7 @@
 #include "coordinator/text_thread.h"
 
 #define PHX_API_ROUTES_MAX 16u
+#define PHX_API_MODEL_PATH "/v1/models/" /* and the name of one */
 #define PHX_API_BUCKETS    14u
 
 typedef enum phx_api_face {
@@ -61,8 +62,7 @@ struct phx_api {
     const phx_http *http;      /* NULL: none */
     phx_http_route routes[PHX_API_ROUTES_MAX];
     size_t n_routes;
-    char model_path[192]; /* "/v1/models/NAME", empty until the name is known */
-    char fingerprint[24]; /* likewise */
+    char fingerprint[24]; /* empty until known */
     uint64_t start_us;
     phx_api_tally tally;
     phx_answer *answers; /* not yet complete */

@@ -81,6 +81,9 @@ bool phx_api_request_read(phx_bytes body, uint32_t where, const phx_model_text *
                           phx_api_request *ret_request, phx_api_fault *fault);
 void phx_api_request_done(phx_api_request *request);
 
+/* A 404 for a name that is not the served model's; returns false. */
+bool phx_api_refuse_model(phx_str name, const phx_model_text *text, phx_api_fault *fault);
+
 /* Prompt i of n_prompts: a text, or else what must be a list of token ids. */
 const phx_json *phx_api_request_prompt(const phx_api_request *request, uint32_t i);
 

@@ -52,6 +52,16 @@ static bool read_positive(const phx_json *value, const char *param, double max, 
 
 /* ---------------------------------------------------------------- what is asked */
 
+bool phx_api_refuse_model(phx_str name, const phx_model_text *text, phx_api_fault *fault)
+{
+    (void)phx_api_refuse(fault, "model", "the model '%.*s' is not served here; this server has '%s'",
+                         (int)(name.n > 128 ? 128 : name.n), name.ptr, text->name);
+    fault->status = 404;
+    fault->code = "model_not_found";
+    fault->cause = PHX_ERR_NOT_FOUND;
+    return false;
+}
+
 bool phx_api_read_model(const phx_json *value, const phx_model_text *text, phx_api_request *request,
                         phx_api_fault *fault)
 {
@@ -59,14 +69,7 @@ bool phx_api_read_model(const phx_json *value, const phx_model_text *text, phx_a
     (void)request;
     if (!phx_json_as_str(value, &name))
         return wrong_type(fault, "model", "a string", value);
-    if (phx_str_is(name, text->name))
-        return true;
-    (void)phx_api_refuse(fault, "model", "the model '%.*s' is not served here; this server has '%s'",
-                         (int)(name.n > 128 ? 128 : name.n), name.ptr, text->name);
-    fault->status = 404;
-    fault->code = "model_not_found";
-    fault->cause = PHX_ERR_NOT_FOUND;
-    return false;
+    return phx_str_is(name, text->name) || phx_api_refuse_model(name, text, fault);
 }
 
 bool phx_api_read_messages(const phx_json *value, const phx_model_text *text, phx_api_request *request,

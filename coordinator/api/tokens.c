@@ -73,7 +73,15 @@ void phx_api_models(void *user, const phx_http_request *request, phx_http_reply 
 
 void phx_api_model(void *user, const phx_http_request *request, phx_http_reply *reply)
 {
-    (void)request;
+    const phx_api *api = user;
+    const phx_str path = request->path;
+    const phx_str name = {path.ptr + strlen(PHX_API_MODEL_PATH), path.n - strlen(PHX_API_MODEL_PATH)};
+    phx_api_fault fault;
+    if (api->text && !phx_http_path_spells(name, api->text->name)) {
+        (void)phx_api_refuse_model(name, api->text, &fault);
+        phx_api_send_fault(reply, &fault);
+        return;
+    }
     send_model(user, false, reply);
 }
 

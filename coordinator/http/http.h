@@ -33,6 +33,9 @@ typedef struct phx_http_request {
 /* name in lower case; {NULL, 0} when the header is absent. */
 phx_str phx_http_request_header(const phx_http_request *request, const char *name);
 
+/* True when the part of a path, with its %XX read as bytes, is the text. A '%' without two digits is none. */
+bool phx_http_path_spells(phx_str part, const char *text);
+
 /* The handler owns reply and completes it exactly once, now or later, with one of
  *     phx_http_reply_send, phx_http_reply_error, phx_http_reply_stream_end, phx_http_reply_abort,
  * which consumes the handle. That holds also when the client has left in between: then the completion only
@@ -41,8 +44,9 @@ typedef void (*phx_http_handler)(void *user, const phx_http_request *request, ph
 
 typedef struct phx_http_route {
     const char *method; /* "GET", "POST" */
-    const char *path;   /* compared byte by byte with the request's path */
-    bool needs_key;     /* when a key file is given; false for /livez alone */
+    const char
+        *path; /* compared byte by byte with the request's path; with '/' at its end: begins longer ones */
+    bool needs_key; /* when a key file is given; false for /livez alone */
     phx_http_handler handler;
     void *user;
 } phx_http_route;

@@ -5,12 +5,20 @@
 
 #include <string.h>
 
+static bool is_on(const phx_http_route *route, phx_str path)
+{
+    const phx_str own = phx_str_of(route->path);
+    if (phx_str_ends(own, phx_str_of("/")) && path.n > own.n)
+        return phx_str_starts(path, own);
+    return phx_str_eq(path, own);
+}
+
 static const phx_http_route *find_route(const phx_http *http, phx_str method, phx_str path, bool *ret_is_path)
 {
     const phx_http_route *found = NULL;
     *ret_is_path = false;
     for (size_t i = 0; i < http->n_routes; i++) {
-        if (!phx_str_is(path, http->routes[i].path))
+        if (!is_on(&http->routes[i], path))
             continue;
         *ret_is_path = true;
         if (phx_str_is(method, http->routes[i].method))
@@ -92,7 +100,7 @@ phx_http_fault phx_http_judge(phx_http_conn *conn)
 const char *phx_http_allowed_methods(const phx_http *http, phx_str path, phx_buf *buf)
 {
     for (size_t i = 0; i < http->n_routes; i++) {
-        if (!phx_str_is(path, http->routes[i].path))
+        if (!is_on(&http->routes[i], path))
             continue;
         const char *method = http->routes[i].method;
         const char *also = strcmp(method, "GET") == 0 ? ", HEAD" : "";

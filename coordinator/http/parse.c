@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "coordinator/http/http.h"
 
 enum { METHOD_BYTES_MAX = 16, CHUNK_DIGITS_MAX = 8 };
 
@@ -371,6 +372,26 @@ static int hex_digit(uint8_t c)
     if (c >= 'a' && c <= 'f')
         return c - 'a' + 10;
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+bool phx_http_path_spells(phx_str part, const char *text)
+{
+    size_t at = 0;
+    for (; at < part.n && *text; text++) {
+        uint8_t byte = (uint8_t)part.ptr[at];
+        if (byte == '%') {
+            const int high = part.n - at > 2 ? hex_digit((uint8_t)part.ptr[at + 1]) : -1;
+            const int low = part.n - at > 2 ? hex_digit((uint8_t)part.ptr[at + 2]) : -1;
+            if (high < 0 || low < 0)
+                return false;
+            byte = (uint8_t)(high * 16 + low);
+            at += 2;
+        }
+        at++;
+        if (byte != (uint8_t)*text)
+            return false;
+    }
+    return at == part.n && *text == '\0';
 }
 
 /* 1 to 8 hexadecimal digits, CR LF, nothing else. */

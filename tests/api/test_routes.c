@@ -416,12 +416,47 @@ static void test_tokens(void **state)
         assert_int_equal(reply.status, 400);
         api_reply_done(&reply);
     }
-    reply = api_get(&r, "/v1/models/demo");
-    assert_api_str(reply.json, "id", "demo");
-    api_reply_done(&reply);
-    reply = api_get(&r, "/v1/models/other");
-    assert_int_equal(reply.status, 404);
-    api_reply_done(&reply);
+    api_rig_close(&r);
+}
+
+/* One model by its name, as clients write it in a path. */
+static void test_model(void **state)
+{
+    static const struct {
+        const char *path;
+        int status;
+    } cases[] = {{"org/a model", 400}, /* no request line */
+                 {"org/a%20model", 200},
+                 {"org%2Fa%20model", 200},
+                 {"org%2fa%20mod%65l", 200},
+                 {"org/a%20model?x=1", 200},
+                 {"other", 404},
+                 {"", 404},
+                 {"org", 404},
+                 {"org%2Fa%20model/", 404},
+                 {"org%2Fa%20model%00", 404},
+                 {"org%2Fa%20mode%6", 404},
+                 {"org%2Fa%20mode%", 404},
+                 {"org%252Fa%20model", 404},
+                 {"org%2Fa%zzmodel", 404}};
+    (void)state;
+    api_rig r;
+    char path[96];
+    api_rig_open(&r);
+    (void)snprintf(r.text.name, sizeof(r.text.name), "org/a model");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        (void)snprintf(path, sizeof(path), "/v1/models/%s", cases[i].path);
+        api_reply reply = api_get(&r, path);
+        assert_int_equal(reply.status, cases[i].status);
+        if (cases[i].status == 200) {
+            assert_api_str(reply.json, "id", "org/a model");
+            assert_api_str(reply.json, "object", "model");
+        } else if (cases[i].status == 404) {
+            assert_api_str(reply.json, "error.code", "model_not_found");
+            assert_api_str(reply.json, "error.param", "model");
+        }
+        api_reply_done(&reply);
+    }
     api_rig_close(&r);
 }
 
@@ -479,7 +514,8 @@ int main(void)
         cmocka_unit_test(test_group_fails), cmocka_unit_test(test_chat_errors),
         cmocka_unit_test(test_no_chat),     cmocka_unit_test(test_clients_leave),
         cmocka_unit_test(test_server_goes), cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_metrics),     cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_model),       cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
