@@ -11,7 +11,7 @@
 
 #include "base/file.h"
 
-enum { EXIT_MEASURED = 0, EXIT_USAGE = 2, EXIT_FAILED = 3 };
+enum { EXIT_MEASURED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 #define CPUINFO_BYTES_MAX (4u << 20)
 
@@ -40,10 +40,10 @@ static const char usage[] =
     "\n"
     "--preset   a name of phalanx synth, or tiny\n"
     "--layers   0,3: only these layers are resident; the step of all is reckoned from them, kind by kind\n"
-    "--batch    sequences that decode together [1]; --depth: tokens that each has before [4096]; --steps "
-    "[30]\n"
+    "--batch    sequences that decode together [1]; --depth: tokens that each has before; --steps [30]\n"
+    "           the depth is 4096 unless given, or what the model has positions for beside the steps\n"
     "--latency-ns, --link-gbs   a collective takes N ns [3900] and its bytes at N GB/s [180]\n"
-    "\nExit codes\n  0 measured\n  2 wrong usage\n  3 could not measure\n";
+    "\nExit codes\n  0 measured\n  1 could not measure\n  2 wrong usage\n";
 
 typedef phx_code bench_mode(const phx_bench_options *options, phx_error *err);
 
@@ -75,7 +75,6 @@ int phx_bench_main(int argc, char **argv)
                                  .rank = {.preset = "deepseek-v3.2",
                                           .tp = 8,
                                           .n_batch = 1,
-                                          .depth = 4096,
                                           .n_steps = 30,
                                           .latency_ns = 3900,
                                           .link_gbs = 180}};
@@ -93,7 +92,7 @@ int phx_bench_main(int argc, char **argv)
     if (run(&options, &err) == PHX_OK)
         return EXIT_MEASURED;
     (void)fprintf(stderr, "phalanx-worker: %s (%s)\n", err.text, err.place);
-    return EXIT_FAILED;
+    return err.code == PHX_ERR_INVALID ? EXIT_USAGE : EXIT_FAILED;
 }
 
 /* The options that are a number, and the greatest that each may be. */

@@ -31,7 +31,8 @@ typedef struct phx_bench_options {
         uint32_t tp;
         uint32_t rank;
         uint32_t n_batch;
-        uint32_t depth; /* entries that each sequence already has in the cache */
+        uint32_t
+            depth; /* entries that each sequence already has in the cache; 0: 4096, or what the model has */
         uint32_t n_steps;
         uint32_t latency_ns; /* of a modelled verb */
         uint32_t link_gbs;   /* bytes of a modelled verb, in 10^9 per second */
@@ -53,7 +54,7 @@ typedef struct phx_bench_buffer {
 } phx_bench_buffer;
 
 /* Body of `phalanx-worker --bench MODE ...`: argv[0] is "--bench". Prints to stdout; returns the exit code:
- * 0 measured, 2 wrong usage, 3 could not measure. */
+ * 0 measured, 1 could not measure, 2 wrong usage. */
 int phx_bench_main(int argc, char **argv);
 
 phx_code phx_bench_machine(const phx_bench_options *options, phx_error *err);

@@ -86,7 +86,7 @@ static void count_cache(report *r)
 {
     const phx_rank_bench *b = r->bench;
     const phx_dims *d = &b->dims;
-    const double depth = b->options->rank.depth;
+    const double depth = b->depth;
     const double n_bytes = (double)phx_dtype_bytes(b->plan->request.numerics.cache);
     const double chosen = d->index_n_heads ? fmin(depth, (double)d->index_topk) : depth;
     const double index = d->index_n_heads ? depth * (double)d->index_d : 0.0;
@@ -138,7 +138,7 @@ static void print_head(const report *r, FILE *out)
     (void)fprintf(out,
                   "%s, rank %u of tp %u, %s, batch %u, depth %u; random weights, %.2f GB made in %.1f s\n",
                   b->preset->name, o->rank.rank, o->rank.tp, phx_synth_format_name(b->synth.format),
-                  o->rank.n_batch, o->rank.depth, (double)b->weights->resident_bytes * 1e-9, b->load_s);
+                  o->rank.n_batch, b->depth, (double)b->weights->resident_bytes * 1e-9, b->load_s);
     (void)fprintf(out, "%s, %s%s%s\n", b->backend->description, b->backend->device ? "" : b->info.chip,
                   b->backend->device ? "" : ", ", b->info.date);
     if (o->rank.layers)
@@ -237,7 +237,7 @@ static void write_json(const report *r, phx_json_writer *w)
     number(w, "tp", b->options->rank.tp);
     number(w, "rank", b->options->rank.rank);
     number(w, "batch", b->options->rank.n_batch);
-    number(w, "depth", b->options->rank.depth);
+    number(w, "depth", b->depth);
     number(w, "resident_bytes", (double)b->weights->resident_bytes);
     number(w, "resident_layers", (double)b->dims.n_layers);
     number(w, "verb_latency_us", b->delay.latency_us);

@@ -17,11 +17,12 @@
 #include "model/step_buf.h"
 #include "model/synth_fill.h"
 
-#define WARM_STEPS   3u
-#define FILL_BYTES   ((size_t)1 << 20)
-#define READ_BYTES   ((size_t)2 << 30) /* of weights, to measure the limit of reading */
-#define LAYERS_MAX   256
-#define MEMORY_SHARE 0.8 /* of the host's memory that may be planned with */
+#define WARM_STEPS    3u
+#define FILL_BYTES    ((size_t)1 << 20)
+#define READ_BYTES    ((size_t)2 << 30) /* of weights, to measure the limit of reading */
+#define LAYERS_MAX    256
+#define DEPTH_DEFAULT 4096u
+#define MEMORY_SHARE  0.8 /* of the host's memory that may be planned with */
 
 /* Every kind of layer in no time: for tests. */
 static const phx_preset tiny = {"tiny",
@@ -151,12 +152,26 @@ static uint32_t n_steps(const phx_rank_bench *bench)
     return bench->is_emu ? 1 : bench->options->rank.n_steps;
 }
 
+/* Behind the depth all steps need their positions too. */
+static phx_code choose_depth(phx_rank_bench *bench, phx_error *err)
+{
+    const uint32_t asked = bench->options->rank.depth;
+    const int64_t max = bench->dims.n_positions - n_steps(bench) - WARM_STEPS;
+    if (max < 1 || (int64_t)asked > max)
+        return PHX_FAIL(err, PHX_ERR_INVALID,
+                        "--depth %u and %u steps: %s has %lld positions, so the depth can be %lld at most",
+                        asked, n_steps(bench) + WARM_STEPS, bench->preset->name,
+                        (long long)bench->dims.n_positions, (long long)(max < 0 ? 0 : max));
+    bench->depth = asked ? asked : max < DEPTH_DEFAULT ? (uint32_t)max : DEPTH_DEFAULT;
+    return PHX_OK;
+}
+
 static phx_code make_plan(phx_rank_bench *bench, phx_error *err)
 {
     const phx_bench_options *o = bench->options;
     phx_plan_request request;
     phx_plan_request_default(&request);
-    const uint32_t n_context = (o->rank.depth + n_steps(bench) + WARM_STEPS + PHX_BLOCK_TOKENS) /
+    const uint32_t n_context = (bench->depth + n_steps(bench) + WARM_STEPS + PHX_BLOCK_TOKENS - 1) /
                                PHX_BLOCK_TOKENS * PHX_BLOCK_TOKENS;
     request.layout.tp = o->rank.tp;
     request.n_threads = o->n_threads;
@@ -224,12 +239,15 @@ static phx_code build(phx_rank_bench *bench, phx_error *err)
     const uint32_t rank = bench->options->rank.rank;
     phx_load_progress progress = {0};
     bench->is_emu = strcmp(bench->backend->name, "emu") == 0;
+    phx_code rc = choose_depth(bench, err);
+    if (rc != PHX_OK)
+        return rc;
     (void)snprintf(bench->dir, sizeof(bench->dir), "/tmp/phx-bench-XXXXXX");
     if (!mkdtemp(bench->dir)) {
         bench->dir[0] = '\0';
         return PHX_FAIL(err, PHX_ERR_IO, "cannot make a folder in /tmp");
     }
-    phx_code rc = phx_synth_write(&bench->synth, err);
+    rc = phx_synth_write(&bench->synth, err);
     if (rc == PHX_OK)
         rc = phx_checkpoint_open(bench->dir, &bench->checkpoint, err);
     if (rc == PHX_OK)
@@ -335,8 +353,8 @@ static phx_code first_step(phx_rank_bench *bench, phx_exec *exec, phx_error *err
     for (uint32_t i = 0; i < n_batch; i++) {
         opens[i] = (phx_slot_open){.slot = i,
                                    .request_id = i,
-                                   .n_reused = bench->options->rank.depth,
-                                   .n_prompt = bench->options->rank.depth,
+                                   .n_reused = bench->depth,
+                                   .n_prompt = bench->depth,
                                    .sampling = {.top_p = 1, .repetition_penalty = 1}};
         rows[i] = (phx_step_row){.slot = i,
                                  .flags = PHX_ROW_SAMPLE,

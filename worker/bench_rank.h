@@ -44,6 +44,7 @@ typedef struct phx_rank_bench {
     int64_t n_all[PHX_KIND_COUNT];      /* layers of the whole model */
     int64_t n_resident[PHX_KIND_COUNT]; /* dense ones come first */
     bool is_emu;
+    uint32_t depth; /* entries that each sequence already has */
     phx_bench_machine_info info;
     phx_comm_delay delay;
     phx_pool *pool;
