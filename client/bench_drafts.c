@@ -97,10 +97,10 @@ static phx_code read_asks(bench *b, const char *path, phx_error *err)
     if (rc != PHX_OK)
         return rc;
     if (memchr(b->asks.ptr, 0, b->asks.n))
-        return PHX_FAIL(err, PHX_ERR_INVALID, "'%s' is not text: it holds a zero byte", path);
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "'%s' is not text: it holds a zero byte", path);
     for (size_t i = 0; i < b->asks.n; i++)
         b->n_asks += b->asks.ptr[i] == '\n';
-    return b->n_asks ? PHX_OK : PHX_FAIL(err, PHX_ERR_INVALID, "'%s' has no line of text", path);
+    return b->n_asks ? PHX_OK : PHX_FAIL(err, PHX_ERR_CORRUPT, "'%s' has no line of text", path);
 }
 
 /* Line idx, counted from 0 and around. */
@@ -391,7 +391,7 @@ static phx_code look_at_model(bench *b, phx_error *err)
         return rc;
     b->n_vocab = (uint32_t)phx_checkpoint_dims(checkpoint)->n_vocab;
     if (phx_checkpoint_dims(checkpoint)->n_layers_mtp == 0)
-        rc = PHX_FAIL(err, PHX_ERR_INVALID, "'%s' has no multi-token-prediction layer", dir);
+        rc = PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "'%s' has no multi-token-prediction layer", dir);
     phx_checkpoint_close(checkpoint);
     return rc == PHX_OK ? fit_options(b, err) : rc;
 }

@@ -157,7 +157,7 @@ static phx_code read_text(const char *file, surprises *s, phx_error *err)
     if (rc != PHX_OK)
         return rc;
     if (s->text.n == 0 || strlen(s->text.ptr) != s->text.n || !phx_utf8_valid(s->text.ptr, s->text.n))
-        return PHX_FAIL(err, PHX_ERR_INVALID, "'%s' is empty or no UTF-8 text", file);
+        return PHX_FAIL(err, PHX_ERR_CORRUPT, "'%s' is empty or no UTF-8 text", file);
     return PHX_OK;
 }
 

@@ -180,6 +180,8 @@ phx_exit phx_command_status(const phx_env *env, int argc, char *const *argv)
     Phalanx__ServerFrame *frame = NULL;
     if (!phx_command_begin(&spec, argc, argv, &options, &args, &code))
         return code;
+    if (key_file && !connect)
+        return phx_command_fail_usage("--key-file goes with --connect");
     phx_code rc = phx_descriptors_raise(&err);
     if (rc == PHX_OK && !connect)
         rc = phx_path_control(env->runtime_dir, address, sizeof(address), &err);

@@ -32,6 +32,8 @@ phx_exit phx_command_fail(const phx_error *err)
     switch (err->code) {
     case PHX_ERR_CANCELLED:
         return PHX_EXIT_INTERRUPTED;
+    case PHX_ERR_INVALID: /* what was asked for, by a flag or a value, not what was found */
+        return PHX_EXIT_USAGE;
     case PHX_ERR_UNAVAILABLE:
     case PHX_ERR_DENIED:
         return PHX_EXIT_NO_SERVER;

@@ -70,8 +70,11 @@ phx_code phx_client_connect(const char *address, const char *key_file, phx_clien
         goto out;
     }
     if (key_file) {
-        rc = phx_link_keys_read(key_file, &client->keys, err);
+        phx_error why = {0};
+        rc = phx_link_keys_read(key_file, &client->keys, &why);
         client->has_keys = rc == PHX_OK;
+        if (rc != PHX_OK) /* denied by us, not by a server */
+            rc = PHX_FAIL(err, rc == PHX_ERR_DENIED ? PHX_ERR_IO : rc, "%s", why.text);
     }
     if (rc == PHX_OK)
         rc = phx_link_connect(address, key_file ? &client->keys : NULL, NULL, &client->link, err);
@@ -115,7 +118,7 @@ phx_code phx_client_call(phx_client *client, Phalanx__ClientFrame *frame, uint32
         rc = code_of_end(reply, err);
     /* The bodies of a call and of its reply have the same number in control.proto. */
     if (rc == PHX_OK && (!reply->end || (int)reply->body_case != (int)frame->body_case))
-        rc = PHX_FAIL(err, PHX_ERR_INVALID,
+        rc = PHX_FAIL(err, PHX_ERR_MISMATCH,
                       "the coordinator answered something else than was asked: is it of "
                       "another version?");
     if (rc != PHX_OK)
@@ -190,7 +193,7 @@ phx_code phx_client_next(phx_client *client, uint64_t call_id, bool (*keep_waiti
     } else if (frame->end) {
         rc = code_of_end(frame, err);
     } else {
-        rc = PHX_FAIL(err, PHX_ERR_INVALID,
+        rc = PHX_FAIL(err, PHX_ERR_MISMATCH,
                       "the coordinator answered something else than an event: is it of another "
                       "version?");
     }
@@ -348,11 +351,14 @@ static void pump(phx_client *client, int timeout_ms)
     while (rc == PHX_OK) {
         Phalanx__ServerFrame *frame = NULL;
         rc = phx_link_receive(client->link, NULL, &client->wire, &err);
-        if (rc == PHX_OK)
-            rc = phx_server_frame_decode((phx_bytes){(const uint8_t *)client->wire.ptr, client->wire.n},
-                                         &frame, &err);
+        if (rc != PHX_OK)
+            break;
+        rc = phx_server_frame_decode((phx_bytes){(const uint8_t *)client->wire.ptr, client->wire.n}, &frame,
+                                     &err);
         if (rc == PHX_OK)
             sort_in(client, frame, client->wire.n);
+        else
+            err.code = PHX_ERR_MISMATCH; /* the server's fault, not the caller's */
     }
     if (rc != PHX_ERR_NOT_FOUND)
         lose_connection(client, &err);

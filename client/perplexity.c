@@ -64,7 +64,7 @@ phx_code phx_perplexity_measure(const phx_perplexity_request *request, phx_perpl
     if (rc == PHX_OK)
         rc = read_ids(&m, err);
     if (rc == PHX_OK && m.tokens.n < 2)
-        rc = PHX_FAIL(err, PHX_ERR_INVALID, "the text has %u tokens: at least two are needed", m.tokens.n);
+        rc = PHX_FAIL(err, PHX_ERR_CORRUPT, "the text has %u tokens: at least two are needed", m.tokens.n);
     for (uint32_t first = 0; rc == PHX_OK && first + 1 < m.tokens.n; first += m.n_window) {
         const uint32_t left = m.tokens.n - first;
         phx_progress_show(&progress, "perplexity", first, m.tokens.n, request->model_dir);

@@ -21,7 +21,8 @@
 #define STOP_US            15000000u /* a server that loads reads to the end of its present slice first */
 #define ARGS_MAX           64u
 #define ARGS_BYTES_MAX     (128u << 10)
-#define EXIT_REFUSED       3 /* of phalanx-coordinator: the model or the plan was refused */
+#define EXIT_USAGE         2 /* of phalanx-coordinator: an option was refused */
+#define EXIT_REFUSED       3 /* likewise: the model or the plan */
 
 struct phx_server {
     phx_client *client;
@@ -49,7 +50,10 @@ phx_code phx_server_open(const phx_server_spec *spec, phx_server **ret_server, p
     }
     server->lifeline = -1;
     server->interrupt = spec->interrupt;
-    rc = phx_descriptors_raise(err);
+    if (spec->key_file && !spec->connect)
+        rc = PHX_FAIL(err, PHX_ERR_INVALID, "--key-file goes with --connect: a private server needs none");
+    if (rc == PHX_OK)
+        rc = phx_descriptors_raise(err);
     if (rc != PHX_OK)
         goto out;
     if (spec->connect) {
@@ -207,8 +211,10 @@ static phx_code check_child(phx_server *server, phx_error *err)
     if (WIFSIGNALED(status))
         return PHX_FAIL(err, PHX_ERR_UNAVAILABLE, "the private server was killed by signal %d",
                         WTERMSIG(status));
+    if (WEXITSTATUS(status) == EXIT_USAGE)
+        return PHX_FAIL(err, PHX_ERR_INVALID, "the server refused an option, for the reason above");
     if (WEXITSTATUS(status) == EXIT_REFUSED)
-        return PHX_FAIL(err, PHX_ERR_INVALID,
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
                         "the server refused the model or its layout, for the reason above");
     return PHX_FAIL(err, PHX_ERR_UNAVAILABLE, "the private server ended with code %d before it was ready",
                     WEXITSTATUS(status));

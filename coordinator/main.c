@@ -78,7 +78,7 @@ int main(int argc, char **argv)
     phx_code rc = phx_descriptors_raise(&err);
     if (rc == PHX_OK) {
         rc = open_model(&c, &err);
-        c.exit_code = rc == PHX_OK ? EXIT_FINE : EXIT_REFUSED;
+        c.exit_code = rc == PHX_OK ? EXIT_FINE : rc == PHX_ERR_INVALID ? EXIT_USAGE : EXIT_REFUSED;
     }
     if (rc == PHX_OK)
         rc = open_doors(&c, &err);
@@ -89,7 +89,9 @@ int main(int argc, char **argv)
     if (rc != PHX_OK) {
         phx_log_error("cannot serve", &err);
         if (c.exit_code == EXIT_FINE)
-            c.exit_code = rc == PHX_ERR_IN_USE ? EXIT_ADDRESS : EXIT_FAILED;
+            c.exit_code = rc == PHX_ERR_IN_USE    ? EXIT_ADDRESS
+                          : rc == PHX_ERR_INVALID ? EXIT_USAGE /* an address, a template */
+                                                  : EXIT_FAILED;
     }
     close_all(&c);
     return c.exit_code;

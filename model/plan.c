@@ -74,7 +74,7 @@ static phx_code check_request(const phx_checkpoint *checkpoint, const phx_plan_r
     if (rc != PHX_OK)
         return rc;
     if (phx_checkpoint_count_all(checkpoint).n_missing > 0)
-        return PHX_FAIL(err, PHX_ERR_INVALID,
+        return PHX_FAIL(err, PHX_ERR_CORRUPT,
                         "'%s': tensor '%s' is missing: cannot plan an incomplete checkpoint",
                         phx_checkpoint_dir(checkpoint), phx_checkpoint_missing(checkpoint, 0).ptr);
     if (request->layout.experts != request->numerics.experts)

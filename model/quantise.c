@@ -95,7 +95,7 @@ static phx_code make_folder(const run *r, phx_error *err)
         return PHX_FAIL(err, PHX_ERR_IO, "cannot make folder '%s': %s", r->request->out_dir, strerror(errno));
     const phx_code rc = out_path(r, "config.json", "", path, err);
     if (rc == PHX_OK && phx_file_exists(path))
-        return PHX_FAIL(err, PHX_ERR_INVALID, "'%s' exists: the folder holds a complete model", path);
+        return PHX_FAIL(err, PHX_ERR_IO, "'%s' exists: the folder holds a complete model", path);
     return rc == PHX_OK ? phx_quantise_remove(r->request->out_dir, ".tmp", err) : rc;
 }
 
@@ -289,8 +289,8 @@ static phx_code read_note(run *r, size_t f, bool *ret_done, phx_error *err)
     if (rc != PHX_OK)
         goto out;
     if (!phx_str_starts(phx_buf_view(&text), phx_str_of(r->identity))) {
-        rc = PHX_FAIL(err, PHX_ERR_INVALID, "'%s' speaks of another source or format: choose another folder",
-                      path);
+        rc =
+            PHX_FAIL(err, PHX_ERR_IO, "'%s' speaks of another source or format: choose another folder", path);
         goto out;
     }
     rc = out_path(r, name, "", path, err);

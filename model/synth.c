@@ -111,7 +111,7 @@ static phx_code make_folder(const synth *s, phx_error *err)
     if (mkdir(s->request->out_dir, 0755) != 0 && errno != EEXIST)
         return PHX_FAIL(err, PHX_ERR_IO, "cannot make folder '%s': %s", s->request->out_dir, strerror(errno));
     if (phx_file_exists(path))
-        return PHX_FAIL(err, PHX_ERR_INVALID, "'%s' exists: choose an empty folder", path);
+        return PHX_FAIL(err, PHX_ERR_IO, "'%s' exists: choose an empty folder", path);
     return PHX_OK;
 }
 

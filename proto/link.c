@@ -55,7 +55,7 @@ static phx_code check_address(const char *address, const phx_link_keys *keys, ph
         return PHX_FAIL(err, PHX_ERR_INVALID,
                         "control address '%s' is neither tcp://host:port nor ipc:///path", address);
     if (is_tcp(address) && !keys)
-        return PHX_FAIL(err, PHX_ERR_DENIED, "'%s' needs a key file: control over tcp is never open",
+        return PHX_FAIL(err, PHX_ERR_INVALID, "'%s' needs a key file: control over tcp is never open",
                         address);
     return PHX_OK;
 }

@@ -175,9 +175,9 @@ static void refusals_say_why(void **state)
         {2, "--tp cannot be '0'", {"plan", "--tp=0", NULL}},
         {2, "--tp means nothing", {"inspect", "--tp=1", NULL}},
         {1, "/nonexistent", {"inspect", "--model", "/nonexistent", NULL}},
-        {1, "ep 2 with tp 4", {"plan", "--model", qdirect, "--ep=2", "--tp=4", NULL}},
-        {1, "use the option of that name", {"plan", "--model", qdirect, "--numerics=level=avx2", NULL}},
-        {1, "use the option of that name", {"plan", "--model", qdirect, "--numerics=cache=fp8", NULL}},
+        {2, "ep 2 with tp 4", {"plan", "--model", qdirect, "--ep=2", "--tp=4", NULL}},
+        {2, "use the option of that name", {"plan", "--model", qdirect, "--numerics=level=avx2", NULL}},
+        {2, "use the option of that name", {"plan", "--model", qdirect, "--numerics=cache=fp8", NULL}},
         {2, "--cache cannot be 'int4'", {"plan", "--model", qdirect, "--cache=int4", NULL}},
         {1, "may use 0.001 GB", {"plan", "--model", qdirect, "--memory=1MB", NULL}},
         {2, "--preset NAME or --config FILE", {"synth", "--out", "/nonexistent/x", NULL}},
@@ -199,6 +199,18 @@ static void refusals_say_why(void **state)
          {"quantize", "--to=fp8", "--model=m", "--out=o", "--text=f", "--window=1", NULL}},
         {2, "--to takes int4-g32 or fp8", {"quantize", "--to=q4", "--model=m", "--out=o", NULL}},
         {2, "there is no preset 'x'", {"synth", "--out", "/nonexistent/x", "--preset=x", NULL}},
+        {2, "the model was made for", {"plan", "--model", qdirect, "--context=999999", NULL}},
+        {2, "neither tcp", {"serve", "--model", qdirect, "--http=off", "--control=nowhere", NULL}},
+        {2, "needs a key file", {"run", "hi", "--connect=tcp://127.0.0.1:1", NULL}},
+        {1, "/nonexistent", {"run", "hi", "--connect=tcp://127.0.0.1:1", "--key-file=/nonexistent", NULL}},
+        {2, "goes with --connect", {"run", "hi", "--key-file=/nonexistent", NULL}},
+        {2, "goes with --connect", {"status", "--key-file=/nonexistent", NULL}},
+        {2, "neither digit", {"logits", "--model", qdirect, "--tokens=1,x", "--out=/dev/null", NULL}},
+        {1,
+         "/nonexistent",
+         {"logits", "--model", qdirect, "--tokens=@/nonexistent", "--out=/dev/null", NULL}},
+        {1, "--out", {"logits", "--model", qdirect, "--tokens=1", "--out=/nonexistent/x", NULL}},
+        {3, "/nonexistent", {"verify", "--model", qdirect, "/nonexistent", NULL}},
         {2, "there is no format 'q9'", {"synth", "--out", "/x", "--preset=ds-3b", "--format=q9", NULL}},
     };
     assert_int_equal(chdir(or_else("PHX_SOURCE", ".")), 0);
@@ -210,6 +222,76 @@ static void refusals_say_why(void **state)
             fail_msg("case %zu: exit %d, said '%s', expected %d, '%s'", i, code, out.ptr ? out.ptr : "",
                      cases[i].code, cases[i].text);
         phx_buf_done(&out);
+    }
+}
+
+#define DIR_MODEL "tests/data/golden/deepseek-v32-fp8"
+#define DIR_NONE  "tests/data/golden" /* no checkpoint */
+#define NOBODY    "ipc:///nonexistent/control"
+
+enum { ROWS_MAX = 12, COMMANDS_MAX = 15 };
+
+/* What is added to the call of each command, and the code that running.md promises. */
+typedef struct wrong {
+    const char *words[4];
+    int codes[COMMANDS_MAX];
+} wrong;
+
+/* Right but for what is added. */
+static const char *const callers[COMMANDS_MAX][6] = {
+    {"serve", "--http=off"},
+    {"run", "hi"},
+    {"chat"},
+    {"status"},
+    {"verify", DIR_MODEL "/golden.safetensors"},
+    {"logits", "--tokens=1,2", "--out=/dev/null"},
+    {"plan"},
+    {"inspect"},
+    {"synth", "--preset=ds-3b", "--out=/nonexistent/x"},
+    {"quantize", "--to=fp8", "--out=/nonexistent/x", "--text=README.md"},
+    {"bench", "engine"},
+    {"bench", "drafts"},
+    {"bench", "machine"},
+    {"bench", "kernels"},
+    {"bench", "rank"},
+};
+
+static const wrong wrongs[ROWS_MAX] = {
+    /*                        serve run chat status verify logits plan inspect synth quantize bench... */
+    {{"--frobnicate"}, {2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}},
+    {{"one", "two"}, {2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}},
+    {{"--threads"}, {2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}},
+    {{"--threads=many"}, {2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}},
+    {{"--model=" DIR_MODEL, "--tp=3"}, {2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}},
+    {{"--model=" DIR_MODEL, "--pp=2:0,99"}, {2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}},
+    {{"--model=" DIR_MODEL, "--numerics=x=y"}, {2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}},
+    {{"--config=/nonexistent"}, {2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}},
+    {{"--model=/nonexistent"}, {3, 1, 1, 2, 3, 1, 1, 1, 2, 1, 1, 1, 2, 2, 2}},
+    {{"--model=" DIR_NONE}, {3, 1, 1, 2, 3, 1, 1, 1, 2, 1, 1, 1, 2, 2, 2}},
+    {{"--connect=" NOBODY}, {2, 3, 3, 3, 3, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2}},
+    {{"--connect=nowhere"}, {2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}},
+};
+
+static void codes_are_those_of_the_table(void **state)
+{
+    (void)state;
+    assert_int_equal(chdir(or_else("PHX_SOURCE", ".")), 0);
+    for (size_t c = 0; c < COMMANDS_MAX; c++) {
+        for (size_t i = 0; i < ROWS_MAX; i++) {
+            const char *words[12] = {NULL};
+            size_t n = 0;
+            phx_buf out;
+            for (size_t k = 0; k < 6 && callers[c][k]; k++)
+                words[n++] = callers[c][k];
+            for (size_t k = 0; k < 4 && wrongs[i].words[k]; k++)
+                words[n++] = wrongs[i].words[k];
+            phx_buf_init(&out, OUTPUT_MAX);
+            const int code = run(words, true, &out);
+            if (code != wrongs[i].codes[c] || out.n == 0)
+                fail_msg("%s %s ... %s: exit %d, expected %d, said '%s'", words[0], words[1] ? words[1] : "",
+                         words[n - 1], code, wrongs[i].codes[c], out.ptr ? out.ptr : "");
+            phx_buf_done(&out);
+        }
     }
 }
 
@@ -269,9 +351,13 @@ static void every_command_has_help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(inspect_of_the_bundled_cases), cmocka_unit_test(plan_claims_no_level),
-        cmocka_unit_test(plan_of_the_bundled_cases),    cmocka_unit_test(refusals_say_why),
-        cmocka_unit_test(few_descriptors_are_refused),  cmocka_unit_test(every_command_has_help),
+        cmocka_unit_test(codes_are_those_of_the_table),
+        cmocka_unit_test(inspect_of_the_bundled_cases),
+        cmocka_unit_test(plan_claims_no_level),
+        cmocka_unit_test(plan_of_the_bundled_cases),
+        cmocka_unit_test(refusals_say_why),
+        cmocka_unit_test(few_descriptors_are_refused),
+        cmocka_unit_test(every_command_has_help),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

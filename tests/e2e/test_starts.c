@@ -19,7 +19,8 @@
 #include "tests/e2e/site.h"
 #include "tests/e2e/web.h"
 
-enum { CLEAN_MS = 20000, END_MS = 60000, EXIT_REFUSED = 3, EXIT_ADDRESS = 4, EXIT_GROUP = 5, PAUSE_S = 7 };
+enum { CLEAN_MS = 20000, END_MS = 60000, PAUSE_S = 7 };
+enum { EXIT_USAGE = 2, EXIT_REFUSED = 3, EXIT_ADDRESS = 4, EXIT_GROUP = 5 };
 
 static const char *environment(const char *name, const char *fallback)
 {
@@ -286,15 +287,15 @@ static void test_refusals(void **state)
     static const refusal list[] = {
         {{"--model", "/nonexistent"}, EXIT_REFUSED, "/nonexistent/config.json"},
         {{"--model", "/dev/null"}, EXIT_REFUSED, "Not a directory"},
-        {{"--tp", "3"}, EXIT_REFUSED, "supported are 1, 2, 4 and 8"},
-        {{"--pp", "99"}, EXIT_REFUSED, "pp '99'"},
-        {{"--pp", "6"}, EXIT_REFUSED, "6"},
-        {{"--tp", "2", "--ep", "4"}, EXIT_REFUSED, "must be equal"},
+        {{"--tp", "3"}, EXIT_USAGE, "supported are 1, 2, 4 and 8"},
+        {{"--pp", "99"}, EXIT_USAGE, "pp '99'"},
+        {{"--pp", "6"}, EXIT_USAGE, "6"},
+        {{"--tp", "2", "--ep", "4"}, EXIT_USAGE, "must be equal"},
         {{"--memory", "10M"}, EXIT_REFUSED, "no context fits: more memory per rank"},
         {{"--memory", "25M"}, EXIT_REFUSED, "pp 2 would do"},
-        {{"--context", "100000"}, EXIT_REFUSED, "at most 4096"},
-        {{"--tp", "16"}, 2, "from 1 to 8"},
-        {{"--nonsense"}, 2, "--nonsense"},
+        {{"--context", "100000"}, EXIT_USAGE, "at most 4096"},
+        {{"--tp", "16"}, EXIT_USAGE, "from 1 to 8"},
+        {{"--nonsense"}, EXIT_USAGE, "--nonsense"},
         {{"--launch", "false", "--tp", "2"}, EXIT_GROUP, "exited with code 1"},
     };
     static const refusal no_mpirun[] = {{{"--tp", "2"}, EXIT_GROUP, "is openmpi-bin installed and in PATH?"}};

@@ -224,7 +224,7 @@ static void test_round_trip(void **state)
         (void)sum_of(to, &n); /* shards, index when there are several, config and tokenizer; no notes */
         assert_int_equal(n, cases[i].n_shards + (cases[i].n_shards > 1 ? 3 : 2));
         tally again = {.n_calls_left = -1};
-        assert_int_equal(quantise(from, to, cases[i].to, &again, &err), PHX_ERR_INVALID);
+        assert_int_equal(quantise(from, to, cases[i].to, &again, &err), PHX_ERR_IO);
         drop(to);
         drop(from);
     }
@@ -294,7 +294,7 @@ static void test_notes(void **state)
         (void)snprintf(path, sizeof(path), "%s/model-00001-of-00003.safetensors.quantised", to);
         assert_true(phx_file_exists(path));
         tally other = {.n_calls_left = -1};
-        assert_int_equal(quantise(from, to, PHX_FORMAT_FP8_BLOCK, &other, &err), PHX_ERR_INVALID);
+        assert_int_equal(quantise(from, to, PHX_FORMAT_FP8_BLOCK, &other, &err), PHX_ERR_IO);
         (void)snprintf(path, sizeof(path), "%s/model-00001-of-00003.safetensors", to);
         if (damage == 0)
             assert_int_equal(unlink(path), 0);

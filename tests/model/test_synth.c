@@ -120,7 +120,7 @@ static void test_every_format(void **state)
         phx_checkpoint_close(ck);
         phx_error err = {0}; /* a second time into the same folder is refused */
         assert_int_equal(phx_synth_write(&(phx_synth_request){.dims = &dims, .out_dir = dir}, &err),
-                         PHX_ERR_INVALID);
+                         PHX_ERR_IO);
         drop(dir, 0);
     }
 }
