@@ -55,8 +55,9 @@ typedef struct phx_embed_args {
 typedef void phx_embed_fn(phx_pool *pool, const phx_embed_args *args);
 
 /* y = x * weight / sqrt(mean(x^2) + eps), per row. out_f32 and out_act may each be absent (NULL data);
- * out_act is the same f32 value rounded to its dtype. x may equal out_f32. Sum in f32 or wider. Limit:
- * (n_cols / 32 + 4) * FLT_EPSILON * |expected| for f32 (positive terms, root halves the error). */
+ * out_act is the same f32 value rounded to its dtype. x may equal out_f32. With add, x stands for x + add
+ * (one f32 addition an element), which is also written to sum. Sum in f32 or wider. Limit: (n_cols / 32 + 4)
+ * * FLT_EPSILON * |expected| for f32 (positive terms, root halves the error). */
 typedef struct phx_rms_norm_args {
     const float *x;
     int64_t x_stride;
@@ -67,6 +68,8 @@ typedef struct phx_rms_norm_args {
     float *out_f32;
     int64_t out_f32_stride;
     phx_activation_out out_act;
+    const float *add; /* [n_rows][n_cols]; NULL: nothing */
+    float *sum;       /* with add: rows as x, which it may equal */
 } phx_rms_norm_args;
 typedef void phx_rms_norm_fn(phx_pool *pool, const phx_rms_norm_args *args);
 
@@ -82,9 +85,10 @@ typedef struct phx_layer_norm_args {
 } phx_layer_norm_args;
 typedef void phx_layer_norm_fn(phx_pool *pool, const phx_layer_norm_args *args);
 
-/* Rotates d_rope channels of every head of every row in place. interleaved: pairs (2i, 2i+1); otherwise
- * halves (i, i + d_rope/2). x points at the first rotated channel of the first head. table:
- * [position][d_rope/2][cos, sin] f32 from phx_rope_table. Limit: 2 * FLT_EPSILON * (|a| + |b|) of the pair.
+/* Rotates d_rope channels of every head of every row in place, and writes them to copy too. interleaved:
+ * pairs (2i, 2i+1); otherwise halves (i, i + d_rope/2). x points at the first rotated channel of the first
+ * head. table: [position][d_rope/2][cos, sin] f32 from phx_rope_table. Limit: 2 * FLT_EPSILON * (|a| + |b|)
+ * of the pair.
  */
 typedef struct phx_rope_args {
     float *x;
@@ -96,6 +100,9 @@ typedef struct phx_rope_args {
     bool interleaved;
     const int32_t *positions; /* [n_rows] */
     const float *table;
+    float *copy; /* rows and heads with strides of their own; NULL: none */
+    int64_t copy_row_stride;
+    int64_t copy_head_stride;
 } phx_rope_args;
 typedef void phx_rope_fn(phx_pool *pool, const phx_rope_args *args);
 
@@ -116,12 +123,13 @@ typedef struct phx_product_args {
     float *out; /* group g starts g * out_group_stride elements in */
     int64_t out_stride;
     int64_t out_group_stride;
+    phx_activation_out out_act; /* the same f32 values rounded to its dtype, groups as in out; or NULL data */
 } phx_product_args;
 typedef void phx_product_fn(phx_pool *pool, const phx_product_args *args);
 
 /* out[r][g][c] = sum_i x[r][g][i] * W[first_row + g * group_rows + i][c], i < n_in: the product with the
- * transpose, rows of W added in ascending order. Same fields; n_out is W's columns. fp8: partial sums over
- * each 128-row scale block. Limit: (n_in / 4 + 8) * FLT_EPSILON * sum_i |x * w|. */
+ * transpose, rows of W added in ascending order. Same fields but out_act; n_out is W's columns. fp8: partial
+ * sums over each 128-row scale block. Limit: (n_in / 4 + 8) * FLT_EPSILON * sum_i |x * w|. */
 typedef struct phx_product_t_args {
     phx_activation x;
     int64_t x_group_stride;
@@ -275,6 +283,23 @@ typedef struct phx_cache_write_args {
 } phx_cache_write_args;
 typedef void phx_cache_write_fn(phx_pool *pool, const phx_cache_write_args *args);
 
+/* cache[entries[r]] = (rms_norm of x[r][0..d_latent), rope of the other numbers as one interleaved head),
+ * with the bits of rms_norm, rope and cache_write one after the other; nothing where entries[r] < 0. Limit:
+ * theirs, carried through the rounding of the cache. */
+typedef struct phx_latent_write_args {
+    const float *x; /* [n_rows][cache->width] */
+    int64_t x_stride;
+    const float *weight; /* [d_latent] of the norm */
+    float eps;
+    int64_t n_rows;
+    int64_t d_latent;         /* below cache->width */
+    const int32_t *positions; /* [n_rows] */
+    const float *table;       /* of phx_rope_table, for width - d_latent channels */
+    const int64_t *entries;   /* [n_rows] */
+    const phx_cache *cache;
+} phx_latent_write_args;
+typedef void phx_latent_write_fn(phx_pool *pool, const phx_latent_write_args *args);
+
 /* out[p][c] = the cache's number first_col + c of position p, widened to f32, p < n_positions. Exact. */
 typedef struct phx_cache_read_args {
     const phx_cache *cache;
@@ -286,12 +311,13 @@ typedef struct phx_cache_read_args {
 } phx_cache_read_args;
 typedef void phx_cache_read_fn(phx_pool *pool, const phx_cache_read_args *args);
 
-/* scores[r][s] = sum_h w[r][h] * max(0, q[r][h] . key[s]), s < n_keys[r]; heads added in ascending order.
- * Each score is independent of all others. Limit: (d / 8 + n_heads + 8) * FLT_EPSILON * sum_h |w| * sum |q *
- * key|. */
+/* scores[r][s] = sum_h (w[r][h] * w_scale) * max(0, q[r][h] . key[s]), s < n_keys[r]; the factor is one f32
+ * product, heads are added in ascending order. Each score is independent of all others. Limit: (d / 8 +
+ * n_heads + 8) * FLT_EPSILON * sum_h |w| * sum |q * key|. */
 typedef struct phx_index_scores_args {
-    const float *q;               /* [n_rows][n_heads][d] */
-    const float *w;               /* [n_rows][n_heads] */
+    const float *q; /* [n_rows][n_heads][d] */
+    const float *w; /* [n_rows][n_heads] */
+    float w_scale;
     const phx_cache *keys;        /* width d */
     const int32_t *const *blocks; /* [n_rows] block table of the row's request */
     const int32_t *n_keys;        /* [n_rows] */
@@ -388,14 +414,6 @@ typedef struct phx_add_args {
 } phx_add_args;
 typedef void phx_add_fn(phx_pool *pool, const phx_add_args *args);
 
-/* y[i] *= factor, i < n. Exact (one f32 product). */
-typedef struct phx_scale_args {
-    float *y;
-    float factor;
-    int64_t n;
-} phx_scale_args;
-typedef void phx_scale_fn(phx_pool *pool, const phx_scale_args *args);
-
 /* out[i] = row rows[i] of x, n_cols numbers of x's dtype. Exact. */
 typedef struct phx_pick_rows_args {
     phx_activation x;
@@ -458,6 +476,7 @@ typedef void phx_noisy_top_fn(phx_pool *pool, const phx_noisy_top_args *args);
     X(list_experts)       \
     X(index_round)        \
     X(cache_write)        \
+    X(latent_write)       \
     X(cache_read)         \
     X(index_scores)       \
     X(top_positions)      \
@@ -465,7 +484,6 @@ typedef void phx_noisy_top_fn(phx_pool *pool, const phx_noisy_top_args *args);
     X(attention_expanded) \
     X(round)              \
     X(add)                \
-    X(scale)              \
     X(pick_rows)          \
     X(vocab_top)          \
     X(noisy_top)          \

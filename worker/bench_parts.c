@@ -46,10 +46,11 @@ static phx_rank_part of_leaf_sum(const phx_weights *weights, const phx_leaf_sum_
 
 static phx_rank_part part_of(const phx_weights *weights, const char *op, const void *args)
 {
-    static const char *const cache[] = {"attention",   "attention_expanded", "index_scores", "top_positions",
-                                        "cache_write", "cache_read",         "index_round",  NULL};
+    static const char *const cache[] = {"attention",     "attention_expanded", "index_scores",
+                                        "top_positions", "cache_write",        "latent_write",
+                                        "cache_read",    "index_round",        NULL};
     static const char *const router[] = {"route", "list_experts", NULL};
-    static const char *const rows[] = {"rms_norm", "layer_norm", "rope", "round", "add", "scale", NULL};
+    static const char *const rows[] = {"rms_norm", "layer_norm", "rope", "round", "add", NULL};
     if (strcmp(op, "product") == 0)
         return of_product(weights, args);
     if (strcmp(op, "product_t") == 0)

@@ -141,6 +141,7 @@ static void indexer_case(phx_kernels_bench *bench, int64_t n_rows)
     c.scores =
         (phx_index_scores_args){.q = phx_bench_rows(bench, n_rows, d->index_n_heads * d->index_d, PHX_F32),
                                 .w = phx_bench_rows(bench, n_rows, d->index_n_heads, PHX_F32),
+                                .w_scale = 1.0f,
                                 .keys = &c.cache,
                                 .blocks = c.blocks,
                                 .n_keys = c.n_keys,

@@ -15,9 +15,9 @@ typedef struct small_case {
     phx_list_experts_args list_experts;
     phx_index_round_args index_round;
     phx_cache_write_args cache_write;
+    phx_latent_write_args latent_write;
     phx_cache_read_args cache_read;
     phx_attention_expanded_args attention_expanded;
-    phx_scale_args scale;
     phx_pick_rows_args pick_rows;
     phx_noisy_top_args noisy_top;
 } small_case;
@@ -33,9 +33,9 @@ RUN(rope)
 RUN(list_experts)
 RUN(index_round)
 RUN(cache_write)
+RUN(latent_write)
 RUN(cache_read)
 RUN(attention_expanded)
-RUN(scale)
 RUN(pick_rows)
 RUN(noisy_top)
 #undef RUN
@@ -67,8 +67,6 @@ static void copy_cases(phx_kernels_bench *bench, small_case *c, int64_t n_rows)
     float *x = phx_bench_rows(bench, n_rows, width, PHX_F32);
     c->embed = (phx_embed_args){&c->table, numbers(bench, n_rows, 37, n_vocab), n_rows, x};
     show(bench, "embed", "width", n_rows, n, n * 6.0, run_embed, c);
-    c->scale = (phx_scale_args){x, 1.0f, n_rows * width};
-    show(bench, "scale", "width", n_rows, n, n * 8.0, run_scale, c);
     c->pick_rows =
         (phx_pick_rows_args){.x = {phx_bench_rows(bench, n_rows, width, PHX_BF16), width, PHX_BF16},
                              .rows = numbers(bench, n_rows, 1, n_rows),
@@ -133,6 +131,17 @@ static void cache_cases(phx_kernels_bench *bench, small_case *c, int64_t n_rows)
                               .interleaved = true,
                               .positions = numbers(bench, n_rows, 3, bench->depth),
                               .table = phx_bench_rows(bench, bench->depth, n_freqs * 2, PHX_F32)};
+    c->latent_write = (phx_latent_write_args){.x = c->cache_write.x,
+                                              .x_stride = width,
+                                              .weight = phx_bench_rows(bench, 1, d->kv_lora, PHX_F32),
+                                              .eps = 1e-6f,
+                                              .n_rows = n_rows,
+                                              .d_latent = d->kv_lora,
+                                              .positions = c->rope.positions,
+                                              .table = c->rope.table,
+                                              .entries = places,
+                                              .cache = &c->cache};
+    show(bench, "latent_write", "width", n_rows, n, n * 6.0, run_latent_write, c);
     const double n_turned = (double)(n_rows * n_heads * d->d_rope);
     show(bench, "rope", "heads x width", n_rows, n_turned, n_turned * 8.0, run_rope, c);
     c->attention_expanded = (phx_attention_expanded_args){

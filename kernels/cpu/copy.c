@@ -1,7 +1,7 @@
 /* kernels/cpu/copy.c - the ops that move, round or add single numbers: embed, cache_write, round, add. */
 #include "kernels/cache.h"
+#include "kernels/cpu/entry.h"
 #include "kernels/cpu/int4.h"
-#include "kernels/cpu/level.h"
 #include "kernels/cpu/vec.h"
 
 #include <assert.h>
@@ -52,24 +52,24 @@ static void store_f16(const float *x, int64_t n, uint16_t *to)
         to[c] = phx_f32_to_f16(x[c]);
 }
 
+void phx_put_entry(const phx_cache *cache, int64_t entry, const float *x)
+{
+    const int64_t bytes = cache->dtype == PHX_BF16 ? 2 : 4;
+    if (entry < 0)
+        return;
+    if (cache->dtype == PHX_F8_E4M3)
+        phx_cache_put_row(cache, entry, x);
+    else if (cache->dtype == PHX_F16)
+        store_f16(x, cache->width, (uint16_t *)cache->data + entry * cache->width);
+    else
+        phx_vf_narrow(x, cache->width, cache->dtype, (uint8_t *)cache->data + entry * cache->width * bytes);
+}
+
 static void cache_write_row(void *user, int64_t r, void *scratch)
 {
     (void)scratch;
     const phx_cache_write_args *a = user;
-    const int64_t bytes = a->cache->dtype == PHX_BF16 ? 2 : 4;
-    if (a->entries[r] < 0)
-        return;
-    if (a->cache->dtype == PHX_F8_E4M3) {
-        phx_cache_put_row(a->cache, a->entries[r], a->x + r * a->x_stride);
-        return;
-    }
-    if (a->cache->dtype == PHX_F16) {
-        store_f16(a->x + r * a->x_stride, a->cache->width,
-                  (uint16_t *)a->cache->data + a->entries[r] * a->cache->width);
-        return;
-    }
-    phx_vf_narrow(a->x + r * a->x_stride, a->cache->width, a->cache->dtype,
-                  (uint8_t *)a->cache->data + a->entries[r] * a->cache->width * bytes);
+    phx_put_entry(a->cache, a->entries[r], a->x + r * a->x_stride);
 }
 
 void phx_cache_write(phx_pool *pool, const phx_cache_write_args *args)

@@ -31,13 +31,13 @@ PHX_ALWAYS void score_tile(int n_m, const float *q, const float *keys, int64_t s
 }
 
 /* scores of PANEL_KEYS keys from dots [n_heads][PANEL_KEYS] */
-static void add_heads(const float *dots, const float *w, int64_t n_heads, float *ret_scores)
+static void add_heads(const float *dots, const float *w, float w_scale, int64_t n_heads, float *ret_scores)
 {
     for (int64_t i = 0; i < PANEL_KEYS; i += PHX_LANES) {
         phx_vf sum = phx_vf_zero();
         for (int64_t h = 0; h < n_heads; h++) {
             const phx_vf dot = phx_vf_max(phx_vf_load(dots + h * PANEL_KEYS + i), phx_vf_zero());
-            sum = phx_vf_fma(phx_vf_set(w[h]), dot, sum);
+            sum = phx_vf_fma(phx_vf_set(w[h] * w_scale), dot, sum);
         }
         phx_vf_store(ret_scores + i, sum);
     }
@@ -74,7 +74,7 @@ static void score_item(void *user, int64_t item, void *scratch)
                                 p->stride, dots + h * PANEL_KEYS + i);
         }
         float scores[PANEL_KEYS];
-        add_heads(dots, a->w + row * a->n_heads, a->n_heads, scores);
+        add_heads(dots, a->w + row * a->n_heads, a->w_scale, a->n_heads, scores);
         memcpy(a->scores + row * a->scores_stride + s, scores, (size_t)n * sizeof(float));
     }
 }

@@ -1,12 +1,16 @@
-/* kernels/cpu/norm.c - the norms and the rotary embedding. An item is a row. Sums over a row are ACCS
- * interleaved chains of whole vectors, added pairwise at the end: a fixed shape that depends on n_cols alone.
+/* kernels/cpu/norm.c - the norms, the rotary embedding, and both into the cache. An item is a row. Sums over
+ * a row are ACCS interleaved chains of whole vectors, added pairwise at the end: a fixed shape that depends
+ * on n_cols alone.
  */
-#include "kernels/cpu/level.h"
+#include "kernels/cpu/entry.h"
 #include "kernels/cpu/vec.h"
 
-#define phx_rms_norm   PHX_CPU(phx_rms_norm)
-#define phx_layer_norm PHX_CPU(phx_layer_norm)
-#define phx_rope       PHX_CPU(phx_rope)
+#include <assert.h>
+
+#define phx_rms_norm     PHX_CPU(phx_rms_norm)
+#define phx_layer_norm   PHX_CPU(phx_layer_norm)
+#define phx_rope         PHX_CPU(phx_rope)
+#define phx_latent_write PHX_CPU(phx_latent_write)
 
 #define ACCS 4
 
@@ -48,11 +52,23 @@ static float sum_of_squares(const float *x, int64_t n)
     return add_accs(acc);
 }
 
+static const float *add_row(const phx_rms_norm_args *a, int64_t r)
+{
+    const float *x = a->x + r * a->x_stride;
+    const float *add = a->add + r * a->n_cols;
+    float *sum = a->sum + r * a->x_stride;
+    for (int64_t c = 0; c < a->n_cols; c += PHX_LANES) {
+        const int64_t n = phx_i64_min(PHX_LANES, a->n_cols - c);
+        store_some(sum + c, phx_vf_add(load_some(x + c, n), load_some(add + c, n)), n);
+    }
+    return sum;
+}
+
 static void rms_norm_row(void *user, int64_t r, void *scratch)
 {
     (void)scratch;
     const phx_rms_norm_args *a = user;
-    const float *x = a->x + r * a->x_stride;
+    const float *x = a->add ? add_row(a, r) : a->x + r * a->x_stride;
     const float mean = sum_of_squares(x, a->n_cols) / (float)a->n_cols;
     const phx_vf factor = phx_vf_set(1.0f / sqrtf(mean + a->eps));
     float *f32 = a->out_f32 ? a->out_f32 + r * a->out_f32_stride : NULL;
@@ -137,6 +153,9 @@ static void rope_row(void *user, int64_t r, void *scratch)
             x[i * step] = fmaf(first, c, -(second * s));
             x[i * step + apart] = fmaf(first, s, second * c);
         }
+        float *copy = a->copy ? a->copy + r * a->copy_row_stride + h * a->copy_head_stride : NULL;
+        for (int64_t i = 0; copy && i < a->d_rope; i++)
+            copy[i] = x[i];
     }
 }
 
@@ -144,4 +163,34 @@ void phx_rope(phx_pool *pool, const phx_rope_args *args)
 {
     phx_rope_args a = *args;
     phx_pool_run(pool, a.n_rows, rope_row, &a);
+}
+
+/* ---- latent_write ---- */
+
+static void latent_write_row(void *user, int64_t r, void *scratch)
+{
+    const phx_latent_write_args *a = user;
+    const float *x = a->x + r * a->x_stride;
+    float *row = scratch;
+    if (a->entries[r] < 0)
+        return;
+    memcpy(row, x, (size_t)a->cache->width * sizeof(float));
+    phx_rms_norm_args norm = {
+        .x = row, .weight = a->weight, .eps = a->eps, .n_cols = a->d_latent, .out_f32 = row};
+    rms_norm_row(&norm, 0, NULL);
+    phx_rope_args rope = {.x = row + a->d_latent,
+                          .n_heads = 1,
+                          .d_rope = a->cache->width - a->d_latent,
+                          .interleaved = true,
+                          .positions = a->positions + r,
+                          .table = a->table};
+    rope_row(&rope, 0, NULL);
+    phx_put_entry(a->cache, a->entries[r], row);
+}
+
+void phx_latent_write(phx_pool *pool, const phx_latent_write_args *args)
+{
+    phx_latent_write_args a = *args;
+    assert(a.cache->width * (int64_t)sizeof(float) <= (int64_t)PHX_SCRATCH_BYTES);
+    phx_pool_run(pool, a.n_rows, latent_write_row, &a);
 }

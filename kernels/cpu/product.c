@@ -65,9 +65,14 @@ static void product_tile(void *user, int64_t item, void *scratch)
                           .dots = dots,
                           .scratch = scratch};
     phx_dots_run(&job);
-    for (int64_t r = 0; r < job.n_rows; r++)
-        memcpy(a->out + (m + r) * a->out_stride + g * a->out_group_stride + n, dots + r * PHX_DOTS_OUT,
-               (size_t)job.n_out * sizeof(float));
+    const int64_t col = g * a->out_group_stride + n, act_bytes = a->out_act.dtype == PHX_BF16 ? 2 : 4;
+    for (int64_t r = 0; r < job.n_rows; r++) {
+        const float *sums = dots + r * PHX_DOTS_OUT;
+        memcpy(a->out + (m + r) * a->out_stride + col, sums, (size_t)job.n_out * sizeof(float));
+        if (a->out_act.data)
+            phx_vf_narrow(sums, job.n_out, a->out_act.dtype,
+                          (uint8_t *)a->out_act.data + ((m + r) * a->out_act.stride + col) * act_bytes);
+    }
 }
 
 void phx_product(phx_pool *pool, const phx_product_args *args)

@@ -94,7 +94,8 @@ static __global__ void __launch_bounds__(THREADS)
         for (int64_t h = 0; threadIdx.x < KEYS && s < n_keys && h < n; h++) {
             const float dot = dots[h * KEYS + threadIdx.x];
             if (dot > 0.0f || PHX_PLANT(24))
-                score = fmaf(a.w[from.r * a.n_heads + head + h], dot, score);
+                score =
+                    fmaf(a.w[from.r * a.n_heads + head + h] * (PHX_PLANT(95) ? 1.0f : a.w_scale), dot, score);
         }
         __syncthreads();
     }

@@ -1,17 +1,42 @@
-/* kernels/cuda/norm.cu - rms_norm and layer_norm (a block per row), rope (a thread per pair), index_round (a
- * block per vector). Thread t of a row takes columns t, t + PHX_BLOCK, ..., so in place is safe. */
-#include "kernels/cuda/number.cuh"
+/* kernels/cuda/norm.cu - rms_norm, layer_norm and latent_write (a block per row), rope (a thread per pair),
+ * index_round (a block per vector). Thread t of a row takes columns t, t + PHX_BLOCK, ..., so in place is
+ * safe.
+ */
+#include "kernels/cuda/entry.cuh"
+
+/* What a row is divided by; all threads of the block. */
+PHX_DEVICE float norm_root(const float *x, int64_t n, float eps, phx_shared<float> sums)
+{
+    float part = 0.0f;
+    for (int64_t i = threadIdx.x; i < n; i += PHX_BLOCK)
+        part = fmaf(x[i], x[i], part);
+    const float sum = phx_block_sum(part, sums);
+    return sqrtf(sum / (float)n + eps);
+}
+
+/* The pair (p, q) by the angle of cos_sin. */
+PHX_DEVICE float rotated_first(float p, float q, const float *cos_sin)
+{
+    return fmaf(p, cos_sin[0], -(q * cos_sin[1]));
+}
+
+PHX_DEVICE float rotated_second(float p, float q, const float *cos_sin)
+{
+    return fmaf(p, cos_sin[1], q * cos_sin[0]);
+}
 
 static __global__ void rms_norm(const phx_rms_norm_args a)
 {
     PHX_SHARED(float, sums, PHX_BLOCK_WARPS);
     const int64_t r = blockIdx.x;
     const float *x = a.x + r * a.x_stride;
-    float part = 0.0f;
-    for (int64_t i = threadIdx.x; i < a.n_cols; i += PHX_BLOCK)
-        part = fmaf(x[i], x[i], part);
-    const float sum = phx_block_sum(part, sums);
-    const float root = sqrtf(sum / (float)a.n_cols + a.eps);
+    if (a.add) {
+        float *to = a.sum + r * a.x_stride;
+        for (int64_t i = threadIdx.x; i < a.n_cols; i += PHX_BLOCK)
+            to[i] = x[i] + a.add[(PHX_PLANT(90) ? 0 : r) * a.n_cols + i];
+        x = to; /* a thread reads what it wrote */
+    }
+    const float root = norm_root(x, a.n_cols, a.eps, sums);
     for (int64_t i = threadIdx.x; i < a.n_cols; i += PHX_BLOCK) {
         const float y = x[i] / root * a.weight[i];
         if (a.out_f32)
@@ -66,8 +91,13 @@ static __global__ void rope(const phx_rope_args a)
     float *second = a.interleaved ? first + 1 : first + n_pairs;
     const float p = *first;
     const float q = *second;
-    *first = fmaf(p, cos_sin[0], -(q * cos_sin[1]));
-    *second = fmaf(p, cos_sin[1], q * cos_sin[0]);
+    *first = rotated_first(p, q, cos_sin);
+    *second = rotated_second(p, q, cos_sin);
+    if (!a.copy)
+        return;
+    float *copy = a.copy + r * a.copy_row_stride + h * (PHX_PLANT(91) ? a.head_stride : a.copy_head_stride);
+    copy[first - x] = *first;
+    copy[second - x] = *second;
 }
 
 cudaError_t phx_rope_cuda(cudaStream_t stream, const phx_rope_args *args)
@@ -76,6 +106,46 @@ cudaError_t phx_rope_cuda(cudaStream_t stream, const phx_rope_args *args)
     if (n == 0)
         return cudaSuccess;
     return PHX_LAUNCH(rope, phx_grid(n, PHX_BLOCK), PHX_BLOCK, 0, stream, *args);
+}
+
+/* The whole entry waits in shared memory: an fp8 cache needs the largest number of a group. */
+static __global__ void __launch_bounds__(PHX_BLOCK)
+    latent_write(const phx_latent_write_args a, const phx_cache cache)
+{
+    PHX_SHARED_DYNAMIC(float, row, cache.width);
+    PHX_SHARED(float, sums, PHX_BLOCK_WARPS);
+    const int64_t r = blockIdx.x;
+    const int64_t entry = a.entries[r];
+    const float *x = a.x + r * a.x_stride;
+    const int64_t n_pairs = (cache.width - a.d_latent) / 2;
+    if (entry < 0)
+        return; /* all threads of the block */
+    const float root = norm_root(x, a.d_latent, a.eps, sums);
+    for (int64_t i = threadIdx.x; i < a.d_latent; i += PHX_BLOCK)
+        row[i] = x[i] / root * a.weight[i];
+    for (int64_t pair = threadIdx.x; pair < n_pairs; pair += PHX_BLOCK) {
+        const int64_t at = a.d_latent + 2 * pair;
+        const int64_t position = PHX_PLANT(92) ? r : a.positions[r];
+        const float *cos_sin = a.table + (position * n_pairs + pair) * 2;
+        row[at] = rotated_first(x[at], x[at + 1], cos_sin);
+        row[at + 1] = rotated_second(x[at], x[at + 1], cos_sin);
+    }
+    if (!PHX_PLANT(93))
+        __syncthreads();
+    if (cache.dtype == PHX_F8_E4M3) {
+        phx_put_fp8(cache, entry, row, sums);
+        return;
+    }
+    for (int64_t i = threadIdx.x; i < cache.width; i += PHX_BLOCK)
+        phx_put_number(cache, entry, i, row[i]);
+}
+
+cudaError_t phx_latent_write_cuda(cudaStream_t stream, const phx_latent_write_args *args)
+{
+    if (args->n_rows == 0)
+        return cudaSuccess;
+    return PHX_LAUNCH(latent_write, phx_grid(args->n_rows, 1), PHX_BLOCK,
+                      (size_t)args->cache->width * sizeof(float), stream, *args, *args->cache);
 }
 
 /* The vector lies in shared memory, because every stride of the transform mixes the threads' elements. */

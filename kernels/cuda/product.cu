@@ -26,6 +26,16 @@ template <int NT> struct product_work {
     }
 };
 
+/* Where a row and output of a group go: as f32, and rounded. */
+PHX_DEVICE void product_store(const phx_product_args &a, int64_t row, int64_t g, int64_t out, float value)
+{
+    const int64_t col = g * a.out_group_stride + out;
+    a.out[row * a.out_stride + col] = value;
+    if (a.out_act.data)
+        phx_store(a.out_act.data, a.out_act.dtype, row * a.out_act.stride + (PHX_PLANT(94) ? out : col),
+                  value);
+}
+
 /* Grid: rows of W by PHX_TILE_OUT, rows of x by NT tiles, groups. */
 template <int FORMAT, int DTYPE, int NT>
 static __global__ void __launch_bounds__(PHX_STREAM_THREADS)
@@ -53,7 +63,7 @@ static __global__ void __launch_bounds__(PHX_STREAM_THREADS)
         const int64_t row = r + phx_sum_row(sum);
         const int64_t out = n + phx_sum_out(sum);
         if (sum < phx_stream<NT>::sums && row < a.n_rows && out < a.n_out)
-            a.out[row * a.out_stride + g * a.out_group_stride + out] = work.sums[o];
+            product_store(a, row, g, out, work.sums[o]);
     }
 }
 
@@ -99,8 +109,7 @@ static __global__ void __launch_bounds__(PHX_TILE_THREADS)
         const int64_t out = phx_tile_w_row(i / 4 / PHX_WARP_X, i % 4);
         const int64_t row = phx_tile_x_row(i / 4 % PHX_WARP_X, i % 4);
         if (out <= last_out + (PHX_PLANT(18) ? 1 : 0) && row <= last_row)
-            a.out[(r + row) * a.out_stride + g * a.out_group_stride + n + out] =
-                sums[i / 4 / PHX_WARP_X][i / 4 % PHX_WARP_X][i % 4];
+            product_store(a, r + row, g, n + out, sums[i / 4 / PHX_WARP_X][i / 4 % PHX_WARP_X][i % 4]);
     }
 }
 

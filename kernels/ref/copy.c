@@ -1,6 +1,5 @@
 /* kernels/ref/copy.c - reference of the ops that move or change single numbers: embed, cache_write,
- * cache_read, round, add, scale, pick_rows. The last two, and cache_read, are the CPU's only form: small or
- * rare. */
+ * cache_read, round, add, pick_rows. The last, and cache_read, are the CPU's only form: small or rare. */
 #include "kernels/ref/ref.h"
 
 #define ADD_RUN 4096
@@ -20,19 +19,23 @@ void phx_embed_ref(phx_pool *pool, const phx_embed_args *args)
     phx_pool_run(pool, a.n_rows, embed_row, &a);
 }
 
+void phx_ref_put_entry(const phx_cache *cache, int64_t entry, const float *x)
+{
+    if (entry < 0)
+        return;
+    if (cache->dtype == PHX_F8_E4M3) {
+        phx_cache_put_row(cache, entry, x);
+        return;
+    }
+    for (int64_t c = 0; c < cache->width; c++)
+        phx_ref_store(cache->data, cache->dtype, entry * cache->width + c, x[c]);
+}
+
 static void cache_write_row(void *user, int64_t r, void *scratch)
 {
     (void)scratch;
     const phx_cache_write_args *a = user;
-    const phx_cache *cache = a->cache;
-    if (a->entries[r] < 0)
-        return;
-    if (cache->dtype == PHX_F8_E4M3) {
-        phx_cache_put_row(cache, a->entries[r], a->x + r * a->x_stride);
-        return;
-    }
-    for (int64_t c = 0; c < cache->width; c++)
-        phx_ref_store(cache->data, cache->dtype, a->entries[r] * cache->width + c, a->x[r * a->x_stride + c]);
+    phx_ref_put_entry(a->cache, a->entries[r], a->x + r * a->x_stride);
 }
 
 void phx_cache_write_ref(phx_pool *pool, const phx_cache_write_args *args)
@@ -82,13 +85,6 @@ void phx_cache_read_ref(phx_pool *pool, const phx_cache_read_args *args)
 {
     phx_cache_read_args a = *args;
     phx_pool_run(pool, a.n_positions, cache_read_row, &a);
-}
-
-void phx_scale_ref(phx_pool *pool, const phx_scale_args *args)
-{
-    (void)pool;
-    for (int64_t i = 0; i < args->n; i++)
-        args->y[i] *= args->factor;
 }
 
 void phx_pick_rows_ref(phx_pool *pool, const phx_pick_rows_args *args)

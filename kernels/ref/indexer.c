@@ -16,7 +16,7 @@ static void index_scores_row(void *user, int64_t r, void *scratch)
             for (int64_t c = 0; c < d; c++)
                 dot += (double)q[c] * (double)phx_ref_load(a->keys->data, a->keys->dtype, entry * d + c);
             if (dot > 0.0)
-                score += (double)a->w[r * a->n_heads + h] * dot;
+                score += (double)(a->w[r * a->n_heads + h] * a->w_scale) * dot;
         }
         a->scores[r * a->scores_stride + s] = (float)score;
     }

@@ -1,4 +1,5 @@
-/* kernels/ref/norm.c - reference of the norms, of the rotary embedding and of the Hadamard/fp8 rounding. */
+/* kernels/ref/norm.c - reference of the norms, of the rotary embedding, of both into the cache, and of the
+ * Hadamard/fp8 rounding. */
 #include "kernels/ref/ref.h"
 
 static void rms_norm_row(void *user, int64_t r, void *scratch)
@@ -7,6 +8,12 @@ static void rms_norm_row(void *user, int64_t r, void *scratch)
     const phx_rms_norm_args *a = user;
     const float *x = a->x + r * a->x_stride;
     double sum = 0.0;
+    if (a->add) {
+        float *to = a->sum + r * a->x_stride;
+        for (int64_t c = 0; c < a->n_cols; c++)
+            to[c] = x[c] + a->add[r * a->n_cols + c];
+        x = to;
+    }
     for (int64_t c = 0; c < a->n_cols; c++)
         sum += (double)x[c] * (double)x[c];
     const double root = sqrt(sum / (double)a->n_cols + (double)a->eps);
@@ -66,6 +73,9 @@ static void rope_row(void *user, int64_t r, void *scratch)
             *first = (float)(x1 * c - x2 * s);
             *second = (float)(x1 * s + x2 * c);
         }
+        float *copy = a->copy ? a->copy + r * a->copy_row_stride + h * a->copy_head_stride : NULL;
+        for (int64_t i = 0; copy && i < a->d_rope; i++)
+            copy[i] = x[i];
     }
 }
 
@@ -73,6 +83,34 @@ void phx_rope_ref(phx_pool *pool, const phx_rope_args *args)
 {
     phx_rope_args a = *args;
     phx_pool_run(pool, a.n_rows, rope_row, &a);
+}
+
+static void latent_write_row(void *user, int64_t r, void *scratch)
+{
+    const phx_latent_write_args *a = user;
+    const float *x = a->x + r * a->x_stride;
+    float *row = scratch;
+    if (a->entries[r] < 0)
+        return;
+    memcpy(row, x, (size_t)a->cache->width * sizeof(float));
+    phx_rms_norm_args norm = {
+        .x = row, .weight = a->weight, .eps = a->eps, .n_cols = a->d_latent, .out_f32 = row};
+    rms_norm_row(&norm, 0, NULL);
+    phx_rope_args rope = {.x = row + a->d_latent,
+                          .n_heads = 1,
+                          .d_rope = a->cache->width - a->d_latent,
+                          .interleaved = true,
+                          .positions = a->positions + r,
+                          .table = a->table};
+    rope_row(&rope, 0, NULL);
+    phx_ref_put_entry(a->cache, a->entries[r], row);
+}
+
+void phx_latent_write_ref(phx_pool *pool, const phx_latent_write_args *args)
+{
+    phx_latent_write_args a = *args;
+    assert(a.cache->width * (int64_t)sizeof(float) <= (int64_t)PHX_SCRATCH_BYTES);
+    phx_pool_run(pool, a.n_rows, latent_write_row, &a);
 }
 
 /* Source of the fp8 step: models.md 2.5 (deepseek-ai/DeepSeek-V3.2-Exp:inference/kernel.py, act_quant). */

@@ -13,6 +13,9 @@ static void product_column(void *user, int64_t item, void *scratch)
         const int64_t x_offset = r * a->x.stride + g * a->x_group_stride;
         const double sum = phx_ref_dot(&a->x, x_offset, w, 0, a->w->n_cols);
         a->out[r * a->out_stride + g * a->out_group_stride + n] = (float)sum;
+        if (a->out_act.data)
+            phx_ref_store(a->out_act.data, a->out_act.dtype,
+                          r * a->out_act.stride + g * a->out_group_stride + n, (float)sum);
     }
 }
 

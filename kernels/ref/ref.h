@@ -44,6 +44,9 @@ void phx_ref_weight_col(const phx_matrix *w, int64_t first_row, int64_t n_rows, 
 /* sum_k x[k] * w[k], k in [first, end), ascending, in double; x_offset: element of x that k = 0 means. */
 double phx_ref_dot(const phx_activation *x, int64_t x_offset, const double *w, int64_t first, int64_t end);
 
+/* x [cache->width] to an entry, rounded to the cache's dtype; nothing where entry < 0. */
+void phx_ref_put_entry(const phx_cache *cache, int64_t entry, const float *x);
+
 /* Doubles that fit the thread's scratch. */
 #define PHX_REF_DOUBLES ((int64_t)(PHX_SCRATCH_BYTES / sizeof(double)))
 

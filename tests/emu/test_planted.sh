@@ -71,6 +71,12 @@ done <<'LIST'
 33 penalise the bias of an id that is named again is lost
 34 list_experts tokens past the listed ones are listed too
 35 cache_write a row of no entry is written to the first
+90 rms_norm every row adds what is added to the first
+91 rope copies lie where the heads do
+92 latent_write rows take the angles of their numbers
+93 latent_write no barrier before the entry is written
+94 product rounded results of all groups go to the first
+95 index_scores weights of heads lack their factor
 LIST
 echo "$n faults, $missed missed"
 [ "$n" -gt 0 ] && [ "$missed" -eq 0 ]

@@ -185,6 +185,7 @@ static void bench_attention(bench *b)
     own.data = packed;
     phx_index_scores_args s = {.q = check_floats(c, 64 * D_INDEX, CHECK_RANDOM),
                                .w = check_floats(c, 64, CHECK_RANDOM),
+                               .w_scale = 0.0883f,
                                .keys = &own,
                                .blocks = &table,
                                .n_keys = &n,
@@ -302,6 +303,17 @@ static void bench_small(bench *b)
     phx_cache_write_args write = {
         .x = x, .x_stride = N_COLS, .n_rows = N_ROWS, .entries = entries, .cache = &cache};
     REPORT(b, cache_write, &write, N_ROWS * N_COLS * 6.0);
+    phx_latent_write_args latent = {.x = x,
+                                    .x_stride = N_COLS,
+                                    .weight = x,
+                                    .eps = 1e-6f,
+                                    .n_rows = N_ROWS,
+                                    .d_latent = N_COLS - 64,
+                                    .positions = check_mem(c, N_ROWS, sizeof(int32_t)),
+                                    .table = x,
+                                    .entries = entries,
+                                    .cache = &cache};
+    REPORT(b, latent_write, &latent, N_ROWS * N_COLS * 6.0);
     check_end(c);
     check_case(c, "256 vectors of 128");
     phx_layer_norm_args norm = {.x = check_floats(c, N_ROWS * N_COLS, CHECK_RANDOM),
@@ -362,13 +374,13 @@ static void bench_lists(bench *b)
         ids[i] = i;
     pick.out = check_out(c, N_ROWS * N_COLS, 2);
     REPORT(b, pick_rows, &pick, N_ROWS * N_COLS * 4.0);
-    phx_scale_args scale = {
-        .y = check_floats(c, N_ROWS * N_COLS, CHECK_RANDOM), .factor = 1.0f, .n = N_ROWS * N_COLS};
-    REPORT(b, scale, &scale, N_ROWS * N_COLS * 8.0);
     const phx_cache cache = {check_out(c, N_ROWS * N_COLS, 2), N_COLS, PHX_BF16, 0, 0};
     const int32_t block = 0;
-    phx_cache_read_args read = {
-        .cache = &cache, .blocks = &block, .n_positions = N_ROWS, .n_cols = N_COLS, .out = scale.y};
+    phx_cache_read_args read = {.cache = &cache,
+                                .blocks = &block,
+                                .n_positions = N_ROWS,
+                                .n_cols = N_COLS,
+                                .out = check_out(c, N_ROWS * N_COLS, sizeof(float))};
     REPORT(b, cache_read, &read, N_ROWS * N_COLS * 6.0);
     check_end(c);
     check_case(c, "1 row of 16160");

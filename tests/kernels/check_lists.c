@@ -123,22 +123,6 @@ void check_cache_read(check *c)
     check_end(c);
 }
 
-void check_scale(check *c)
-{
-    for (int64_t n = 0; n <= 300; n = n * 2 + 1) {
-        check_case(c, "n %lld", (long long)n);
-        const float *y = check_floats(c, n, CHECK_BIG);
-        phx_scale_args a = {.factor = 0.0883f, .n = n};
-        float *want = check_copy(c, y, n, sizeof(float));
-        a.y = want;
-        c->ref->scale(c->ref_pool, &a);
-        a.y = check_copy(c, y, n, sizeof(float));
-        c->ops->scale(c->pools[0], &a);
-        check_compare(c, &(check_result){want, a.y, PHX_F32, 1, n, n, NULL});
-        check_end(c);
-    }
-}
-
 void check_pick_rows(check *c)
 {
     enum { N = 40 };

@@ -1,7 +1,8 @@
-/* tests/kernels/check_norm.c - rms_norm, layer_norm, rope, index_round. */
-#include "tests/kernels/check.h"
-
+/* tests/kernels/check_norm.c - rms_norm, layer_norm, rope, latent_write, index_round. */
 #include <math.h>
+
+#include "kernels/cache.h"
+#include "tests/kernels/check.h"
 
 static const int64_t row_counts[] = {0, 1, 2, 3, 7, 64};
 #define N_ROW_COUNTS ((int64_t)(sizeof(row_counts) / sizeof(row_counts[0])))
@@ -9,6 +10,7 @@ static const int64_t row_counts[] = {0, 1, 2, 3, 7, 64};
 static void rms_norm_case(check *c, int64_t n_rows, int64_t n_cols, check_fill fill, phx_dtype out_dtype);
 static void layer_norm_case(check *c, int64_t n_rows, int64_t n_cols, check_fill fill);
 static void rope_case(check *c, int64_t n_rows, int64_t n_heads, int64_t d_rope, bool interleaved);
+static void latent_write_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t d_latent, int64_t d_rope);
 static void index_round_case(check *c, int64_t n_vectors, int64_t d, check_fill fill, int mode);
 
 void check_rms_norm(check *c)
@@ -35,6 +37,32 @@ static void rms_norm_limits(const phx_rms_norm_args *a, double *limit, float *wa
             limit[r * a->n_cols + i] = ((double)a->n_cols / 32.0 + 4.0) * (double)FLT_EPSILON * fabs(y);
             want[r * a->n_cols + i] = (float)y;
         }
+    }
+}
+
+/* x + add is added, kept and normalised as it would be one op after the other; in place too. */
+static void sum_on_the_way(check *c, const phx_rms_norm_args *args, const float *x)
+{
+    const int64_t n = args->n_rows * args->x_stride, n_out = args->n_rows * args->out_f32_stride;
+    const float *add = check_floats(c, args->n_rows * args->n_cols, CHECK_RANDOM);
+    float *sum = check_copy(c, x, n, sizeof(float));
+    for (int64_t i = 0; i < args->n_rows * args->n_cols; i++)
+        sum[i / args->n_cols * args->x_stride + i % args->n_cols] += add[i];
+    phx_rms_norm_args a = *args;
+    float *want = check_out(c, n_out, sizeof(float));
+    a.out_act.data = NULL;
+    a.x = sum;
+    a.out_f32 = want;
+    c->ops->rms_norm(c->pools[0], &a);
+    for (int in_place = 0; in_place < 2; in_place++) {
+        float *own = check_copy(c, x, n, sizeof(float));
+        a.x = in_place ? own : x;
+        a.add = add;
+        a.sum = own;
+        a.out_f32 = check_out(c, n_out, sizeof(float));
+        c->ops->rms_norm(c->pools[in_place], &a);
+        check_same(c, "a sum made before", sum, own, n, sizeof(float));
+        check_same(c, "the norm of that sum", want, a.out_f32, n_out, sizeof(float));
     }
 }
 
@@ -87,6 +115,7 @@ static void rms_norm_case(check *c, int64_t n_rows, int64_t n_cols, check_fill f
         check_same(c, "the number of threads or outputs", got_act, b.out_act.data, n_rows * a.out_act.stride,
                    bytes);
     }
+    sum_on_the_way(c, &a, x);
     /* in place, one row at a time */
     for (int64_t r = 0; r < n_rows; r++) {
         phx_rms_norm_args b = a;
@@ -204,6 +233,22 @@ static void rope_case(check *c, int64_t n_rows, int64_t n_heads, int64_t d_rope,
         c->ops->rope(c->pools[i], &a);
         check_same(c, "the number of threads", got, a.x, n, sizeof(float));
     }
+    a.copy_head_stride = d_rope + 2;
+    a.copy_row_stride = n_heads * a.copy_head_stride;
+    const int64_t n_copy = n_rows * a.copy_row_stride;
+    float *copied = check_out(c, n_copy, sizeof(float)),
+          *want_copied = check_copy(c, copied, n_copy, sizeof(float));
+    for (int64_t i = 0; i < n_rows * n_heads * d_rope; i++) {
+        const int64_t r = i / d_rope / n_heads, h = i / d_rope % n_heads, k = i % d_rope;
+        want_copied[r * a.copy_row_stride + h * a.copy_head_stride + k] =
+            got[r * a.row_stride + h * head_stride + k];
+    }
+    a.x = check_copy(c, x, n, sizeof(float));
+    a.copy = copied;
+    c->ops->rope(c->pools[0], &a);
+    check_same(c, "rope without a copy", got, a.x, n, sizeof(float));
+    check_same(c, "what was rotated", want_copied, copied, n_copy, sizeof(float));
+    a.copy = NULL;
     a.n_rows = 1;
     for (int64_t r = 0; r < n_rows; r++) {
         a.x = check_copy(c, x + r * a.row_stride, a.row_stride, sizeof(float));
@@ -211,6 +256,80 @@ static void rope_case(check *c, int64_t n_rows, int64_t n_heads, int64_t d_rope,
         c->ops->rope(c->pools[0], &a);
         check_same(c, "neighbouring rows", got + r * a.row_stride, a.x, a.row_stride, sizeof(float));
     }
+    check_end(c);
+}
+
+void check_latent_write(check *c)
+{
+    static const phx_dtype dtypes[] = {PHX_BF16, PHX_F32, PHX_F8_E4M3};
+    static const int64_t widths[][2] = {{512, 64}, {200, 18}, {33, 4}};
+    for (int i = 0; i < 9; i++) {
+        for (int64_t k = 0; k < N_ROW_COUNTS; k++)
+            latent_write_case(c, dtypes[i / 3], check_rows(c, row_counts[k]), widths[i % 3][0],
+                              widths[i % 3][1]);
+    }
+}
+
+/* The bits of one op after the other; rows of a batch and rows alone. */
+static void latent_write_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t d_latent, int64_t d_rope)
+{
+    check_case(c, "%s n_rows %lld of %lld + %lld", phx_dtype_name(dtype), (long long)n_rows,
+               (long long)d_latent, (long long)d_rope);
+    enum { N_POSITIONS = 300, N_ENTRIES = 192 };
+    phx_cache cache = {.width = d_latent + d_rope, .dtype = dtype, .d_latent = d_latent};
+    const int64_t n_bytes = N_ENTRIES * phx_cache_entry_bytes(&cache), stride = cache.width + 3;
+    int32_t *positions = check_mem(c, n_rows, sizeof(*positions));
+    int64_t *entries = check_mem(c, n_rows, sizeof(*entries));
+    for (int64_t r = 0; r < n_rows; r++) {
+        positions[r] = (int32_t)phx_rng_below(&c->rng, N_POSITIONS);
+        entries[r] = r % 3 == 2 ? -1 : (r * 67 + 5) % N_ENTRIES; /* all different; some rows are padding */
+    }
+    phx_latent_write_args a = {.x = check_floats(c, n_rows * stride, CHECK_RANDOM),
+                               .x_stride = stride,
+                               .weight = check_floats(c, d_latent, CHECK_RANDOM),
+                               .eps = 1e-6f,
+                               .n_rows = n_rows,
+                               .d_latent = d_latent,
+                               .positions = positions,
+                               .table = check_floats(c, N_POSITIONS * d_rope, CHECK_RANDOM),
+                               .entries = entries,
+                               .cache = &cache};
+    float *rows = check_copy(c, a.x, n_rows * stride, sizeof(float));
+    c->ops->rms_norm(c->pools[0], &(phx_rms_norm_args){.x = rows,
+                                                       .x_stride = stride,
+                                                       .weight = a.weight,
+                                                       .eps = a.eps,
+                                                       .n_rows = n_rows,
+                                                       .n_cols = d_latent,
+                                                       .out_f32 = rows,
+                                                       .out_f32_stride = stride});
+    c->ops->rope(c->pools[0], &(phx_rope_args){.x = rows + d_latent,
+                                               .row_stride = stride,
+                                               .head_stride = d_rope,
+                                               .n_rows = n_rows,
+                                               .n_heads = 1,
+                                               .d_rope = d_rope,
+                                               .interleaved = true,
+                                               .positions = positions,
+                                               .table = a.table});
+    void *want = check_out(c, n_bytes, 1);
+    cache.data = want;
+    c->ops->cache_write(c->pools[0], &(phx_cache_write_args){rows, stride, n_rows, entries, &cache});
+    for (int i = 0; i < CHECK_POOLS; i++) {
+        cache.data = check_out(c, n_bytes, 1);
+        c->ops->latent_write(c->pools[i], &a);
+        check_same(c, "norm, rotation and writing as three ops", want, cache.data, n_bytes, 1);
+    }
+    cache.data = check_out(c, n_bytes, 1);
+    for (int64_t r = 0; r < n_rows; r++) {
+        phx_latent_write_args b = a;
+        b.x += r * stride;
+        b.positions += r;
+        b.entries += r;
+        b.n_rows = 1;
+        c->ops->latent_write(c->pools[0], &b);
+    }
+    check_same(c, "neighbouring rows", want, cache.data, n_bytes, 1);
     check_end(c);
 }
 

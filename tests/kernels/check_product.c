@@ -104,6 +104,26 @@ static void product_limits(const phx_product_args *a, double *limit, float *want
     }
 }
 
+/* out_act holds the very f32 values rounded, at a stride of its own. */
+static void rounded_too(check *c, const phx_product_args *args, phx_pool *pool, int64_t n_cols)
+{
+    phx_product_args a = *args;
+    const phx_dtype dtype = args->n_out % 2 != 0 ? PHX_BF16 : PHX_F32;
+    const int64_t stride = n_cols + 2, n = a.n_rows * stride;
+    a.out_act = (phx_activation_out){check_out(c, n, phx_dtype_bytes(dtype)), stride, dtype};
+    void *want = check_copy(c, a.out_act.data, n, phx_dtype_bytes(dtype));
+    c->ops->product(pool, &a);
+    for (int64_t i = 0; i < a.n_rows * n_cols; i++) {
+        const int64_t at = i / n_cols * stride + i % n_cols;
+        const float y = a.out[i / n_cols * a.out_stride + i % n_cols];
+        if (dtype == PHX_BF16)
+            ((uint16_t *)want)[at] = phx_f32_to_bf16(y);
+        else
+            ((float *)want)[at] = y;
+    }
+    check_same(c, "the rounded results", want, a.out_act.data, n, phx_dtype_bytes(dtype));
+}
+
 /* Results of groups lie side by side, so one matrix of [n_rows][n_groups * n_out] holds them all. */
 static void product_promises(check *c, const phx_product_args *args, const float *got, int64_t n_cols)
 {
@@ -111,8 +131,11 @@ static void product_promises(check *c, const phx_product_args *args, const float
     for (int i = 1; i < CHECK_POOLS; i++) {
         phx_product_args a = *args;
         a.out = check_out(c, n, sizeof(float));
-        c->ops->product(c->pools[i], &a);
-        check_same(c, "the number of threads", got, a.out, n, sizeof(float));
+        if (i == 1)
+            rounded_too(c, &a, c->pools[i], n_cols);
+        else
+            c->ops->product(c->pools[i], &a);
+        check_same(c, "the number of threads or outputs", got, a.out, n, sizeof(float));
     }
     phx_product_args row = *args;
     row.out = check_out(c, n, sizeof(float));

@@ -147,6 +147,7 @@ static void index_scores_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t
         n_keys[r] = r == 0 ? N_KEYS_MAX : (int32_t)phx_rng_below(&c->rng, N_KEYS_MAX);
     phx_index_scores_args a = {.q = check_floats(c, n_rows * n_heads * d, fill),
                                .w = check_floats(c, n_rows * n_heads, CHECK_RANDOM),
+                               .w_scale = 0.0883f,
                                .keys = &keys,
                                .blocks = scattered_blocks(c, n_rows, N_BLOCKS),
                                .n_keys = n_keys,
@@ -176,8 +177,9 @@ static void index_scores_case(check *c, phx_dtype dtype, int64_t n_rows, int64_t
                     dot += term;
                     dot_size += fabs(term);
                 }
-                score += (double)a.w[r * n_heads + h] * fmax(0.0, dot);
-                size += fabs((double)a.w[r * n_heads + h]) * dot_size;
+                const double w = (double)(a.w[r * n_heads + h] * a.w_scale);
+                score += w * fmax(0.0, dot);
+                size += fabs(w) * dot_size;
             }
             const double limit = ((double)d / 8.0 + (double)n_heads + 8.0) * (double)FLT_EPSILON * size;
             const int64_t first = r * a.scores_stride + s;

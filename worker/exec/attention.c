@@ -61,6 +61,7 @@ static void make_queries(phx_exec *exec, const phx_layer_weights *w)
     }
     args.n_out = args.out_stride = n_heads * head;
     args.out = exec->buf.q;
+    args.out_act = phx_exec_act_out(exec, exec->buf.q_act, n_heads * head);
     ops->product(pool, &args);
     ops->rope(pool, &(phx_rope_args){
                         .x = exec->buf.q + d->d_nope,
@@ -72,10 +73,13 @@ static void make_queries(phx_exec *exec, const phx_layer_weights *w)
                         .interleaved = true,
                         .positions = exec->buf.positions,
                         .table = exec->rope,
+                        .copy = exec->buf.q_latent + d->kv_lora, /* of absorbed queries */
+                        .copy_row_stride = n_heads * (d->kv_lora + d->d_rope),
+                        .copy_head_stride = d->kv_lora + d->d_rope,
                     });
 }
 
-/* The cache entry of each token: normalised latent, then the rotary key that all heads share. */
+/* The cache entry of each token: normalised latent, then the rotary key that all heads share, rotated. */
 static void make_entries(phx_exec *exec, int64_t layer)
 {
     const phx_ops *ops = exec->parts.ops;
@@ -92,37 +96,21 @@ static void make_entries(phx_exec *exec, int64_t layer)
                            .out = exec->buf.latent,
                            .out_stride = width,
                        });
-    ops->rms_norm(pool, &(phx_rms_norm_args){
-                            .x = exec->buf.latent,
-                            .x_stride = width,
-                            .weight = w->kv_a_norm,
-                            .eps = exec->latent_eps,
-                            .n_rows = exec->n_tokens,
-                            .n_cols = d->kv_lora,
-                            .out_f32 = exec->buf.latent,
-                            .out_f32_stride = width,
-                        });
-    ops->rope(pool, &(phx_rope_args){
-                        .x = exec->buf.latent + d->kv_lora,
-                        .row_stride = width,
-                        .head_stride = d->d_rope,
-                        .n_rows = exec->n_tokens,
-                        .n_heads = 1,
-                        .d_rope = d->d_rope,
-                        .interleaved = true,
-                        .positions = exec->buf.positions,
-                        .table = exec->rope,
-                    });
-    ops->cache_write(pool, &(phx_cache_write_args){
-                               .x = exec->buf.latent,
-                               .x_stride = width,
-                               .n_rows = exec->n_tokens,
-                               .entries = exec->buf.entries,
-                               .cache = phx_kv_pool_latent(exec->parts.kv, layer),
-                           });
+    ops->latent_write(pool, &(phx_latent_write_args){
+                                .x = exec->buf.latent,
+                                .x_stride = width,
+                                .weight = w->kv_a_norm,
+                                .eps = exec->latent_eps,
+                                .n_rows = exec->n_tokens,
+                                .d_latent = d->kv_lora,
+                                .positions = exec->buf.positions,
+                                .table = exec->rope,
+                                .entries = exec->buf.entries,
+                                .cache = phx_kv_pool_latent(exec->parts.kv, layer),
+                            });
 }
 
-/* q_latent = [q_nope . W_UK | q_rope] per head. */
+/* q_latent = [q_nope . W_UK | q_rope] per head; the rotation has written its part. */
 static void absorb_queries(phx_exec *exec, const phx_layer_weights *w)
 {
     const phx_ops *ops = exec->parts.ops;
@@ -130,13 +118,6 @@ static void absorb_queries(phx_exec *exec, const phx_layer_weights *w)
     const phx_dims *d = exec->dims;
     const int64_t head = d->d_nope + d->d_rope, n_heads = phx_range_n(exec->rank->heads);
     const int64_t width = d->kv_lora + d->d_rope;
-    ops->round(pool, &(phx_round_args){
-                         .x = exec->buf.q,
-                         .x_stride = n_heads * head,
-                         .n_rows = exec->n_tokens,
-                         .n_cols = n_heads * head,
-                         .out = phx_exec_act_out(exec, exec->buf.q_act, n_heads * head),
-                     });
     ops->product_t(pool, &(phx_product_t_args){
                              .x = phx_exec_act(exec, exec->buf.q_act, n_heads * head),
                              .x_group_stride = head,
@@ -149,12 +130,6 @@ static void absorb_queries(phx_exec *exec, const phx_layer_weights *w)
                              .out_stride = n_heads * width,
                              .out_group_stride = width,
                          });
-    ops->round(pool, &(phx_round_args){/* f32 to f32: a copy */
-                                       .x = exec->buf.q + d->d_nope,
-                                       .x_stride = head,
-                                       .n_rows = exec->n_tokens * n_heads,
-                                       .n_cols = d->d_rope,
-                                       .out = {exec->buf.q_latent + d->kv_lora, width, PHX_F32}});
 }
 
 /* heads = W_UV . (softmax over the row's positions of the latent entries) */
@@ -191,14 +166,8 @@ static void attend(phx_exec *exec, int64_t layer, bool selected)
                            .out = exec->buf.heads,
                            .out_stride = n_heads * d->d_v,
                            .out_group_stride = d->d_v,
+                           .out_act = phx_exec_act_out(exec, exec->buf.heads_act, n_heads * d->d_v),
                        });
-    ops->round(pool, &(phx_round_args){
-                         .x = exec->buf.heads,
-                         .x_stride = n_heads * d->d_v,
-                         .n_rows = exec->n_tokens,
-                         .n_cols = n_heads * d->d_v,
-                         .out = phx_exec_act_out(exec, exec->buf.heads_act, n_heads * d->d_v),
-                     });
 }
 
 static phx_code project_out(phx_exec *exec, const phx_layer_weights *w, phx_error *err)
@@ -218,8 +187,7 @@ static phx_code project_out(phx_exec *exec, const phx_layer_weights *w, phx_erro
                                           });
     const int64_t n = exec->n_tokens * d->d_hidden;
     const phx_code rc = phx_exchange(exec->parts.comm, exec->buf.partial, (size_t)n, err);
-    if (rc == PHX_OK)
-        exec->parts.ops->add(exec->pool, &(phx_add_args){exec->buf.hidden, exec->buf.partial, n});
+    exec->unadded = rc == PHX_OK;
     return rc;
 }
 

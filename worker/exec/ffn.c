@@ -46,8 +46,7 @@ phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err)
     exec->parts.ops->leaf_sum(exec->pool, &sum);
     const int64_t n = exec->n_tokens * d->d_hidden;
     const phx_code rc = phx_exchange(exec->parts.comm, exec->buf.partial, (size_t)n, err);
-    if (rc == PHX_OK)
-        exec->parts.ops->add(exec->pool, &(phx_add_args){exec->buf.hidden, exec->buf.partial, n});
+    exec->unadded = rc == PHX_OK;
     return rc;
 }
 

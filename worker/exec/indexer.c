@@ -123,9 +123,6 @@ static void make_queries(phx_exec *exec, const phx_layer_weights *w)
                                              .out = exec->buf.index_w,
                                              .out_stride = d->index_n_heads,
                                          });
-    const float scale = (float)(1.0 / sqrt((double)d->index_n_heads * (double)d->index_d));
-    exec->parts.ops->scale(exec->pool,
-                           &(phx_scale_args){exec->buf.index_w, scale, exec->n_tokens * d->index_n_heads});
 }
 
 static phx_code capture_scores(phx_exec *exec, int64_t layer, int64_t first, int64_t n, phx_error *err)
@@ -151,12 +148,14 @@ static phx_code choose(phx_exec *exec, int64_t layer, phx_error *err)
 {
     const phx_dims *d = exec->dims;
     const int64_t stride = exec->parts.plan->n_context;
+    const float w_scale = (float)(1.0 / sqrt((double)d->index_n_heads * (double)d->index_d));
     for (int64_t t = 0; t < exec->n_tokens; t += PHX_SCORE_ROWS) {
         const int64_t n = exec->n_tokens - t < PHX_SCORE_ROWS ? exec->n_tokens - t : PHX_SCORE_ROWS;
         exec->parts.ops->index_scores(exec->pool,
                                       &(phx_index_scores_args){
                                           .q = exec->buf.index_q + t * d->index_n_heads * d->index_d,
                                           .w = exec->buf.index_w + t * d->index_n_heads,
+                                          .w_scale = w_scale,
                                           .keys = phx_kv_pool_index(exec->parts.kv, layer),
                                           .blocks = (const int32_t *const *)exec->buf.blocks + t,
                                           .n_keys = exec->buf.n_keys + t,

@@ -73,6 +73,7 @@ struct phx_exec {
     uint32_t n_sampling;         /* tokens of the plan that are chosen */
     uint32_t n_results;          /* of them, that hold */
     uint32_t n_samples;          /* rows that are sampled at once: some of those, and padding */
+    bool unadded;                /* buf.hidden lacks the last block's output, which stands in buf.partial */
     bool selecting; /* some row has more keys than an indexer keeps, or the selection is captured */
 };
 
@@ -139,10 +140,14 @@ static inline uint32_t phx_exec_n_fed(const phx_step_row *row)
 /* buf.hidden = embeddings of the rows' tokens, which are taken from ids or places first. */
 phx_code phx_exec_embed(phx_exec *exec, phx_error *err);
 
-/* Normalises the residual stream with rms_norm_eps into buf.norm (f32) and buf.norm_act. */
+/* Adds the last block's output to the residual stream, where no norm has done so. */
+void phx_exec_settle(phx_exec *exec);
+
+/* Normalises the residual stream with rms_norm_eps into buf.norm (f32) and buf.norm_act, settled on the way.
+ */
 void phx_exec_norm(phx_exec *exec, const float *weight);
 
-/* layer counts from 0 within the stage. Each adds its output to buf.hidden. */
+/* layer counts from 0 within the stage. Each leaves its output in buf.partial: the next norm adds it. */
 phx_code phx_exec_attention(phx_exec *exec, int64_t layer, phx_error *err);
 phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err);
 

@@ -219,8 +219,10 @@ static phx_code run_layers(phx_exec *exec, phx_error *err)
         rc = phx_exec_attention(exec, l, err);
         if (rc == PHX_OK)
             rc = phx_exec_ffn(exec, l, err);
-        if (rc == PHX_OK)
+        if (rc == PHX_OK && (exec->plan->capture & PHX_CAPTURE_HIDDEN)) {
+            phx_exec_settle(exec);
             rc = phx_exec_capture(exec, &view, err);
+        }
     }
     return rc;
 }
@@ -231,6 +233,14 @@ int64_t phx_exec_row_start(const phx_exec *exec, uint32_t plan_row)
     for (uint32_t i = 0; i < plan_row; i++)
         start += exec->plan->rows[i].n_tokens;
     return start;
+}
+
+void phx_exec_settle(phx_exec *exec)
+{
+    const int64_t n = exec->n_tokens * exec->dims->d_hidden;
+    if (exec->unadded)
+        exec->parts.ops->add(exec->pool, &(phx_add_args){exec->buf.hidden, exec->buf.partial, n});
+    exec->unadded = false;
 }
 
 void phx_exec_norm(phx_exec *exec, const float *weight)
@@ -246,7 +256,10 @@ void phx_exec_norm(phx_exec *exec, const float *weight)
                                               .out_f32 = exec->buf.norm,
                                               .out_f32_stride = width,
                                               .out_act = phx_exec_act_out(exec, exec->buf.norm_act, width),
+                                              .add = exec->unadded ? exec->buf.partial : NULL,
+                                              .sum = exec->buf.hidden,
                                           });
+    exec->unadded = false;
 }
 
 static void feed_tokens(phx_exec *exec)
@@ -295,9 +308,12 @@ static phx_code take_tokens(phx_exec *exec, phx_error *err)
 
 phx_code phx_exec_walk(phx_exec *exec, phx_error *err)
 {
+    exec->unadded = false; /* whatever a step that failed has left */
     phx_code rc = take_tokens(exec, err);
     if (rc == PHX_OK)
         rc = run_layers(exec, err);
+    if (rc == PHX_OK && !exec->last_stage)
+        phx_exec_settle(exec); /* here, and so in what is recorded: the next stage gets the whole stream */
     return rc == PHX_OK && exec->last_stage ? phx_exec_final(exec, err) : rc;
 }
 
