@@ -26,7 +26,7 @@ refuses() { # CODE TEXT FLAG...
     grep -q -e "$text" "$tmp/log" || fails "verify $* does not say '$text'" "$tmp/log"
 }
 
-refuses 3 "level of the CPU" --backend emu --level ref
+refuses 2 "level of the CPU" --backend emu --level ref
 if ldconfig -p 2>/dev/null | grep -q libcuda.so.1; then
     echo "SKIP: a driver is here, so the refusal without one is not tried"
 else
