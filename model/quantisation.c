@@ -55,6 +55,14 @@ static phx_code parse_fp8(const phx_json *object, phx_quantisation *quantisation
     if (!is_text_or_null(scale_fmt, "ue8m0"))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "fp8 scale_fmt '%.*s': supported is ue8m0",
                         PHX_STR_ARG(short_text(scale_fmt)));
+    /* We leave activations in bf16, which stands for scales made on the fly; scales of the checkpoint's own
+     * would go unread. */
+    const phx_json *scheme = phx_json_get(object, "activation_scheme");
+    if (!is_text_or_null(scheme, "dynamic"))
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
+                        "fp8 activation_scheme '%.*s': supported is dynamic; scales of activations in the "
+                        "checkpoint would be left unread",
+                        PHX_STR_ARG(short_text(scheme)));
     quantisation->format = PHX_FORMAT_FP8_BLOCK;
     quantisation->fp8_scale_ue8m0 = !is_null(scale_fmt);
     return PHX_OK;

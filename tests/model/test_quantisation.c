@@ -42,7 +42,9 @@ static void test_accepted(void **state)
     phx_quantisation got;
     must(phx_quantisation_parse(NULL, &got, &err), &err);
     assert_int_equal(got.format, PHX_FORMAT_BF16);
-    must(parse("{\"quant_method\": \"fp8\", \"scale_fmt\": \"ue8m0\"}", &got, &err), &err);
+    must(parse("{\"quant_method\": \"fp8\", \"activation_scheme\": \"dynamic\", \"scale_fmt\": \"ue8m0\"}",
+               &got, &err),
+         &err);
     assert_int_equal(got.format, PHX_FORMAT_FP8_BLOCK);
     assert_true(got.fp8_scale_ue8m0);
     with_weights(text, sizeof(text), WEIGHTS, ", \"ignore\": [\"lm_head\", \"re:.*self_attn.*\"]");
@@ -82,7 +84,9 @@ static void test_refused(void **state)
         assert_int_equal(got.format, PHX_FORMAT_COUNT);
     }
     static const char *const others[] = {
-        "{\"quant_method\": \"awq\"}", "{}",
+        "{\"quant_method\": \"awq\"}",
+        "{}",
+        "{\"quant_method\": \"fp8\", \"activation_scheme\": \"static\"}",
         "{\"quant_method\": \"compressed-tensors\", \"format\": \"float-quantized\"}",
         "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"config_groups\": {}}",
         "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", "
