@@ -151,7 +151,8 @@ static bool passed(const verify *v)
 /* Where the bounds of an fp8 cache come from. */
 static void print_figures(const verify *v, phx_buf *buf)
 {
-    const phx_kl_bounds *bf16 = &v->golden.kl, *fp8 = &v->golden.cache_kl;
+    const phx_kl_bounds *bf16 = phx_judge_bf16_figures(&v->golden, &v->numerics);
+    const phx_kl_bounds *fp8 = &v->golden.cache_kl;
     phx_kl_bounds both;
     if (v->numerics.cache != PHX_F8_E4M3 || !phx_judge_figures(&v->golden, &v->numerics, &both))
         return;
@@ -267,14 +268,16 @@ phx_exit phx_command_verify(const phx_env *env, int argc, char *const *argv)
     };
     const phx_args_spec spec = {
         .usage = "phalanx verify --model DIR [options] GOLDEN.safetensors",
-        .about = "Runs the golden prompt through the path that serves requests and compares every tensor of "
-                 "the file.\n"
-                 "Profile oracle: element by element, selections exact. Profiles serving and official: "
-                 "divergence and\n"
-                 "top-1 of the logits within the bounds of serving.json, with --cache fp8 also "
-                 "cache_fp8.json. The numerics knobs choose among the "
-                 "variants\n"
-                 "that a golden file holds.",
+        .about =
+            "Runs the golden prompt through the path that serves requests and compares every tensor of "
+            "the file.\n"
+            "Profile oracle: element by element, selections exact. Profiles serving and official: "
+            "divergence and\n"
+            "top-1 of the logits within the bounds of serving.json (official: official.json), with --cache "
+            "fp8 also\n"
+            "cache_fp8.json. The numerics knobs choose among the "
+            "variants\n"
+            "that a golden file holds.",
         .scopes = PHX_SERVER_SCOPES,
         .flags = flags,
         .n_flags = sizeof(flags) / sizeof(flags[0]),

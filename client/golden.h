@@ -21,6 +21,9 @@ typedef struct phx_golden {
     phx_kl_bounds kl;  /* as measured there, not yet widened */
     bool has_cache_kl; /* likewise cache_fp8.json: exact arithmetic over a cache in fp8 */
     phx_kl_bounds cache_kl;
+    bool has_official_kl; /* likewise official.json: bf16 activations and the FP8 indexer, against its logits
+                           */
+    phx_kl_bounds official_kl;
 } phx_golden;
 
 /* Opens and reads ids, metadata and the serving figures. Close with phx_golden_close. */

@@ -78,10 +78,12 @@ static phx_finding not_checked(phx_str name, const char *why)
 
 /* ---- variants ---- */
 
+static const char fp8_logits[] = "logits_fp8indexer";
+
 /* Which numbers of the golden file belong to these knobs. */
 typedef struct variant {
     bool elements;    /* f32 throughout: element bounds apply */
-    bool fp8_indexer; /* logits_fp8indexer, topk_fp8.* */
+    bool fp8_indexer; /* the run has one: logits_fp8indexer, topk_fp8.* */
     bool config_eps;  /* logits_config_latent_eps */
     bool drafts;      /* the draft layer runs: mtp.* */
     bool has_figures; /* of how far such a run may stray */
@@ -94,16 +96,24 @@ static bool has(const phx_golden *golden, const char *name)
     return phx_st_find(golden->file, phx_str_of(name)) != NULL;
 }
 
+/* A model without an indexer does not know the difference. */
+static bool runs_fp8_indexer(const phx_golden *golden, const phx_numerics *numerics)
+{
+    for (size_t i = 0; numerics->index_fp8 && i < phx_st_count(golden->file); i++) {
+        if (phx_str_starts(phx_st_at(golden->file, i)->name, phx_str_of("topk.")))
+            return true;
+    }
+    return false;
+}
+
 static variant choose_variant(const phx_golden *golden, const phx_numerics *numerics)
 {
     variant v = {.elements = numerics->act == PHX_F32 && numerics->cache == PHX_F32, .logits = "logits"};
     v.has_figures = phx_judge_figures(golden, numerics, &v.figures);
-    v.fp8_indexer = numerics->index_fp8 && numerics->index_hadamard && has(golden, "logits_fp8indexer");
+    v.fp8_indexer = runs_fp8_indexer(golden, numerics);
     v.config_eps = numerics->latent_eps == PHX_LATENT_EPS_CONFIG && has(golden, "logits_config_latent_eps");
-    if (v.fp8_indexer && v.config_eps)
-        v.logits = NULL;
-    else if (v.fp8_indexer)
-        v.logits = "logits_fp8indexer";
+    if (v.fp8_indexer)
+        v.logits = numerics->index_hadamard && !v.config_eps && has(golden, fp8_logits) ? fp8_logits : NULL;
     else if (v.config_eps)
         v.logits = "logits_config_latent_eps";
     return v;
@@ -175,7 +185,7 @@ static const char *why_not(const variant *v, phx_str name, const rule *r)
     if (!v->elements)
         return "only logits are judged in this profile";
     if (phx_str_starts(name, phx_str_of("topk_fp8.")))
-        return v->fp8_indexer && !v->config_eps ? NULL : "belongs to other knobs";
+        return v->logits && phx_str_is(phx_str_of(fp8_logits), v->logits) ? NULL : "belongs to other knobs";
     if ((v->fp8_indexer && r->fp8_differs) || (v->config_eps && r->eps_differs))
         return "belongs to other knobs";
     return NULL;
@@ -234,15 +244,23 @@ static phx_code judge_elements(double logit_atol, const char *name, const rule *
     return add(findings, &f, err);
 }
 
+const phx_kl_bounds *phx_judge_bf16_figures(const phx_golden *golden, const phx_numerics *numerics)
+{
+    if (runs_fp8_indexer(golden, numerics))
+        return golden->has_official_kl ? &golden->official_kl : NULL;
+    return golden->has_kl ? &golden->kl : NULL;
+}
+
 bool phx_judge_figures(const phx_golden *golden, const phx_numerics *numerics, phx_kl_bounds *ret_figures)
 {
     const bool fp8 = numerics->cache == PHX_F8_E4M3, bf16 = numerics->act == PHX_BF16 || !fp8;
-    if ((bf16 && !golden->has_kl) || (fp8 && !golden->has_cache_kl))
+    const phx_kl_bounds *kl = phx_judge_bf16_figures(golden, numerics);
+    if ((bf16 && !kl) || (fp8 && !golden->has_cache_kl))
         return false;
     if (bf16 && fp8)
-        *ret_figures = phx_kl_together(&golden->kl, &golden->cache_kl);
+        *ret_figures = phx_kl_together(kl, &golden->cache_kl);
     else
-        *ret_figures = fp8 ? golden->cache_kl : golden->kl;
+        *ret_figures = fp8 ? golden->cache_kl : *kl;
     return true;
 }
 
@@ -283,6 +301,12 @@ phx_code phx_judge_golden(const phx_golden *golden, const phx_numerics *numerics
                           phx_findings *findings, phx_error *err)
 {
     variant v = choose_variant(golden, numerics);
+    if (!v.logits)
+        return PHX_FAIL(err, PHX_ERR_NOT_FOUND, "'%s' has no logits for these knobs: %s",
+                        phx_st_path(golden->file),
+                        numerics->index_hadamard && !v.config_eps
+                            ? "no 'logits_fp8indexer', as a run with the FP8 indexer needs (profile official)"
+                            : "the FP8 indexer's are those with index_hadamard=on and latent_eps=1e-6");
     v.drafts = phx_capture_find(capture, "mtp.logits") != NULL;
     phx_code rc = PHX_OK;
     for (size_t i = 0; rc == PHX_OK && i < phx_st_count(golden->file); i++) {

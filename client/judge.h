@@ -35,12 +35,16 @@ bool phx_findings_ok(const phx_findings *findings); /* no judged one failed, and
 /* Captures a golden file needs: PHX_CAPTURE_* mask. f32 runs want everything, others the logits alone. */
 uint32_t phx_judge_mask(const phx_golden *golden, const phx_numerics *numerics);
 
+/* What a reference with bf16 activations strays from the golden logits: serving.json, or where an FP8 indexer
+ * chooses keys official.json. NULL: unknown. */
+const phx_kl_bounds *phx_judge_bf16_figures(const phx_golden *golden, const phx_numerics *numerics);
+
 /* What a reference with such activations and such a cache strays from the golden logits, not yet widened: the
- * figures of serving.json for bf16, those of cache_fp8.json for an fp8 cache, the sum for both. false:
- * unknown. */
+ * figures above for bf16, those of cache_fp8.json for an fp8 cache, the sum for both. false: unknown. */
 bool phx_judge_figures(const phx_golden *golden, const phx_numerics *numerics, phx_kl_bounds *ret_figures);
 
-/* Element bounds when activations and cache are f32 (profile oracle), divergence bounds otherwise. */
+/* Element bounds when activations and cache are f32 (profile oracle), divergence bounds otherwise.
+ * PHX_ERR_NOT_FOUND: the file holds no logits that belong to these knobs. */
 phx_code phx_judge_golden(const phx_golden *golden, const phx_numerics *numerics, const phx_capture *capture,
                           phx_findings *findings, phx_error *err);
 

@@ -238,6 +238,35 @@ static void knobs_choose_the_variant(void **state)
     phx_golden_close(&golden);
 }
 
+/* Logits of another indexer, or bounds of one, are never taken for those of the FP8 indexer. */
+static void official_has_numbers_of_its_own(void **state)
+{
+    (void)state;
+    phx_numerics official;
+    phx_error err = {0};
+    phx_kl_bounds figures;
+    phx_findings findings = {0};
+    phx_golden golden = open_golden("deepseek-v32-fp8");
+    phx_numerics_preset(PHX_PROFILE_OFFICIAL, &official);
+    assert_true(phx_judge_figures(&golden, &official, &figures));
+    assert_true(figures.kl_mean == golden.official_kl.kl_mean && figures.kl_mean != golden.kl.kl_mean);
+    assert_true(judge(&golden, &official, capture_of(&golden, "_fp8", "", 0), ""));
+    golden.has_official_kl = false;
+    assert_false(phx_judge_figures(&golden, &official, &figures));
+    official.index_hadamard = false; /* of that the file says nothing */
+    phx_capture *capture = capture_of(&golden, "", "", 0);
+    assert_int_equal(phx_judge_golden(&golden, &official, capture, &findings, &err), PHX_ERR_NOT_FOUND);
+    assert_non_null(strstr(err.text, "index_hadamard=on"));
+    assert_int_equal(findings.n, 0);
+    phx_capture_destroy(capture);
+    phx_golden_close(&golden);
+
+    golden = open_golden("deepseek-v3-qdirect"); /* a model without an indexer */
+    phx_numerics_preset(PHX_PROFILE_OFFICIAL, &official);
+    assert_true(judge(&golden, &official, capture_of(&golden, "", "", 0), ""));
+    phx_golden_close(&golden);
+}
+
 static void serving_judges_divergence_where_bounds_are_known(void **state)
 {
     (void)state;
@@ -329,6 +358,7 @@ int main(void)
         cmocka_unit_test(gaps_and_doubles_are_refused),
         cmocka_unit_test(oracle_judges_every_tensor),
         cmocka_unit_test(knobs_choose_the_variant),
+        cmocka_unit_test(official_has_numbers_of_its_own),
         cmocka_unit_test(serving_judges_divergence_where_bounds_are_known),
         cmocka_unit_test(greedy_ids),
         cmocka_unit_test(numpy_file),
