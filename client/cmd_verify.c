@@ -148,21 +148,27 @@ static bool passed(const verify *v)
     return phx_findings_ok(&v->golden_findings) && (!v->against_ref || phx_findings_ok(&v->level_findings));
 }
 
-/* Where the bounds of an fp8 cache come from. */
+static void print_source(phx_buf *buf, const char *what, const phx_kl_bounds *kl)
+{
+    phx_buf_printf(buf, "          %s %.3g %.3g %.3g\n", what, kl->kl_mean, kl->kl_median, kl->top1);
+}
+
+/* Where the bounds of an fp8 cache and of rounded rows come from. */
 static void print_figures(const verify *v, phx_buf *buf)
 {
-    const phx_kl_bounds *bf16 = phx_judge_bf16_figures(&v->golden, &v->numerics);
-    const phx_kl_bounds *fp8 = &v->golden.cache_kl;
-    phx_kl_bounds both;
-    if (v->numerics.cache != PHX_F8_E4M3 || !phx_judge_figures(&v->golden, &v->numerics, &both))
+    const bool rounds = phx_numerics_may_round(&v->numerics) && v->golden.has_products_kl;
+    const bool cached = v->numerics.cache == PHX_F8_E4M3;
+    phx_kl_bounds sum;
+    if ((!cached && !rounds) || !phx_judge_figures(&v->golden, &v->numerics, &sum))
         return;
     phx_buf_printf(
         buf, "bounds    1.5 x + 0.005, 2 x + 0.0005, x - 0.06 of KL mean, KL median, top-1 of a reference\n");
     if (v->numerics.act == PHX_BF16)
-        phx_buf_printf(buf, "          in bf16 %.3g %.3g %.3g, and added to them\n", bf16->kl_mean,
-                       bf16->kl_median, bf16->top1);
-    phx_buf_printf(buf, "          exact but for the cache in fp8 %.3g %.3g %.3g\n", fp8->kl_mean,
-                   fp8->kl_median, fp8->top1);
+        print_source(buf, "in bf16, and added to it", phx_judge_bf16_figures(&v->golden, &v->numerics));
+    if (cached)
+        print_source(buf, "exact but for the cache in fp8", &v->golden.cache_kl);
+    if (rounds)
+        print_source(buf, "exact but for rows of products in fp8", &v->golden.products_kl);
 }
 
 static void print_text(const verify *v, phx_buf *buf)
@@ -275,9 +281,8 @@ phx_exit phx_command_verify(const phx_env *env, int argc, char *const *argv)
             "divergence and\n"
             "top-1 of the logits within the bounds of serving.json (official: official.json), with --cache "
             "fp8 also\n"
-            "cache_fp8.json. The numerics knobs choose among the "
-            "variants\n"
-            "that a golden file holds.",
+            "cache_fp8.json, with --deterministic off, where that rounds rows of products, also\n"
+            "products_fp8.json. The numerics knobs choose among the variants that a golden file holds.",
         .scopes = PHX_SERVER_SCOPES,
         .flags = flags,
         .n_flags = sizeof(flags) / sizeof(flags[0]),

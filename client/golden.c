@@ -1,5 +1,5 @@
 /* client/golden.c - golden.safetensors and the figures that belong to it: serving.json, official.json,
- * cache_fp8.json. */
+ * cache_fp8.json, products_fp8.json. */
 #include "client/golden.h"
 
 #include <stdio.h>
@@ -102,6 +102,7 @@ phx_code phx_golden_open(const char *path, phx_golden *ret_golden, phx_error *er
     golden.has_kl = find_figures(path, "serving.json", golden.name, &golden.kl);
     golden.has_cache_kl = find_figures(path, "cache_fp8.json", golden.name, &golden.cache_kl);
     golden.has_official_kl = find_figures(path, "official.json", golden.name, &golden.official_kl);
+    golden.has_products_kl = find_figures(path, "products_fp8.json", golden.name, &golden.products_kl);
     *ret_golden = golden;
     golden = (phx_golden){0};
 out:

@@ -24,6 +24,8 @@ typedef struct phx_golden {
     bool has_official_kl; /* likewise official.json: bf16 activations and the FP8 indexer, against its logits
                            */
     phx_kl_bounds official_kl;
+    bool has_products_kl; /* likewise products_fp8.json: exact but for rows of products rounded to fp8 */
+    phx_kl_bounds products_kl;
 } phx_golden;
 
 /* Opens and reads ids, metadata and the serving figures. Close with phx_golden_close. */

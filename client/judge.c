@@ -261,6 +261,8 @@ bool phx_judge_figures(const phx_golden *golden, const phx_numerics *numerics, p
         *ret_figures = phx_kl_together(kl, &golden->cache_kl);
     else
         *ret_figures = fp8 ? golden->cache_kl : *kl;
+    if (phx_numerics_may_round(numerics) && golden->has_products_kl)
+        *ret_figures = phx_kl_together(ret_figures, &golden->products_kl);
     return true;
 }
 

@@ -40,7 +40,8 @@ uint32_t phx_judge_mask(const phx_golden *golden, const phx_numerics *numerics);
 const phx_kl_bounds *phx_judge_bf16_figures(const phx_golden *golden, const phx_numerics *numerics);
 
 /* What a reference with such activations and such a cache strays from the golden logits, not yet widened: the
- * figures above for bf16, those of cache_fp8.json for an fp8 cache, the sum for both. false: unknown. */
+ * figures above for bf16, those of cache_fp8.json for an fp8 cache, those of products_fp8.json where products
+ * may round their rows, the sum for several. false: unknown. */
 bool phx_judge_figures(const phx_golden *golden, const phx_numerics *numerics, phx_kl_bounds *ret_figures);
 
 /* Element bounds when activations and cache are f32 (profile oracle), divergence bounds otherwise.

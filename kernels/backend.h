@@ -25,6 +25,17 @@ typedef struct phx_backend phx_backend;
  * do not run. It keeps arguments and addresses; memory is read when it is replayed. */
 typedef struct phx_graph phx_graph;
 
+/* Products whose rows may be rounded, and how they shall be computed. */
+typedef struct phx_product_choice {
+    const phx_product_args *examples; /* [n] rounded, with real memory, which is overwritten: any that a step
+                                         may ask for, n_rows as many as it ever has */
+    size_t n;
+    bool warm; /* each runs once for every number of rows that makes a difference */
+    int64_t
+        *rows_least; /* [n] from so many rows on the device's library computes it, 0: never; may be NULL */
+    phx_buf *text;   /* one line without its end is appended, nothing where the device has no such library */
+} phx_product_choice;
+
 typedef struct phx_backend_fns {
     phx_code (*upload)(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err);
     phx_code (*fetch)(phx_backend *backend, void *to, const void *from, size_t n_bytes, phx_error *err);
@@ -38,6 +49,10 @@ typedef struct phx_backend_fns {
     phx_code (*replay)(phx_backend *backend, phx_graph *graph, phx_error *err);
     void (*graph_destroy)(phx_backend *backend, phx_graph *graph); /* accepts NULL */
     uint64_t (*free_bytes)(phx_backend *backend);                  /* of device memory, now */
+    /* Settles, before the first step, which of those shapes go through the device's library and with which of
+     * its algorithms; all others, and these without a choice, are computed by our own kernels. NULL: no
+     * device of this kind has such a library. */
+    phx_code (*choose_products)(phx_backend *backend, const phx_product_choice *choice, phx_error *err);
 } phx_backend_fns;
 
 /* Loops at the limits of a device, the denominators of `bench kernels`; they queue as ops do. The CPU has
@@ -117,7 +132,7 @@ typedef struct phx_device_request {
 phx_code phx_backend_open(const phx_device_request *request, phx_backend **ret_backend, phx_error *err);
 
 /* What a plugin exports, under the name PHX_PLUGIN_SYMBOL: one function of this type. */
-#define PHX_PLUGIN_ABI    3u
+#define PHX_PLUGIN_ABI    4u
 #define PHX_PLUGIN_SYMBOL "phx_plugin_get"
 typedef struct phx_plugin {
     uint32_t abi;

@@ -110,7 +110,13 @@ typedef void phx_rope_fn(phx_pool *pool, const phx_rope_args *args);
  * fixed order. With n_groups 1 a plain product of x [n_rows][K] and rows of W. Groups are attention heads.
  * fp8: partial sums over each 128-column scale block, times its scale, added in block order (blocks by global
  * column); int4-g32: each weight is number * scale, sums go group by group. Limit: (K / 16 + 8) * FLT_EPSILON
- * * sum_k |x * w|. */
+ * * sum_k |x * w|.
+ * rounded (n_groups 1): each 128 columns of a row of x may be rounded to e4m3 with a scale of their own
+ * (phx_cache_scale, kernels/cache.h) before they are multiplied, in any order of sums. Then the limit counts
+ * from the product of rounded rows, and 2^-10 * sum_k |x * w| comes on top: eight times the last place of
+ * sums that sm_90 keeps to 14 bits within 128 columns. Rows of out from n_rows up to the next multiple of
+ * four may be overwritten where out_rows says that they are there. Which kernel ran may depend on
+ * everything. */
 typedef struct phx_product_args {
     phx_activation x; /* [n_rows][stride]; group g starts g * x_group_stride elements in */
     int64_t x_group_stride;
@@ -124,6 +130,10 @@ typedef struct phx_product_args {
     int64_t out_stride;
     int64_t out_group_stride;
     phx_activation_out out_act; /* the same f32 values rounded to its dtype, groups as in out; or NULL data */
+    bool rounded;
+    int64_t out_rows; /* rounded: rows of out that there are */
+    float *parts; /* rounded: [n_parts] overwritten; may be absent. phx_rounded_room_of says what is of use */
+    int64_t n_parts; /* floats */
 } phx_product_args;
 typedef void phx_product_fn(phx_pool *pool, const phx_product_args *args);
 
@@ -196,7 +206,9 @@ typedef struct phx_leaf_sum_args {
     const int32_t *token_entries; /* entry numbers j, experts ascending; both NULL without a routed part */
     float *out;                   /* [n_tokens][n_out] */
     float *parts;                 /* [n_parts] overwritten; may be absent. Chooses kernels, never bits */
-    int64_t n_parts; /* floats; log2(n_leaves) * n_out for each token, or 128 of them, are of use */
+    int64_t n_parts;  /* floats; log2(n_leaves) * n_out for each token, or 128 of them, are of use */
+    bool rounded;     /* without a routed part: as in phx_product_args, and then all leaves are one sum */
+    int64_t out_rows; /* rounded: rows of out that there are */
 } phx_leaf_sum_args;
 typedef void phx_leaf_sum_fn(phx_pool *pool, const phx_leaf_sum_args *args);
 

@@ -143,6 +143,38 @@ static inline bool phx_pack_fits(int64_t n_rows, int64_t n_cols, int32_t pack)
     return n_rows % PHX_PACK_ROWS == 0 && n_cols % pack == 0;
 }
 
+/* Room in which a device rounds n_rows rows of n_cols columns (a multiple of 128) to e4m3 for a product with
+ * an fp8 matrix of n_out rows (kernels/ops.h, rounded): rows come by fours; codes, a scale for each 128 of
+ * them, a copy of the matrix's scales in rows of a multiple of four, each from a multiple of 256 bytes on;
+ * and what the device's library asks for. */
+#define PHX_ROUNDED_ALIGN   256
+#define PHX_ROUNDED_LIBRARY ((int64_t)32 << 20)
+
+static inline int64_t phx_rounded_rows(int64_t n_rows)
+{
+    return (n_rows + 3) / 4 * 4;
+}
+
+typedef struct phx_rounded_room { /* offsets in bytes */
+    int64_t scales;               /* codes are at 0 */
+    int64_t w_scales;
+    int64_t library;
+    int64_t n_bytes; /* with what aligns the room itself */
+} phx_rounded_room;
+
+static inline phx_rounded_room phx_rounded_room_of(int64_t n_rows, int64_t n_out, int64_t n_cols)
+{
+    const int64_t rows = phx_rounded_rows(n_rows), blocks = (n_cols + 127) / 128;
+    phx_rounded_room room;
+    room.scales = (rows * n_cols + PHX_ROUNDED_ALIGN - 1) / PHX_ROUNDED_ALIGN * PHX_ROUNDED_ALIGN;
+    room.w_scales =
+        room.scales + (rows * blocks * 4 + PHX_ROUNDED_ALIGN - 1) / PHX_ROUNDED_ALIGN * PHX_ROUNDED_ALIGN;
+    const int64_t w_bytes = (n_out + 127) / 128 * phx_rounded_rows(blocks) * 4;
+    room.library = room.w_scales + (w_bytes + PHX_ROUNDED_ALIGN - 1) / PHX_ROUNDED_ALIGN * PHX_ROUNDED_ALIGN;
+    room.n_bytes = room.library + PHX_ROUNDED_LIBRARY + PHX_ROUNDED_ALIGN;
+    return room;
+}
+
 /* Packs a row major matrix of one-byte elements in place. room: PHX_PACK_ROWS * n_cols bytes. */
 void phx_pack_rows(uint8_t *data, int64_t n_rows, int64_t n_cols, int32_t pack, uint8_t *room);
 

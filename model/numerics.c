@@ -221,6 +221,12 @@ bool phx_numerics_on_device(const phx_numerics *numerics)
     return strcmp(numerics->level, "emu") == 0 || strncmp(numerics->level, "sm", 2) == 0;
 }
 
+bool phx_numerics_may_round(const phx_numerics *numerics)
+{
+    return !numerics->deterministic && numerics->act == PHX_BF16 &&
+           (strcmp(numerics->level, "emu") == 0 || strcmp(numerics->level, "sm90") == 0);
+}
+
 phx_dtype phx_numerics_index_keys(const phx_numerics *numerics)
 {
     return numerics->cache == PHX_F32 ? PHX_F32 : numerics->index_wide ? PHX_F16 : PHX_BF16;

@@ -49,4 +49,8 @@ phx_dtype phx_numerics_index_keys(const phx_numerics *numerics);
  * in device memory. */
 bool phx_numerics_on_device(const phx_numerics *numerics);
 
+/* Whether products of a step may round their rows to fp8: deterministic off, bf16 activations, and a level
+ * that has such products (sm90, and the emulator). */
+bool phx_numerics_may_round(const phx_numerics *numerics);
+
 #endif

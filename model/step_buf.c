@@ -32,6 +32,28 @@ static size_t divide_up(size_t n, size_t by)
     return (n + by - 1) / by;
 }
 
+/* Floats in which the largest product of a rank is rounded (model/dtype.h); 0 where none may be. */
+static size_t rounded_floats(const phx_dims *d, const phx_plan_request *request, const phx_rank_plan *rank)
+{
+    const int64_t n_heads = phx_range_n(rank->heads), q_out = n_heads * (d->d_nope + d->d_rope);
+    const int64_t shapes[][2] = {/* outputs, columns: worker/exec/products.c */
+                                 {d->q_lora, d->d_hidden},
+                                 {q_out, d->q_lora ? d->q_lora : d->d_hidden},
+                                 {d->kv_lora + d->d_rope, d->d_hidden},
+                                 {d->d_hidden, n_heads * d->d_v},
+                                 {d->d_hidden, d->d_ff_dense / (int64_t)request->layout.tp}};
+    int64_t most = 0;
+    if (!phx_numerics_may_round(&request->numerics))
+        return 0;
+    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+        const phx_rounded_room room =
+            phx_rounded_room_of((int64_t)request->n_step_tokens, shapes[i][0], shapes[i][1]);
+        most = room.n_bytes > most ? room.n_bytes : most;
+    }
+    return ((size_t)most + sizeof(float) - 1) / sizeof(float);
+}
+
+/* Attention and products take turns. */
 size_t phx_step_attention_floats(const phx_dims *dims, const phx_plan_request *request,
                                  const phx_rank_plan *rank_plan)
 {
@@ -44,7 +66,9 @@ size_t phx_step_attention_floats(const phx_dims *dims, const phx_plan_request *r
         n_positions = (size_t)dims->index_topk;
     const size_t wanted = rows * divide_up(n_positions, ATTENTION_SPLIT);
     const size_t n = wanted < PHX_ATTENTION_PARTS_MAX ? wanted : PHX_ATTENTION_PARTS_MAX;
-    return n * ATTENTION_HEADS * ((size_t)dims->kv_lora + 2) + 2 * rows;
+    const size_t attention = n * ATTENTION_HEADS * ((size_t)dims->kv_lora + 2) + 2 * rows;
+    const size_t rounded = rounded_floats(dims, request, rank_plan);
+    return rounded > attention ? rounded : attention;
 }
 
 static sizes sizes_of(const phx_dims *dims, const phx_plan_request *request, const phx_rank_plan *rank,

@@ -40,7 +40,7 @@ typedef struct phx_step_buf {
     float *q;               /* [n_tokens][n_heads_rank][d_nope + d_rope] */
     uint8_t *q_act;         /* [n_tokens][n_heads_rank][d_nope + d_rope] act */
     float *q_latent;        /* [n_tokens][n_heads_rank][kv_lora + d_rope] */
-    float *attention_parts; /* partial results of attention on a device: phx_step_attention_floats of them */
+    float *attention_parts; /* on a device: partial results of attention, then rows that a product rounds */
     uint8_t *o_latent;      /* [n_tokens][n_heads_rank][kv_lora] act */
     float *heads;           /* [n_tokens][n_heads_rank][d_v] */
     uint8_t *heads_act;     /* [n_tokens][n_heads_rank][d_v] act */
@@ -114,7 +114,8 @@ phx_step_bytes phx_step_buf_bytes(const phx_dims *dims, const phx_plan_request *
                                   int64_t fixed_width_rank);
 
 /* Floats of attention_parts: a part for each split of a step's rows, as far as PHX_ATTENTION_PARTS_MAX goes
- * (kernels/ops.h); 0 where ops run on the CPU. Two for each row and group of heads besides. */
+ * (kernels/ops.h); 0 where ops run on the CPU. Two for each row and group of heads besides. Where products
+ * may be rounded, at least what the largest of them needs. */
 size_t phx_step_attention_floats(const phx_dims *dims, const phx_plan_request *request,
                                  const phx_rank_plan *rank_plan);
 

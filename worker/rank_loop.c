@@ -98,6 +98,18 @@ static phx_code record_steps(engine *e, phx_error *err)
     return rc;
 }
 
+/* Said by the first rank, and by one that lacks what others may have. */
+static phx_code choose_products(engine *e, phx_error *err)
+{
+    phx_buf text;
+    phx_buf_init(&text, 4096);
+    const phx_code rc = phx_exec_choose_products(e->exec, strcmp(e->backend->name, "emu") != 0, &text, err);
+    if (rc == PHX_OK && text.n > 0 && (e->rank->options.rank == 0 || !phx_exec_rounds(e->exec)))
+        phx_log(PHX_LOG_INFO, "%s", text.ptr);
+    phx_buf_done(&text);
+    return rc;
+}
+
 static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err)
 {
     phx_rank *rank = e->rank;
@@ -138,7 +150,9 @@ static phx_code prepare(engine *e, const Phalanx__Assign *assign, phx_error *err
                                             phx_exec_bytes(e->exec) + (e->backend->device ? 0 : scratch) +
                                             e->plan->ranks[rank->options.rank].collectives_bytes);
     atomic_store(&rank->phase, PHX_RANK_CHECKING);
-    rc = assign->self_check ? phx_exec_self_check(e->exec, err) : PHX_OK;
+    rc = choose_products(e, err);
+    if (rc == PHX_OK && assign->self_check)
+        rc = phx_exec_self_check(e->exec, err);
     return rc == PHX_OK && e->backend->device && !assign->no_graphs ? record_steps(e, err) : rc;
 }
 

@@ -8,6 +8,7 @@ extern "C" {
 #include "kernels/backend.h"
 }
 
+#include "kernels/cuda/lt.cuh"
 #include "kernels/cuda/queue.cuh"
 
 #include <stdio.h>
@@ -36,6 +37,8 @@ typedef struct device {
     cudaStream_t stream;
     int ordinal;
     int n_multiprocessors;
+    int arch;            /* 90: sm_90 */
+    phx_lt *lt;          /* NULL: products are all our own */
     cudaError_t failure; /* of the first op that could not be queued */
     const char *failed_op;
 } device;
@@ -68,6 +71,26 @@ static void note(device *d, const char *op, cudaError_t error)
 PHX_OPS(X)
 #undef X
 
+/* The same, where the device's library may compute it. */
+static void queue_product_or_lt(phx_pool *queue, const phx_product_args *args)
+{
+    device *d = (device *)(void *)queue;
+    if (d->failure == cudaSuccess && phx_lt_takes(d->lt, args))
+        note(d, "product through cuBLASLt", phx_lt_product(d->lt, d->stream, args));
+    else
+        queue_product(queue, args);
+}
+
+static void queue_leaf_sum_or_lt(phx_pool *queue, const phx_leaf_sum_args *args)
+{
+    device *d = (device *)(void *)queue;
+    phx_product_args product;
+    if (d->failure == cudaSuccess && phx_lt_product_of(args, &product) && phx_lt_takes(d->lt, &product))
+        note(d, "leaf_sum through cuBLASLt", phx_lt_product(d->lt, d->stream, &product));
+    else
+        queue_leaf_sum(queue, args);
+}
+
 static void fill_ops(phx_ops *ops)
 {
 #define X(op)             \
@@ -75,6 +98,8 @@ static void fill_ops(phx_ops *ops)
     ops->op##_level = LEVEL;
     PHX_OPS(X)
 #undef X
+    ops->product = queue_product_or_lt;
+    ops->leaf_sum = queue_leaf_sum_or_lt;
 }
 
 static void queue_read(phx_pool *queue, const void *data, size_t n_bytes, uint32_t *sink)
@@ -171,6 +196,7 @@ static phx_code fetch(phx_backend *backend, void *to, const void *from, size_t n
 static void destroy(phx_backend *backend)
 {
     device *d = (device *)(void *)backend;
+    phx_lt_destroy(d->lt);
     if (d->stream)
         (void)cudaStreamDestroy(d->stream);
     phx_free(d);
@@ -234,8 +260,14 @@ static uint64_t free_memory(phx_backend *backend)
     return cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess ? free_bytes : 0;
 }
 
-static const phx_backend_fns fns = {upload,   fetch,  sync,          destroy,    record,
-                                    recorded, replay, graph_destroy, free_memory};
+static phx_code choose_products(phx_backend *backend, const phx_product_choice *choice, phx_error *err)
+{
+    device *d = (device *)(void *)backend;
+    return phx_lt_choose(&d->lt, d->stream, d->arch, choice, err);
+}
+
+static const phx_backend_fns fns = {upload,   fetch,  sync,          destroy,     record,
+                                    recorded, replay, graph_destroy, free_memory, choose_products};
 
 /* ---- opening ---- */
 
@@ -297,7 +329,7 @@ static phx_code describe(device *d, const phx_device_request *request, phx_error
     if (error != cudaSuccess)
         return PHX_FAIL(err, PHX_ERR_UNAVAILABLE, "device %d cannot be used: %s; choose --backend cpu",
                         d->ordinal, cudaGetErrorString(error));
-    const int arch = properties.major * 10 + properties.minor;
+    const int arch = d->arch = properties.major * 10 + properties.minor;
     bool is_proven = false;
     for (size_t i = 0; i < sizeof(proven) / sizeof(proven[0]); i++)
         is_proven = is_proven || proven[i] == arch;

@@ -64,6 +64,13 @@ done <<'LIST'
 47 product the scales of a block of int4 groups in reverse
 48 ffn_in the halves of an int4 word are swapped
 49 product both groups of a stage take the scale of the first
+70 product rounded rows are twice as small as their scales say
+71 product scales of rounded rows lie row by row
+72 product copied scales of W lie without gaps
+73 product the scales of W and of rounded rows take each other's place
+74 product the library is told of rows that are no multiple of four
+75 product every number of rows takes the algorithm of the fewest
+76 product the library has no workspace
 27 vocab_top two logits take one place
 30 count_tokens output tokens count as seen alone
 31 choose a leaf that ran out of offers counts as used up

@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #include "base/rng.h"
-#include "kernels/ops.h"
+#include "kernels/backend.h"
 
 #define CHECK_ALLOCS_MAX 1024
 #define CHECK_POOLS      3 /* 1, 2 and 3 threads; the first is the one for ordinary runs */
@@ -19,6 +19,8 @@ typedef struct check_variant {
     const char *name;
     phx_ops ops;
     phx_pool *queue; /* of a device; NULL: the ops run on pools */
+    /* As phx_backend_fns.choose_products; NULL: products are never rounded. */
+    phx_code (*choose)(phx_pool *queue, const phx_product_choice *choice, phx_error *err);
     bool brief;
 #define X(op) bool has_##op;
     PHX_OPS(X)
@@ -45,8 +47,9 @@ typedef struct check {
     phx_pool *pools[CHECK_POOLS]; /* of ops; all are the queue where a device is under test */
     const phx_ops *ref;
     phx_pool *ref_pool;
-    check_device *device; /* memory of cases is its memory; NULL: of the heap */
-    const phx_ops *ops;   /* under test */
+    check_device *device;    /* memory of cases is its memory; NULL: of the heap */
+    const phx_ops *ops;      /* under test */
+    const check_variant *of; /* whose they are */
     const char *op;
     const char *variant;
     bool brief;     /* a slow variant: fewer rows, every thirteenth remainder */
@@ -153,6 +156,11 @@ void check_value(check *c, double want, double got, double limit, int64_t row, i
 #define X(op) void check_##op(check *c);
 PHX_OPS(X)
 #undef X
+
+/* Products whose rows may be rounded, and leaf sums that are such products; part of check_product and
+ * check_leaf_sum. */
+void check_rounded_product(check *c);
+void check_rounded_leaf_sum(check *c);
 
 /* Speed of every op of the variants, one line each. */
 void check_bench(const check_variant *variants, int n_variants, phx_pool *pool, uint64_t seed);

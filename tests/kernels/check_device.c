@@ -134,10 +134,17 @@ static void finish(check_device *device, const char *op)
 PHX_OPS(X)
 #undef X
 
+static phx_code choose(phx_pool *queue, const phx_product_choice *choice, phx_error *err)
+{
+    phx_backend *backend = ((check_device *)(void *)queue)->backend;
+    return backend->fns->choose_products(backend, choice, err);
+}
+
 static void variant_fill(check_device *device, check_variant *variant)
 {
     *variant = (check_variant){.name = device->backend->name,
                                .queue = (phx_pool *)(void *)device,
+                               .choose = device->backend->fns->choose_products ? choose : NULL,
                                .brief = strcmp(device->backend->name, "emu") == 0};
 #define X(op)                   \
     variant->ops.op = run_##op; \

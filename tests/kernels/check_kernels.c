@@ -21,6 +21,13 @@
 #define PHX_OP(op, level, fn) phx_##op##_fn fn;
 #include "kernels/ops_emu.list"
 #undef PHX_OP
+phx_code phx_emu_choose_products(const phx_product_choice *choice, phx_error *err);
+
+static phx_code emu_choose(phx_pool *queue, const phx_product_choice *choice, phx_error *err)
+{
+    (void)queue;
+    return phx_emu_choose_products(choice, err);
+}
 #endif
 
 #if defined(PHX_PLANTS)
@@ -179,6 +186,7 @@ static int emu_collect(check_variant *variant)
     variant->has_##op_name = true;
 #include "kernels/ops_emu.list"
 #undef PHX_OP
+    variant->choose = emu_choose;
     return 1;
 #else
     return 0;
@@ -219,6 +227,7 @@ static uint64_t check_one(check *c, const char *op, const check_variant *variant
     c->brief = variant->brief;
     c->is_ref = strcmp(variant->name, "ref") == 0;
     c->ops = &variant->ops;
+    c->of = variant;
     c->n_cases = 0;
     c->n_failed = 0;
     c->worst = 0.0;

@@ -115,6 +115,7 @@ void check_leaf_sum(check *c)
                                   .k_routed = (i & 1) != 0 ? 1 : LEAVES,
                                   .k_fixed = LEAVES});
     check_many_tokens(c);
+    check_rounded_leaf_sum(c);
 }
 
 /* More tokens than one tile takes: of all leaves at once, of room for fewer, of one part of the work. */

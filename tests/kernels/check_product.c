@@ -71,6 +71,7 @@ static void name_case(check *c, const shape *s)
 
 void check_product(check *c)
 {
+    check_rounded_product(c);
     all_shapes(c, product_case);
 }
 

@@ -37,7 +37,8 @@ static void make_queries(phx_exec *exec, const phx_layer_weights *w)
     const phx_dims *d = exec->dims;
     const int64_t head = d->d_nope + d->d_rope, n_heads = phx_range_n(exec->rank->heads);
     const phx_activation x = phx_exec_act(exec, exec->buf.norm_act, d->d_hidden);
-    phx_product_args args = {.x = x, .w = &w->q, .n_groups = 1, .n_rows = exec->n_tokens};
+    phx_product_args args = {
+        .x = x, .w = &w->q, .n_groups = 1, .n_rows = exec->n_tokens, PHX_EXEC_ROUNDED(exec)};
     if (d->q_lora) {
         args.w = &w->q_a;
         args.n_out = args.out_stride = d->q_lora;
@@ -95,6 +96,7 @@ static void make_entries(phx_exec *exec, int64_t layer)
                            .n_rows = exec->n_tokens,
                            .out = exec->buf.latent,
                            .out_stride = width,
+                           PHX_EXEC_ROUNDED(exec),
                        });
     ops->latent_write(pool, &(phx_latent_write_args){
                                 .x = exec->buf.latent,
@@ -184,6 +186,8 @@ static phx_code project_out(phx_exec *exec, const phx_layer_weights *w, phx_erro
                                               .out = exec->buf.partial,
                                               .parts = exec->buf.attention_parts,
                                               .n_parts = phx_exec_parts_floats(exec),
+                                              .rounded = exec->rounds,
+                                              .out_rows = exec->parts.plan->request.n_step_tokens,
                                           });
     const int64_t n = exec->n_tokens * d->d_hidden;
     const phx_code rc = phx_exchange(exec->parts.comm, exec->buf.partial, (size_t)n, err);

@@ -57,6 +57,11 @@ phx_code phx_exec_step(phx_exec *exec, const phx_step_plan *plan, phx_step_resul
  * product on one rank bit for bit, absorbed attention against expanded. Every rank of the group calls it. */
 phx_code phx_exec_self_check(phx_exec *exec, phx_error *err);
 
+/* Before ready, before recording: settles which products round their rows to fp8 (products.c), as a line of
+ * text says that is appended without its end; nothing where none may. warm: as below. */
+phx_code phx_exec_choose_products(phx_exec *exec, bool warm, phx_buf *text, phx_error *err);
+bool phx_exec_rounds(const phx_exec *exec); /* whether any does */
+
 /* Before ready, by every rank of the group: records decode steps where the backend can, and from then on
  * replays them; the bits are the same. Nothing is recorded on the CPU, nor with drafts. warm: each runs once
  * before, of padding alone, so that what a kernel's first use needs is there. */

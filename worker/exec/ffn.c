@@ -20,6 +20,8 @@ phx_code phx_exec_ffn(phx_exec *exec, int64_t layer, phx_error *err)
         .out = exec->buf.partial,
         .parts = exec->buf.attention_parts, /* free between two layers' attention */
         .n_parts = phx_exec_parts_floats(exec),
+        .rounded = exec->rounds && !moe,
+        .out_rows = exec->parts.plan->request.n_step_tokens,
     };
     if (moe) {
         const phx_code rc = route(exec, layer, err);

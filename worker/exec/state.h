@@ -60,6 +60,7 @@ struct phx_exec {
     float latent_eps;
     size_t act_bytes;
     uint32_t n_leaves;
+    bool rounds;                           /* products may round their rows: products.c */
     phx_step_graph graphs[PHX_GRAPHS_MAX]; /* [n_graphs] by rows, then by depths */
     uint32_t n_graphs;
     uint64_t graphs_us, graphs_bytes; /* what recording took */
@@ -93,6 +94,11 @@ static inline int64_t phx_exec_parts_floats(const phx_exec *exec)
 {
     return (int64_t)phx_step_attention_floats(exec->dims, &exec->parts.plan->request, exec->rank);
 }
+
+/* Fields of phx_product_args for a product that products.c names. */
+#define PHX_EXEC_ROUNDED(exec_)                                                                  \
+    .rounded = (exec_)->rounds, .out_rows = (int64_t)(exec_)->parts.plan->request.n_step_tokens, \
+    .parts = (exec_)->buf.attention_parts, .n_parts = (exec_)->rounds ? phx_exec_parts_floats(exec_) : 0
 
 /* Until the device has done all that this rank has asked for; a lost peer ends the wait. The only place where
  * worker/exec waits: steps and checks queue, then come here. */
