@@ -72,7 +72,7 @@ static void on_event(void *user, const phx_sched_event *event, const phx_error *
     if (why || engine->group_lost) /* the group failed meanwhile, and has said why */
         return;
     if (settle(engine, &err) == PHX_OK)
-        phx_engine_now_ready(engine);
+        phx_rehearsal_next(engine);
     else
         phx_fleet_fail(engine->fleet, &err);
 }

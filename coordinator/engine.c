@@ -208,10 +208,10 @@ static void pump(void *user)
             return;
         }
     }
-    deliver(engine);
     const uint64_t deadline = phx_sched_next_deadline(engine->sched), now = phx_clock_us();
     if (deadline != UINT64_MAX)
         phx_loop_timer_start(engine->pump_timer, deadline > now ? deadline - now : 0);
+    deliver(engine); /* last: who submits from there wakes this at once */
 }
 
 static void on_result(void *user, const phx_step_result *result)

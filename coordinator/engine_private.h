@@ -1,5 +1,5 @@
 /* coordinator/engine_private.h - making and ending the engine, and what its files share. For main.c,
- * engine.c, canary.c. */
+ * engine.c, canary.c, rehearsal.c. */
 #ifndef PHX_COORDINATOR_ENGINE_PRIVATE_H
 #define PHX_COORDINATOR_ENGINE_PRIVATE_H
 
@@ -8,7 +8,8 @@
 
 #define PHX_OWED_MAX      1024u
 #define PHX_CANARY_TOKENS 8u
-#define PHX_RELAUNCH_MAX  5u /* within PHX_RELAUNCH_US; a group that dies more often stays down */
+#define PHX_REHEARSED_MAX 128u /* sequences at once */
+#define PHX_RELAUNCH_MAX  5u   /* within PHX_RELAUNCH_US; a group that dies more often stays down */
 #define PHX_RELAUNCH_US   60000000u
 
 typedef struct phx_engine_options {
@@ -53,6 +54,13 @@ typedef struct phx_canary {
     char path[4096]; /* of the file; empty: none */
 } phx_canary;
 
+typedef struct phx_rehearsal {
+    uint32_t n_rows; /* sequences in a step, 0 before the first */
+    uint32_t n;      /* sequences in all */
+    uint32_t n_left; /* of them, that have not ended */
+    uint64_t ids[PHX_REHEARSED_MAX];
+} phx_rehearsal;
+
 struct phx_engine {
     phx_engine_options options;
     phx_engine_state state;
@@ -73,6 +81,7 @@ struct phx_engine {
     phx_error cause;
     phx_loop_call drained;
     phx_canary canary;
+    phx_rehearsal rehearsal;
     uint64_t started_us;
     uint64_t rate_us, rate_prompt, rate_output;
     double prompt_rate, output_rate;
@@ -86,9 +95,12 @@ struct phx_engine {
 phx_code phx_engine_submit_now(phx_engine *engine, const phx_sched_request *request,
                                const phx_engine_sink *sink, uint64_t *ret_id, phx_error *err);
 
-/* Runs the canary generation; the engine becomes ready when it agrees with the recorded one, or is the first.
+/* Runs the canary generation; when it agrees with the recorded one, or is the first, the rehearsal follows.
  */
 phx_code phx_canary_start(phx_engine *engine, phx_error *err);
+/* Where draft lengths are chosen: measures steps of the next batch size; the engine becomes ready after the
+ * last one, else at once. */
+void phx_rehearsal_next(phx_engine *engine);
 void phx_engine_now_ready(phx_engine *engine);
 
 #endif

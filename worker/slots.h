@@ -8,6 +8,12 @@
 #include "model/step_buf.h"
 #include "proto/step_plan.h"
 
+typedef enum phx_slot_kept { /* worker/exec/draft.c: where the hidden state before the next token lies */
+                             PHX_KEPT_WITH_BLOCK, /* the last one: so it is when a slot opens */
+                             PHX_KEPT_WITH_SLOT,
+                             PHX_KEPT_NOWHERE
+} phx_slot_kept;
+
 typedef struct phx_slot_state {
     bool open;
     uint64_t request_id;
@@ -20,7 +26,7 @@ typedef struct phx_slot_state {
     bool counting;         /* penalties need counts */
     uint32_t n_drafts;     /* kept after the last row that sampled */
     uint32_t n_entered;    /* worker/exec/draft.c: tokens before it have draft entries, or never will */
-    bool state_kept;       /* the hidden state before the next token lies with the slot, not with a block */
+    phx_slot_kept kept;
 } phx_slot_state;
 
 typedef struct phx_slots phx_slots;

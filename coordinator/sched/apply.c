@@ -35,16 +35,24 @@ phx_code phx_sched_apply(phx_sched *sched, const phx_step_result *result, uint64
         if (result->compute_us)
             phx_drafter_note_gap(&sched->drafter, (double)step_us, result->compute_us);
     }
-    /* Results that arrive together say nothing of single steps: lengths are compared by the ranks' time. */
-    if (step->is_steady && result->compute_us)
-        phx_drafter_note_step(&sched->drafter, step->n_rows, step->n_drafts, result->compute_us);
     sched->applied_us = now_us;
     uint32_t first = 0;
+    /* Results that arrive together say nothing of single steps: lengths are compared by the ranks' time. */
+    phx_drafter_step drafted = {
+        .n_fed = step->n_fed,
+        .n_asked = step->n_drafts,
+        .is_steady = step->is_steady,
+        .us = step->is_decode ? result->compute_us : 0,
+    };
     for (uint32_t i = 0; i < step->n_rows; i++) {
         const uint32_t n = step->rows[i].samples ? n_results_of(result, first) : 0;
         apply_row(sched, &step->rows[i], n ? &result->rows[first] : NULL, n);
         first += n;
+        drafted.n_rows += step->rows[i].is_decode;
+        drafted.n_held += step->rows[i].is_decode ? n - 1 : 0;
     }
+    if (drafted.n_rows)
+        phx_drafter_note_step(&sched->drafter, &drafted);
     phx_sched_expire(sched, now_us);
     return PHX_OK;
 }

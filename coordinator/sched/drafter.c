@@ -2,6 +2,7 @@
 #include "coordinator/sched/drafter.h"
 
 #include <assert.h>
+#include <string.h>
 
 /* Before anything is measured: what published models reach with their first drafts, and a guess of what a
  * draft costs. Both give way to measurements within some steps. */
@@ -9,20 +10,32 @@
 #define TRIED_AT_FIRST 8.0
 #define COST_OF_DRAFT  0.2 /* of a step without */
 
-#define FADE         (1.0 - 1.0 / 256)         /* of acceptance, per draft */
+#define FADE         (1.0 - 1.0 / 128)         /* of acceptance, per draft */
+#define OLD_MAX      16.0                      /* drafts that what was seen before a trial still weighs */
 #define STEP_FADE    (1.0 / 8)                 /* weight of a new step time */
 #define GAP_FADE     (1.0 / 64)                /* weight of a new gap */
 #define GAP_MOST     4.0                       /* times the ranks' time; what takes longer is a pause */
 #define KNOWN_MAX    16u                       /* weight of a new comparison: one of so many */
 #define N_BELIEVED   3u                        /* steps whose median is believed */
 #define N_ISSUED_MAX (4u * PHX_DRAFTER_WINDOW) /* steps of a trial, when few of them can be noted */
-#define N_IN_FLIGHT  2u   /* steps issued before the end of a trial is seen, and one to get ready */
-#define TRIAL_SHARE  0.01 /* of all time may be lost in trials */
-#define LOSS_OFFSET  0.05 /* added to the loss of a length when it is decided what to try */
-#define GAIN_TO_MOVE 0.02 /* more drafts must promise so much more than the length in use ... */
-#define DOUBT        0.1  /* ... and this over the number of comparisons that say so */
-#define SURPRISE     2.0  /* a comparison moves a cost by no larger factor, whatever it says */
-#define OUTLIER      2.0  /* a step that much slower than known counts no more than that: it may be a pause */
+#define N_OF_TRIAL   (PHX_DRAFTER_WINDOW + 2u) /* steps that ask for drafts until a trial's end is seen */
+#define N_SURE       4u                        /* comparisons after which a cost is taken for certain */
+#define TRIAL_FIRST \
+    0.02 /* of all time may be lost in trials at first, and less after such that changed nothing; */
+#define TRIALS_WEIGH   4.0    /* half of it after so many */
+#define TRIAL_PAID     0.01   /* at least, where drafts are in use */
+#define TRIAL_LEAST    0.0025 /* at least, where none are */
+#define TRIAL_HOPELESS 0.001  /* for lengths that would lose even if every draft held, ... */
+#define HOPELESS       0.9    /* ... by a tenth */
+#define HOPELESS_SCORE 1e6    /* above every other */
+#define LOSS_OFFSET    0.05   /* added to the loss of a length when it is decided what to try */
+#define GAIN_TO_MOVE   0.02   /* more drafts must promise so much more than the length in use ... */
+#define DOUBT          0.1    /* ... and this over the number of comparisons that say so */
+#define SURPRISE       2.0    /* a comparison moves a cost by no larger factor, whatever it says */
+#define OUTLIER        2.0    /* a step that much slower than known counts no more: it may be a pause */
+#define WORST_GUESS    1.5    /* of a step without: what a draft may cost at a size where nothing is known */
+#define PRUDENCE       0.2  /* of a step without, over 1 + comparisons: no drafts are believed to cost less */
+#define BALANCE_MAX    32.0 /* steps without drafts; gains are not saved for longer */
 
 void phx_drafter_init(phx_drafter *drafter, uint32_t n_max, bool is_adapting)
 {
@@ -83,17 +96,43 @@ static bool is_measured(const phx_drafter_size *size, uint32_t n)
     return n == 0 || size->n_known[n] != 0;
 }
 
+static uint32_t longest_measured(const phx_drafter_size *size, uint32_t n)
+{
+    while (!is_measured(size, n))
+        n--;
+    return n;
+}
+
 /* Lengths that were never tried lie on the line through the nearest tried one below and that of none, or cost
  * the first guess. */
 static double cost_of(const phx_drafter_size *size, uint32_t n)
 {
-    uint32_t high = n;
-    while (!is_measured(size, high))
-        high--;
+    const uint32_t high = longest_measured(size, n);
     if (high == n)
         return size->cost[n];
     const double slope = high ? (size->cost[high] - size->cost[0]) / high : COST_OF_DRAFT * size->cost[0];
     return size->cost[high] + (slope > 0 ? slope : 0) * (n - high);
+}
+
+static double plain_us(const phx_drafter_size *size)
+{
+    return size->us * cost_of(size, 0) / cost_of(size, size->length);
+}
+
+/* Of a step without drafts, what the cost of n drafts may lie above what is known of it. */
+static double doubt(const phx_drafter_size *size, uint32_t n)
+{
+    return n ? PRUDENCE / (size->n_known[longest_measured(size, n)] + 1) : 0;
+}
+
+/* Time that a step with n drafts may take more than one without, where that is not well known rather too
+ * much: of a length that was never tried twice what the nearest tried one says. */
+static double extra_us(const phx_drafter_size *size, uint32_t n)
+{
+    const uint32_t high = longest_measured(size, n);
+    const double known = cost_of(size, n) / cost_of(size, 0) - 1;
+    const double guess = high == n ? known : high ? 2 * known : n * WORST_GUESS;
+    return plain_us(size) * ((guess > 0 ? guess : 0) + doubt(size, n));
 }
 
 double phx_drafter_cost_us(const phx_drafter *drafter, uint32_t n_rows, uint32_t n)
@@ -112,6 +151,32 @@ static double loss(const phx_drafter *drafter, const phx_drafter_size *size, uin
 {
     const double lost = 1 - rate(drafter, size, n) / rate(drafter, size, size->length);
     return lost > 0 ? lost : 0;
+}
+
+/* ---- the account ---- */
+
+/* n_steps more that ask for n drafts, and those in flight. */
+static bool can_afford(const phx_drafter *drafter, const phx_drafter_size *size, uint32_t n, uint32_t n_steps)
+{
+    const double needed = n_steps * extra_us(size, n), most = BALANCE_MAX * plain_us(size);
+    return n == 0 || (size->n_steps >= N_BELIEVED && drafter->balance_us >= (needed < most ? needed : most));
+}
+
+/* us: with its share of the turn-around, 0: unknown. A step that was only fed drafts, or only asked for some,
+ * is half of one that was both. */
+static void settle(phx_drafter *drafter, const phx_drafter_size *size, const phx_drafter_step *step,
+                   double us)
+{
+    const uint32_t n = step->n_fed > step->n_asked ? step->n_fed : step->n_asked;
+    const double halves = ((step->n_fed != 0) + (step->n_asked != 0)) / 2.0;
+    const double plain = size->n_steps ? plain_us(size) : us / cost_of(size, n);
+    const double worth = plain * (1 + (double)step->n_held / step->n_rows);
+    const double expected = size->n_steps ? plain + extra_us(size, n) * halves : us;
+    const double counted = us > 0 && us < OUTLIER * expected ? us : us > 0 ? OUTLIER * expected : expected;
+    const double paid = counted + plain * doubt(size, n) * halves;
+    const double change = PHX_DRAFTER_SHARE * worth + (n ? worth - paid : 0);
+    if (change < 0 || drafter->balance_us < BALANCE_MAX * plain)
+        drafter->balance_us += change;
 }
 
 /* ---- trials ---- */
@@ -140,18 +205,65 @@ static void use_best(const phx_drafter *drafter, phx_drafter_size *size)
         use_length(size, best);
 }
 
+/* More drafts that would lose even if every one held. */
+static bool is_hopeless(const phx_drafter *drafter, const phx_drafter_size *size, uint32_t n)
+{
+    return n > size->length && size->n_known[n] >= N_SURE &&
+           (n + 1) / cost_of(size, n) < HOPELESS * rate(drafter, size, size->length);
+}
+
+/* One more than is known at most; those without hope when there are no others. */
 static uint32_t length_to_try(const phx_drafter *drafter, const phx_drafter_size *size)
 {
+    const uint32_t n_next = longest_measured(size, drafter->n_max) + 1;
     uint32_t least = size->length;
     double least_score = 0;
-    for (uint32_t n = 0; n <= drafter->n_max; n++) {
-        const double score = (size->n_tried[n] + 1) * (LOSS_OFFSET + loss(drafter, size, n));
+    for (uint32_t n = 0; n <= drafter->n_max && n <= n_next; n++) {
+        const double at_least = is_hopeless(drafter, size, n) ? HOPELESS_SCORE : 0;
+        const double score = at_least + (size->n_tried[n] + 1) * (LOSS_OFFSET + loss(drafter, size, n));
         if (n == size->length || (least != size->length && score >= least_score))
             continue;
         least = n;
         least_score = score;
     }
     return least;
+}
+
+/* Of all time, that a trial of n drafts may bring the loss of trials to. */
+static double share_of_trials(const phx_drafter *drafter, const phx_drafter_size *size, uint32_t n)
+{
+    uint32_t n_trials = 0;
+    for (uint32_t i = 0; i <= drafter->n_max; i++)
+        n_trials += size->n_tried[i];
+    if (is_hopeless(drafter, size, n))
+        return TRIAL_HOPELESS;
+    const double share = TRIAL_FIRST / (1 + n_trials / TRIALS_WEIGH);
+    const double least = size->length ? TRIAL_PAID : TRIAL_LEAST;
+    return share > least ? share : least;
+}
+
+/* Where no drafts are in use what is known of acceptance is old: the trial is to say something new. */
+static void begin_trial(phx_drafter *drafter, uint32_t at, uint32_t n)
+{
+    for (uint32_t i = 0; i < PHX_DRAFTS_MAX && drafter->sizes[at].length == 0; i++) {
+        const double weight = drafter->tried[i] > OLD_MAX ? OLD_MAX / drafter->tried[i] : 1;
+        drafter->tried[i] *= weight;
+        drafter->held[i] *= weight;
+    }
+    drafter->trial.is_on = true;
+    drafter->trial.size = at;
+    drafter->trial.length = n;
+    drafter->trial.n_issued = 1;
+    drafter->trial.window.n = 0;
+}
+
+static bool may_try(const phx_drafter *drafter, const phx_drafter_size *size, uint32_t n, uint32_t n_drafting)
+{
+    const double us = plain_us(size) * cost_of(size, n) / cost_of(size, 0);
+    const double lost = drafter->spent_us + N_OF_TRIAL * us * loss(drafter, size, n);
+    return n != size->length && size->before.n >= PHX_DRAFTER_WINDOW &&
+           lost <= share_of_trials(drafter, size, n) * drafter->elapsed_us &&
+           can_afford(drafter, size, n, n_drafting + N_OF_TRIAL);
 }
 
 static uint32_t least_of(uint32_t a, uint32_t b)
@@ -176,36 +288,74 @@ static void end_trial(phx_drafter *drafter)
     size->cost[n] += (cost - size->cost[n]) / (n_known + 1);
     size->n_known[n]++;
     size->n_known[base]++;
+    size->n_foreign[n] = 0;
     size->before.n = 0;
-    drafter->spent_us += (drafter->trial.n_issued + N_IN_FLIGHT) * us * loss(drafter, size, n);
+    drafter->spent_us += (drafter->trial.n_issued + 1) * us * loss(drafter, size, n);
 }
 
-uint32_t phx_drafter_choose(phx_drafter *drafter, uint32_t n_rows)
+/* ---- the choice ---- */
+
+/* What a batch size of which nothing is known begins with: the next smaller one of which something is, or
+ * else larger. */
+static void inherit(phx_drafter *drafter, uint32_t at)
+{
+    phx_drafter_size *size = &drafter->sizes[at];
+    uint32_t from = at;
+    while (from > 0 && drafter->sizes[from].n_known[1] == 0)
+        from--;
+    while (from < PHX_DRAFTER_SIZES && drafter->sizes[from].n_known[1] == 0)
+        from++;
+    if (from == at || from == PHX_DRAFTER_SIZES)
+        return;
+    const phx_drafter_size *other = &drafter->sizes[from];
+    for (uint32_t n = 1; n <= drafter->n_max; n++) {
+        size->cost[n] = size->cost[0] * other->cost[n] / other->cost[0];
+        size->n_known[n] = other->n_known[n] ? 1 : 0;
+        size->n_foreign[n] = PHX_DRAFTER_WINDOW;
+    }
+}
+
+/* Of the length in use, or below it, what pays and can be paid. */
+static uint32_t affordable(const phx_drafter *drafter, const phx_drafter_size *size, uint32_t n_drafting)
+{
+    uint32_t n = size->length;
+    while (n > 0 && (!can_afford(drafter, size, n, n_drafting + 1) ||
+                     rate(drafter, size, n) <= rate(drafter, size, 0)))
+        n--;
+    return n;
+}
+
+uint32_t phx_drafter_choose(phx_drafter *drafter, uint32_t n_rows, uint32_t n_drafting)
 {
     if (drafter->n_max == 0 || !drafter->is_adapting)
         return drafter->n_max;
+    if (drafter->rehearsal.is_on)
+        return phx_drafter_has_rehearsed(drafter) ? 0 : drafter->rehearsal.length;
     const uint32_t at = size_of(n_rows);
     phx_drafter_size *size = &drafter->sizes[at];
-    if (drafter->trial.is_on && drafter->trial.size == at && drafter->trial.n_issued < N_ISSUED_MAX) {
+    if (drafter->trial.is_on && drafter->trial.size == at && drafter->trial.n_issued < N_ISSUED_MAX &&
+        can_afford(drafter, size, drafter->trial.length, n_drafting + 1)) {
         drafter->trial.n_issued++;
         return drafter->trial.length;
     }
     if (drafter->trial.is_on)
         end_trial(drafter);
+    inherit(drafter, at);
     use_best(drafter, size);
-    if (size->before.n < PHX_DRAFTER_WINDOW || drafter->spent_us > TRIAL_SHARE * drafter->elapsed_us)
-        return size->length;
-    drafter->trial.is_on = true;
-    drafter->trial.size = at;
-    drafter->trial.length = length_to_try(drafter, size);
-    drafter->trial.n_issued = 1;
-    drafter->trial.window.n = 0;
-    return drafter->trial.length;
+    const uint32_t n = length_to_try(drafter, size);
+    if (!may_try(drafter, size, n, n_drafting))
+        return affordable(drafter, size, n_drafting);
+    begin_trial(drafter, at, n);
+    return n;
 }
+
+/* ---- what is noted ---- */
 
 void phx_drafter_note_row(phx_drafter *drafter, uint32_t n_fed, uint32_t n_held)
 {
     assert(n_held <= n_fed && n_fed <= PHX_DRAFTS_MAX);
+    if (drafter->rehearsal.is_on || drafter->rehearsal.n_left)
+        return;
     for (uint32_t i = 0; i < n_fed && i <= n_held; i++) {
         drafter->tried[i] = drafter->tried[i] * FADE + 1;
         drafter->held[i] = drafter->held[i] * FADE + (i < n_held);
@@ -218,29 +368,104 @@ void phx_drafter_note_gap(phx_drafter *drafter, double us, double ranks_us)
     drafter->gap_us += GAP_FADE * (counted - ranks_us - drafter->gap_us);
 }
 
-void phx_drafter_note_step(phx_drafter *drafter, uint32_t n_rows, uint32_t n_fed, double us)
+/* A steady step of the length in use, or of none: its time says how fast the machine is now. */
+static void note_pace(phx_drafter_size *size, uint32_t n, double us)
 {
-    assert(n_fed <= PHX_DRAFTS_MAX);
-    const uint32_t at = size_of(n_rows);
-    phx_drafter_size *size = &drafter->sizes[at];
-    us += drafter->gap_us > 0 ? drafter->gap_us : 0;
-    drafter->elapsed_us += us;
-    drafter->total[n_fed].n_steps++;
-    drafter->total[n_fed].us += us;
-    if (drafter->trial.is_on && drafter->trial.size == at && n_fed == drafter->trial.length) {
-        window_add(&drafter->trial.window, us);
-        if (drafter->trial.window.n == PHX_DRAFTER_WINDOW)
-            end_trial(drafter);
-        return;
-    }
-    if (n_fed != size->length)
-        return;
-    if (!drafter->trial.is_on)
-        window_add(&size->before, us);
+    us *= cost_of(size, size->length) / cost_of(size, n);
     if (size->n_steps >= N_BELIEVED && us > OUTLIER * size->us)
         us = OUTLIER * size->us;
     /* The first ones weigh alike, later ones a fixed share. */
     const double weight = size->n_steps < 1 / STEP_FADE ? 1.0 / (size->n_steps + 1) : STEP_FADE;
     size->us += weight * (us - size->us);
     size->n_steps += size->n_steps < UINT32_MAX;
+}
+
+/* The pace is known from steps without drafts; the machine has had no time to change. */
+static void correct_cost(phx_drafter_size *size, uint32_t n, double us)
+{
+    const double before = size->cost[n], cost = size->cost[0] * us / plain_us(size);
+    const double most = before * SURPRISE, least = before / SURPRISE;
+    const double believed = cost > most ? most : cost < least ? least : cost;
+    size->cost[n] += (believed - before) / (2 + PHX_DRAFTER_WINDOW - size->n_foreign[n]--);
+    size->us *= size->cost[n] / before;
+}
+
+static void note_rehearsal(phx_drafter *drafter, const phx_drafter_step *step);
+
+void phx_drafter_note_step(phx_drafter *drafter, const phx_drafter_step *step)
+{
+    assert(step->n_rows > 0 && step->n_fed <= PHX_DRAFTS_MAX && step->n_asked <= PHX_DRAFTS_MAX);
+    const uint32_t at = size_of(step->n_rows), n = step->n_asked;
+    phx_drafter_size *size = &drafter->sizes[at];
+    if (drafter->rehearsal.is_on)
+        note_rehearsal(drafter, step);
+    if (drafter->rehearsal.is_on || drafter->rehearsal.n_left) {
+        drafter->rehearsal.n_left -= drafter->rehearsal.n_left != 0;
+        return;
+    }
+    const double us = step->us > 0 ? step->us + (drafter->gap_us > 0 ? drafter->gap_us : 0) : 0;
+    drafter->elapsed_us += us;
+    settle(drafter, size, step, us);
+    if (!step->is_steady || us <= 0)
+        return;
+    drafter->total[n].n_steps++;
+    drafter->total[n].us += us;
+    if (drafter->trial.is_on && drafter->trial.size == at && n == drafter->trial.length) {
+        window_add(&drafter->trial.window, us);
+        if (drafter->trial.window.n == PHX_DRAFTER_WINDOW)
+            end_trial(drafter);
+        return;
+    }
+    if (n == size->length && !drafter->trial.is_on)
+        window_add(&size->before, us);
+    if (n == size->length && size->n_foreign[n])
+        correct_cost(size, n, us);
+    else if (n == size->length || n == 0)
+        note_pace(size, n, us);
+}
+
+/* ---- the rehearsal ---- */
+
+void phx_drafter_rehearse(phx_drafter *drafter, uint32_t n_rows)
+{
+    assert(drafter->n_max && drafter->is_adapting);
+    memset(&drafter->rehearsal, 0, sizeof(drafter->rehearsal));
+    drafter->rehearsal.is_on = true;
+    drafter->rehearsal.size = size_of(n_rows);
+}
+
+bool phx_drafter_has_rehearsed(const phx_drafter *drafter)
+{
+    return drafter->rehearsal.length > drafter->n_max;
+}
+
+static void note_rehearsal(phx_drafter *drafter, const phx_drafter_step *step)
+{
+    const uint32_t n = drafter->rehearsal.length;
+    if (!step->is_steady || step->us <= 0 || step->n_asked != n || n > drafter->n_max ||
+        size_of(step->n_rows) != drafter->rehearsal.size)
+        return;
+    phx_drafter_window *window = &drafter->rehearsal.windows[n];
+    window_add(window, step->us);
+    drafter->rehearsal.length += window->n == PHX_DRAFTER_REHEARSED;
+}
+
+/* Lengths that were not reached stay unknown; a few steps make a first guess that those in use correct. */
+void phx_drafter_end_rehearsal(phx_drafter *drafter, uint32_t n_flight)
+{
+    phx_drafter_size *size = &drafter->sizes[drafter->rehearsal.size];
+    const phx_drafter_window *windows = drafter->rehearsal.windows;
+    const double gap_us = drafter->gap_us > 0 ? drafter->gap_us : 0;
+    assert(drafter->rehearsal.is_on);
+    drafter->rehearsal.is_on = false;
+    drafter->rehearsal.n_left = n_flight;
+    if (windows[0].n < N_BELIEVED)
+        return;
+    size->us = window_median(&windows[0]) + gap_us;
+    size->n_steps = N_BELIEVED;
+    for (uint32_t n = 1; n <= drafter->n_max && windows[n].n; n++) {
+        size->cost[n] = (window_median(&windows[n]) + gap_us) / size->us;
+        size->n_known[n] = 1;
+        size->n_foreign[n] = windows[n].n < N_BELIEVED ? PHX_DRAFTER_WINDOW : 0;
+    }
 }

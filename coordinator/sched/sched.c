@@ -350,3 +350,20 @@ const phx_drafter *phx_sched_drafter(const phx_sched *sched)
 {
     return &sched->drafter;
 }
+
+void phx_sched_rehearse(phx_sched *sched, uint32_t n_rows)
+{
+    sched->totals_before = sched->totals;
+    phx_drafter_rehearse(&sched->drafter, n_rows);
+}
+
+bool phx_sched_has_rehearsed(const phx_sched *sched)
+{
+    return phx_drafter_has_rehearsed(&sched->drafter);
+}
+
+void phx_sched_end_rehearsal(phx_sched *sched)
+{
+    sched->totals = sched->totals_before;
+    phx_drafter_end_rehearsal(&sched->drafter, sched->n_flight);
+}

@@ -66,6 +66,12 @@ bool phx_sched_cancel(phx_sched *sched, uint64_t id, phx_end_reason reason);
 /* What the choice of draft lengths rests on (drafter.h). */
 const struct phx_drafter *phx_sched_drafter(const phx_sched *sched);
 
+/* Between the two, steps of n_rows sequences go through all draft lengths to show what they cost; what is
+ * submitted for it does not count in the totals. Not with drafts_fixed or without drafts. */
+void phx_sched_rehearse(phx_sched *sched, uint32_t n_rows);
+bool phx_sched_has_rehearsed(const phx_sched *sched); /* nothing is missing */
+void phx_sched_end_rehearsal(phx_sched *sched);
+
 /* The next step, or NULL when nothing can run now (nothing to do, or enough steps in flight). The plan is
  * valid until the next call of any function of this scheduler; epoch is left 0 for the caller. */
 const phx_step_plan *phx_sched_tick(phx_sched *sched, uint64_t now_us);

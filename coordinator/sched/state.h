@@ -90,6 +90,7 @@ typedef struct phx_sched_step {
     bool is_decode;         /* nothing but decoding */
     bool is_steady;         /* and every row fed and asked for n_drafts */
     uint32_t n_drafts;
+    uint32_t n_fed; /* drafts of the row with the most */
     uint64_t issued_us;
     phx_sched_row *rows; /* [n_slots] */
 } phx_sched_step;
@@ -140,6 +141,7 @@ struct phx_sched {
     uint32_t n_plan_blocks_max;
     uint32_t *refs; /* [n_blocks] scratch of phx_sched_check */
     phx_sched_stats totals;
+    phx_sched_stats totals_before; /* a rehearsal */
 };
 
 /* requests.c: the queue, events, ends. */

@@ -21,6 +21,7 @@ static bool build(phx_sched *sched, uint32_t lane_idx, uint64_t now_us);
 static bool may_run(const phx_sched *sched, uint32_t lane_idx, bool *ret_decodes);
 static uint64_t n_prefill_left(const phx_sched *sched, uint32_t lane_idx);
 static uint32_t n_decoding(const phx_sched *sched, uint32_t lane_idx);
+static uint32_t n_drafting(const phx_sched *sched);
 static uint32_t add_decodes(phx_sched *sched, uint32_t lane_idx, uint32_t n_max, uint32_t n_spare);
 static void add_prefills(phx_sched *sched, uint32_t lane_idx, uint32_t n_max);
 static bool is_decoding(const phx_sched *sched, const phx_sched_slot *slot);
@@ -74,7 +75,7 @@ static bool build(phx_sched *sched, uint32_t lane_idx, uint64_t now_us)
     const uint32_t n_kept = n_left < share ? (uint32_t)n_left : share;
     const uint32_t n_sequences = decodes ? n_decoding(sched, lane_idx) : 0;
     if (n_sequences) {
-        sched->totals.n_drafts = phx_drafter_choose(&sched->drafter, n_sequences);
+        sched->totals.n_drafts = phx_drafter_choose(&sched->drafter, n_sequences, n_drafting(sched));
         sched->totals.n_decoding = n_sequences;
     }
     step->n_drafts = sched->totals.n_drafts;
@@ -135,6 +136,18 @@ static uint32_t n_decoding(const phx_sched *sched, uint32_t lane_idx)
     return n;
 }
 
+/* Steps in flight that were fed or asked for drafts. */
+static uint32_t n_drafting(const phx_sched *sched)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < sched->n_flight; i++) {
+        const phx_sched_step *step =
+            &sched->flight[(sched->flight_first + i) % sched->config.n_in_flight_max];
+        n += step->n_fed != 0 || step->n_drafts != 0;
+    }
+    return n;
+}
+
 /* By slot number, from where the last step had to stop, so that all get their turn. Growing may take slots
  * away from requests that have no row in this plan. n_max: tokens; n_spare: of them, for drafts. Returns the
  * tokens of all rows. */
@@ -164,16 +177,13 @@ static uint32_t add_decodes(phx_sched *sched, uint32_t lane_idx, uint32_t n_max,
     return n;
 }
 
-/* As many drafts as the step wants, the ranks keep, and the output may still take. They never make another
- * sequence give way: where no block is at hand for them, none are fed. */
+/* As many drafts as the ranks keep and the output may still take: those that are made are cheap to check.
+ * They never make another sequence give way: where no block is at hand for them, none are fed. */
 static row_shape decode_row(const phx_sched *sched, const phx_sched_slot *slot, uint32_t n_spare)
 {
-    const phx_sched_step *step =
-        &sched->flight[(sched->flight_first + sched->n_flight) % sched->config.n_in_flight_max];
     const uint32_t n_at_hand = phx_kv_blocks_n_free(sched->kv) + phx_kv_blocks_n_cached(sched->kv);
     const uint32_t n_least = slot->n_issued + slot->n_maybe + 1;
-    uint32_t n_fed = slot->n_drafts < step->n_drafts ? slot->n_drafts : step->n_drafts;
-    n_fed = n_fed < n_spare ? n_fed : n_spare;
+    uint32_t n_fed = slot->n_drafts < n_spare ? slot->n_drafts : n_spare;
     n_fed = n_fed < n_room(sched, slot) ? n_fed : n_room(sched, slot) - 1;
     if (phx_sched_blocks_of(n_least + n_fed) > slot->n_blocks + n_at_hand)
         n_fed = 0;
@@ -324,6 +334,7 @@ static void add_row(phx_sched *sched, uint32_t slot_idx, const row_shape *shape)
     const bool samples = (flags & PHX_ROW_SAMPLE) != 0, is_decode = (flags & PHX_ROW_FROM_SLOT) != 0;
     step->rows[step->n_rows++] =
         (phx_sched_row){slot_idx, n_tokens, shape->n_fed, req->id, samples, is_decode};
+    step->n_fed = shape->n_fed > step->n_fed ? shape->n_fed : step->n_fed;
     step->is_steady &= is_decode && shape->n_fed == step->n_drafts && shape->n_drafts == step->n_drafts;
     if (samples) {
         slot->n_pending++;

@@ -169,7 +169,7 @@ static void test_greedy(void **state)
     for (uint32_t i = 0; i < 2; i++) {
         check_cases(&all, "1", "1", profiles[i], "off");
         check_cases(&all, "2", "2", profiles[i], "off");
-        check_cases(&all, "1", "1", profiles[i], "on");
+        check_cases(&all, "1", i == 0 ? "1" : "3", profiles[i], "on"); /* as many drafts as pay */
     }
     cases_done(&all);
 }
@@ -273,11 +273,12 @@ static void ask_for_one_token(const site *s)
 static void test_mixed(void **state)
 {
     static const char *const layouts[][9] = {
+        /* drafts in every step: a choice may be for none */
         {"--tp", "1", "--pp", "1", NULL},
         {"--tp", "2", "--pp", "2", NULL},
         {"--mtp", "on", "--drafts", "3", NULL},
         {"--mtp", "on", "--drafts", "2", "--tp", "2", "--pp", "2", NULL},
-        {"--mtp", "on", "--pp", "3", NULL},
+        {"--mtp", "on", "--drafts", "3", "--pp", "3", NULL},
     };
     phx_buf expected[N_MIXED];
     (void)state;

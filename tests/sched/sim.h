@@ -11,7 +11,7 @@ typedef struct sim_report {
     uint64_t n_requests, n_steps, n_tokens;
     uint64_t n_preempted, n_cached, n_warmed, n_captured, n_refused, n_cancelled, n_expired;
     uint64_t n_lost_kept, n_lost_ended, n_mismatches, n_discarded, n_full_pools;
-    uint64_t n_drafts_held, n_drafts_lost;
+    uint64_t n_drafts_held, n_drafts_lost, n_rehearsals; /* that saw all lengths */
 } sim_report;
 
 /* A planted bug: changes a copy of a plan. Returns false where the plan gives no occasion. */

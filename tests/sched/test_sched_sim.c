@@ -31,7 +31,7 @@ static void test_seeds(void **state)
     }
     printf("seeds %llu..%llu: %llu requests, %llu steps, %llu tokens; preempted %llu, cached %llu, warmed "
            "%llu, captured %llu, refused %llu, cancelled %llu, expired %llu, lost %llu + %llu, mismatches "
-           "%llu, discarded %llu, full pools %llu, drafts held %llu of %llu\n",
+           "%llu, discarded %llu, full pools %llu, drafts held %llu of %llu, rehearsals %llu\n",
            (unsigned long long)chosen->seed_first,
            (unsigned long long)(chosen->seed_first + chosen->n_seeds - 1), (unsigned long long)sum.n_requests,
            (unsigned long long)sum.n_steps, (unsigned long long)sum.n_tokens,
@@ -41,14 +41,14 @@ static void test_seeds(void **state)
            (unsigned long long)sum.n_expired, (unsigned long long)sum.n_lost_kept,
            (unsigned long long)sum.n_lost_ended, (unsigned long long)sum.n_mismatches,
            (unsigned long long)sum.n_discarded, (unsigned long long)sum.n_full_pools,
-           (unsigned long long)sum.n_drafts_held,
-           (unsigned long long)(sum.n_drafts_held + sum.n_drafts_lost));
+           (unsigned long long)sum.n_drafts_held, (unsigned long long)(sum.n_drafts_held + sum.n_drafts_lost),
+           (unsigned long long)sum.n_rehearsals);
     if (chosen->n_seeds < N_SEEDS_DEFAULT)
         return;
     assert_true(sum.n_preempted > 0 && sum.n_cached > 0 && sum.n_warmed > 0 && sum.n_captured > 0);
     assert_true(sum.n_refused > 0 && sum.n_cancelled > 0 && sum.n_expired > 0 && sum.n_lost_kept > 0);
     assert_true(sum.n_lost_ended > 0 && sum.n_mismatches > 0 && sum.n_discarded > 0 && sum.n_full_pools > 0);
-    assert_true(sum.n_drafts_held > 0 && sum.n_drafts_lost > 0);
+    assert_true(sum.n_drafts_held > 0 && sum.n_drafts_lost > 0 && sum.n_rehearsals > 0);
 }
 
 static bool token_wrong(phx_step_plan *plan, phx_step_row *rows, uint32_t *tokens, uint32_t *blocks,

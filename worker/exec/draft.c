@@ -5,11 +5,14 @@
  * final hidden state at q - 1, it lies at place q of the layer's cache. A pass makes the entries of the
  * step's tokens and of those just sampled; the last entry's output gives the first draft, and its hidden
  * state takes the model's place for the draft after that. Entries behind a draft are guesses: the step that
- * learns the truth writes them again. Without drafts a decoding row makes none: later rows attend to whatever
- * lies in their places, which makes guesses worse and text not different.
+ * learns the truth writes them again.
  *
- * A pass is the walk of any layer over rows that this file writes. The hidden state before a slot's next
- * token is kept, and that at the end of each full block, for whoever reuses the block. */
+ * A decoding row that asks for no drafts costs nothing here: it makes no entries and keeps no state. Later
+ * rows attend to whatever lies in those places, which makes guesses worse and text not different.
+ *
+ * A pass is the walk of any layer over rows that this file writes. Of rows that make entries the hidden state
+ * before the slot's next token is kept, and that at the end of each full block, for whoever reuses the block.
+ */
 #include "worker/exec/state.h"
 
 #include <assert.h>
@@ -23,6 +26,7 @@ struct phx_draft {
     phx_sampled *wanted; /* [n_slots] */
     uint32_t n_rows;     /* of the pass */
     uint32_t n_kept;     /* of them, the first ones: a kept hidden state; the others one of the step */
+    bool *block_kept;    /* [n_blocks] the hidden state at the block's end is kept */
 };
 
 phx_code phx_draft_create(const phx_plan *plan, phx_draft **ret_draft, phx_error *err)
@@ -38,7 +42,8 @@ phx_code phx_draft_create(const phx_plan *plan, phx_draft **ret_draft, phx_error
     draft->row_of = phx_alloc(n_tokens, sizeof(*draft->row_of));
     draft->last_row = phx_alloc(n_slots, sizeof(*draft->last_row));
     draft->wanted = phx_alloc(n_slots, sizeof(*draft->wanted));
-    if (!draft->tokens || !draft->row_of || !draft->last_row || !draft->wanted) {
+    draft->block_kept = phx_alloc(plan->n_blocks, sizeof(*draft->block_kept));
+    if (!draft->tokens || !draft->row_of || !draft->last_row || !draft->wanted || !draft->block_kept) {
         rc = PHX_FAIL(err, PHX_ERR_NOMEM, "drafts of %zu slots", n_slots);
         goto out;
     }
@@ -57,6 +62,7 @@ void phx_draft_destroy(phx_draft *draft)
     phx_free(draft->row_of);
     phx_free(draft->last_row);
     phx_free(draft->wanted);
+    phx_free(draft->block_kept);
     phx_free(draft);
 }
 
@@ -105,13 +111,16 @@ static bool makes_entries(const phx_step_row *row)
 }
 
 /* Where the hidden state before the row's first token is kept: with the slot, or, when it has just opened on
- * cached blocks, with the last of those. Slots come first. */
+ * cached blocks, with the last of those; -1: nowhere. Slots come first. */
 static int32_t kept_row(const phx_exec *exec, uint32_t plan_row, uint32_t first)
 {
     const phx_slot_state *slot = slot_of(exec, plan_row);
-    return slot->state_kept
-               ? (int32_t)exec->plan->rows[plan_row].slot
-               : (int32_t)exec->parts.plan->request.n_batch + slot->blocks[first / PHX_BLOCK_TOKENS - 1];
+    if (slot->kept == PHX_KEPT_WITH_SLOT)
+        return (int32_t)exec->plan->rows[plan_row].slot;
+    if (slot->kept == PHX_KEPT_NOWHERE)
+        return -1;
+    const int32_t block = slot->blocks[first / PHX_BLOCK_TOKENS - 1];
+    return exec->draft->block_kept[block] ? (int32_t)exec->parts.plan->request.n_batch + block : -1;
 }
 
 /* The entry of the step's first token, whose hidden state is a kept one, unless an earlier step has made it.
@@ -122,11 +131,14 @@ static void put_first(phx_exec *exec, uint32_t plan_row)
     const uint32_t first = slot->n_tokens - exec->n_taken[plan_row];
     if (!makes_entries(&exec->plan->rows[plan_row]) || first == 0 || slot->n_entered > first)
         return;
+    const int32_t from = kept_row(exec, plan_row, first);
+    if (from < 0)
+        return;
     put_row(exec, plan_row,
             &(entry){.position = first,
                      .id = exec->draft->tokens[phx_exec_row_start(exec, plan_row)],
                      .place = -1,
-                     .from = kept_row(exec, plan_row, first)});
+                     .from = from});
 }
 
 /* The entries of the step's other tokens, and of the one that was sampled last. */
@@ -390,6 +402,20 @@ static phx_code write_kept(phx_exec *exec, uint32_t n, phx_error *err)
     return phx_exec_wait(exec, err);
 }
 
+/* The states that are kept say nothing of a row that made no entries. */
+static void forget_states(phx_exec *exec)
+{
+    for (uint32_t i = 0; i < exec->plan->n_rows; i++) {
+        phx_slot_state *slot = slot_of(exec, i);
+        if (makes_entries(&exec->plan->rows[i]))
+            continue;
+        slot->kept = PHX_KEPT_NOWHERE;
+        for (uint32_t end = slot->n_tokens; end > slot->n_tokens - exec->n_taken[i]; end--)
+            if (end % PHX_BLOCK_TOKENS == 0)
+                exec->draft->block_kept[slot->blocks[end / PHX_BLOCK_TOKENS - 1]] = false;
+    }
+}
+
 static phx_code keep_states(phx_exec *exec, phx_error *err)
 {
     const uint32_t n_max = exec->parts.plan->request.n_step_tokens;
@@ -398,12 +424,16 @@ static phx_code keep_states(phx_exec *exec, phx_error *err)
     phx_code rc = PHX_OK;
     for (uint32_t i = 0; i < exec->plan->n_rows && rc == PHX_OK; i++) {
         phx_slot_state *slot = slot_of(exec, i);
+        if (!makes_entries(&exec->plan->rows[i]))
+            continue;
         const uint32_t n_taken = exec->n_taken[i], first = slot->n_tokens - n_taken;
         const int32_t start = (int32_t)phx_exec_row_start(exec, i);
         for (uint32_t j = 0; j < n_taken && rc == PHX_OK; j++) {
             const bool last = j == n_taken - 1, full = (first + j + 1) % PHX_BLOCK_TOKENS == 0;
             const int64_t entries[] = {exec->plan->rows[i].slot,
                                        first_block + slot->blocks[(first + j) / PHX_BLOCK_TOKENS]};
+            if (full)
+                exec->draft->block_kept[slot->blocks[(first + j) / PHX_BLOCK_TOKENS]] = true;
             for (uint32_t k = last ? 0 : 1; k < (full ? 2 : 1) && rc == PHX_OK; k++) {
                 exec->host.draft_from[n] = start + (int32_t)j;
                 exec->host.entries[n++] = entries[k];
@@ -413,15 +443,31 @@ static phx_code keep_states(phx_exec *exec, phx_error *err)
                 }
             }
         }
-        slot->state_kept = true;
+        slot->kept = PHX_KEPT_WITH_SLOT;
     }
     return rc == PHX_OK && n ? write_kept(exec, n, err) : rc;
 }
 
 phx_code phx_exec_draft(phx_exec *exec, phx_error *err)
 {
+    const int64_t width = exec->dims->d_hidden;
+    bool any = false;
+    for (uint32_t i = 0; i < exec->plan->n_rows && !any; i++)
+        any = makes_entries(&exec->plan->rows[i]);
+    forget_states(exec);
+    if (!any)
+        return PHX_OK;
+    exec->parts.ops->round(exec->pool, &(phx_round_args){/* f32 to f32: a copy, out of the way of passes */
+                                                         .x = exec->buf.norm,
+                                                         .x_stride = width,
+                                                         .n_rows = exec->n_own,
+                                                         .n_cols = width,
+                                                         .out = {exec->buf.final_hidden, width, PHX_F32}});
+    phx_code rc = phx_fetch(exec->parts.backend, exec->host.tokens, exec->buf.tokens,
+                            (size_t)exec->n_own * sizeof(int32_t), err);
     /* A step that sampled nothing may still be reading what is written here. */
-    phx_code rc = phx_exec_wait(exec, err);
+    if (rc == PHX_OK)
+        rc = phx_exec_wait(exec, err);
     if (rc != PHX_OK)
         return rc;
     memcpy(exec->draft->tokens, exec->host.tokens, (size_t)exec->n_own * sizeof(int32_t));

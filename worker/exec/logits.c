@@ -29,14 +29,6 @@ phx_code phx_exec_final(phx_exec *exec, phx_error *err)
     const phx_capture_view final = {PHX_CAPTURE_HIDDEN, "hidden.final", -1,         PHX_F32,
                                     exec->buf.norm,     d->d_hidden,    d->d_hidden};
     const phx_code rc = phx_exec_capture(exec, &final, err);
-    if (exec->draft) /* the draft layer's input, out of the way of its own walk */
-        exec->parts.ops->round(exec->pool,
-                               &(phx_round_args){/* f32 to f32: a copy */
-                                                 .x = exec->buf.norm,
-                                                 .x_stride = d->d_hidden,
-                                                 .n_rows = exec->n_tokens,
-                                                 .n_cols = d->d_hidden,
-                                                 .out = {exec->buf.final_hidden, d->d_hidden, PHX_F32}});
     return rc == PHX_OK && exec->n_samples ? phx_exec_queue_samples(exec, err) : rc;
 }
 

@@ -255,6 +255,14 @@ static phx_code take_sample(phx_exec *exec, uint32_t first, uint32_t i, phx_erro
     return rc;
 }
 
+static bool feeds_drafts(const phx_exec *exec)
+{
+    bool feeds = false;
+    for (uint32_t i = 0; exec->draft && i < exec->plan->n_rows; i++)
+        feeds = feeds || phx_exec_n_fed(&exec->plan->rows[i]) != 0;
+    return feeds;
+}
+
 /* The length of a slot that was fed drafts, and its last token. */
 static phx_code settle_drafts(phx_exec *exec, phx_error *err)
 {
@@ -279,8 +287,9 @@ phx_code phx_exec_finish_samples(phx_exec *exec, phx_error *err)
 {
     static_assert(PHX_CHOICE_WORDS * sizeof(uint32_t) == sizeof(phx_choice), "words of a choice");
     phx_code rc = PHX_OK;
+    const bool feeds = feeds_drafts(exec);
     exec->n_results = 0;
-    if (exec->draft) /* which drafts were fed */
+    if (feeds) /* which ones */
         rc = phx_fetch(exec->parts.backend, exec->host.tokens, exec->buf.tokens,
                        (size_t)exec->n_own * sizeof(int32_t), err);
     for (uint32_t first = 0; first < exec->n_sampling && rc == PHX_OK; first += PHX_LOGIT_ROWS) {
@@ -296,5 +305,5 @@ phx_code phx_exec_finish_samples(phx_exec *exec, phx_error *err)
         for (uint32_t i = 0; i < n && rc == PHX_OK; i++)
             rc = take_sample(exec, first, i, err);
     }
-    return rc == PHX_OK && exec->draft ? settle_drafts(exec, err) : rc;
+    return rc == PHX_OK && feeds ? settle_drafts(exec, err) : rc;
 }
