@@ -18,8 +18,9 @@ typedef struct choice {
     uint32_t idx;
     uint64_t id; /* of the engine */
     bool is_alive;
-    bool is_stopped;  /* a stop string matched: tokens that still arrive are not part of the answer */
-    phx_error failed; /* our own failure, which then is the reason of the end */
+    bool is_stopped;   /* a stop string matched: tokens that still arrive are not part of the answer */
+    uint32_t n_tokens; /* of the answer, end token included; drafts that held may go on behind it */
+    phx_error failed;  /* our own failure, which then is the reason of the end */
     phx_detokenizer detokenizer;
     phx_stop_matcher *matcher;
     phx_output_parser *parser; /* NULL: plain */
@@ -230,7 +231,10 @@ static void give(phx_generation *g, const phx_delta *delta)
 
 static void take_token(choice *c, const phx_sched_event *event)
 {
-    if (c->is_stopped || c->failed.code != PHX_OK || event->is_end_token)
+    if (c->is_stopped || c->failed.code != PHX_OK)
+        return;
+    c->n_tokens++;
+    if (event->is_end_token)
         return;
     phx_str bytes = {"", 0};
     if (c->generation->text->tokenizer)
@@ -326,7 +330,7 @@ static void take_end(choice *c, const phx_sched_event *event, const phx_error *w
     g->n_prompt = event->n_prompt;
     if (c->idx == 0) /* the later choices of one prompt reuse the first's blocks */
         g->n_cached = event->n_cached;
-    g->n_output += event->n_output;
+    g->n_output += c->n_tokens;
     const phx_finish finish = finish_of(c, event->reason, &summary);
     phx_error cause = c->failed;
     if (finish == PHX_FINISH_ERROR && cause.code == PHX_OK) {

@@ -70,7 +70,6 @@ void phx_sched_req_end(phx_sched *sched, uint32_t request, phx_end_reason reason
         .reason = reason,
         .n_prompt = req->n_prompt,
         .n_cached = req->n_cached,
-        .n_output = req->n_known - req->n_prompt,
     };
     if (req->life == PHX_SCHED_QUEUED)
         phx_sched_queue_remove(sched, request);

@@ -92,7 +92,6 @@ typedef struct phx_sched_event {
     phx_end_reason reason; /* END */
     uint32_t n_prompt;     /* END: usage */
     uint32_t n_cached;
-    uint32_t n_output;
 } phx_sched_event;
 
 /* Events in order; false when there is none. Every request gets exactly one END. */

@@ -119,12 +119,8 @@ static void end(phx_engine *e, fake_living *l, phx_end_reason reason)
 {
     phx_error why = {0};
     const fake_living mine = *l;
-    const phx_sched_event event = {.kind = PHX_EVENT_END,
-                                   .id = l->id,
-                                   .reason = reason,
-                                   .n_prompt = l->n_prompt,
-                                   .n_cached = 64,
-                                   .n_output = l->at};
+    const phx_sched_event event = {
+        .kind = PHX_EVENT_END, .id = l->id, .reason = reason, .n_prompt = l->n_prompt, .n_cached = 64};
     (void)e;
     l->id = 0;
     if (reason == PHX_END_ERROR)

@@ -206,10 +206,12 @@ static const char *const mixed[] = {
 static void write_mixed(uint32_t i, phx_buf *body)
 {
     phx_buf_clear(body);
-    (void)phx_buf_printf(body, "{\"model\":\"demo\",\"stream\":%s,%s}", i % 2 ? "true" : "false",
+    (void)phx_buf_printf(body, "{\"model\":\"demo\",%s%s}",
+                         i % 2 ? "\"stream\":true,\"stream_options\":{\"include_usage\":true}," : "",
                          mixed[i / 2]);
 }
 
+/* The texts of all choices, and the number of tokens that is charged. */
 static void read_answer(const web_reply *reply, uint32_t i, const char *when, phx_buf *text)
 {
     phx_buf choice;
@@ -222,6 +224,10 @@ static void read_answer(const web_reply *reply, uint32_t i, const char *when, ph
         web_answer(reply, c, &choice);
         (void)phx_buf_printf(text, "%s\n", choice.ptr);
     }
+    const char *charged = strstr(reply->body.ptr, "\"completion_tokens\":");
+    if (!charged)
+        fail_msg("mixed request %u %s: no usage in %s", i, when, reply->body.ptr);
+    (void)phx_buf_printf(text, "%.*s\n", (int)strcspn(charged, ",}"), charged);
     phx_buf_done(&choice);
 }
 

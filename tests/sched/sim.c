@@ -441,9 +441,8 @@ static phx_code take_end(sim *s, const phx_sched_event *event, phx_error *err)
         ;
     const bool stopped =
         known->n_delivered != 0 && ends(s, known, known->tokens[request->n_prompt + known->n_delivered - 1]);
-    bool ok = known->n_delivered <= n_until && event->n_output == known->n_delivered &&
-              event->n_prompt == request->n_prompt && event->n_cached < request->n_prompt &&
-              event->n_cached % PHX_BLOCK_TOKENS == 0 &&
+    bool ok = known->n_delivered <= n_until && event->n_prompt == request->n_prompt &&
+              event->n_cached < request->n_prompt && event->n_cached % PHX_BLOCK_TOKENS == 0 &&
               (!request->no_reuse || event->n_cached <= known->n_warm);
     switch (event->reason) {
     case PHX_END_STOP:
