@@ -23,19 +23,20 @@ phx_code phx_tokenizer_load(const char *model_dir, phx_tokenizer **ret_tokenizer
     phx_code rc = PHX_OK;
     phx_buf vocab;
     phx_buf config;
+    phx_error none = {0};
     phx_error inner = {0};
     bool is_ranks = false;
     phx_buf_init(&vocab, PHX_TOKENIZER_FILE_BYTES_MAX);
     phx_buf_init(&config, PHX_TOKENIZER_FILE_BYTES_MAX);
-    rc = read_file(model_dir, "tokenizer.json", &vocab, err);
+    rc = read_file(model_dir, "tokenizer.json", &vocab, &none);
     if (rc == PHX_ERR_NOT_FOUND) {
         rc = read_file(model_dir, "tiktoken.model", &vocab, &inner);
         is_ranks = rc != PHX_ERR_NOT_FOUND; /* with neither, the error names the first */
-        if (is_ranks && rc != PHX_OK)
-            rc = PHX_FAIL(err, rc, "%s", inner.text);
     }
-    if (rc != PHX_OK)
+    if (rc != PHX_OK) {
+        rc = PHX_FAIL(err, rc, "%s", is_ranks ? inner.text : none.text);
         goto out;
+    }
     rc = read_file(model_dir, "tokenizer_config.json", &config, &inner);
     if (rc != PHX_OK && rc != PHX_ERR_NOT_FOUND) {
         rc = PHX_FAIL(err, rc, "%s", inner.text);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static void assert_ids_equal(const uint32_t *ids, size_t n, const phx_json *want)
@@ -378,6 +379,26 @@ static void test_load(void **state)
     assert_null(t);
 }
 
+/* With ranks in place of tokenizer.json the error speaks of them. */
+static void test_load_of_ranks(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/phx-test-ranks-XXXXXX";
+    char path[64];
+    phx_tokenizer *t = NULL;
+    phx_error err = {0};
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(path, sizeof(path), "%s/tiktoken.model", dir);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs("no ranks\n", file) >= 0 && fclose(file) == 0);
+    assert_int_not_equal(phx_tokenizer_load(dir, &t, &err), PHX_OK);
+    assert_null(t);
+    assert_null(strstr(err.text, "tokenizer.json"));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
     if (!fixture_present())
@@ -395,6 +416,7 @@ int main(void)
         cmocka_unit_test_prestate(test_long_word_without_room, t),
         cmocka_unit_test_prestate(test_long_runs, t),
         cmocka_unit_test_prestate(test_load, t),
+        cmocka_unit_test(test_load_of_ranks),
     };
     const int rc = cmocka_run_group_tests(tests, NULL, NULL);
     phx_tokenizer_destroy(t);
