@@ -12,6 +12,12 @@ static bool is_null(const phx_json *node)
     return !node || phx_json_kind_of(node) == PHX_JSON_NULL;
 }
 
+/* Absent, null, or an object without members. */
+static bool is_empty(const phx_json *node)
+{
+    return is_null(node) || (phx_json_kind_of(node) == PHX_JSON_OBJECT && phx_json_count(node) == 0);
+}
+
 /* False when the node is absent or no whole number; makers write some as 32.0. */
 static bool as_whole(const phx_json *node, int64_t *ret_value)
 {
@@ -85,7 +91,8 @@ static phx_code check_weights(const phx_json *weights, phx_error *err)
     if (!is_text_or_null(phx_json_get(weights, "type"), "int"))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors type '%.*s': supported is int",
                         PHX_STR_ARG(short_text(phx_json_get(weights, "type"))));
-    if (!phx_json_as_bool(phx_json_get(weights, "symmetric"), &flag) || !flag)
+    const phx_json *symmetric = phx_json_get(weights, "symmetric"); /* absent: true */
+    if (!is_null(symmetric) && (!phx_json_as_bool(symmetric, &flag) || !flag))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
                         "compressed-tensors symmetric false: zero points are not supported");
     if (!is_text_or_null(phx_json_get(weights, "strategy"), "group"))
@@ -114,6 +121,16 @@ static phx_code parse_compressed(const phx_json *object, phx_quantisation *quant
                         PHX_STR_ARG(short_text(format)));
     if (!is_null(phx_json_get(object, "kv_cache_scheme")))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors kv_cache_scheme is not supported");
+    if (!is_empty(phx_json_get(object, "transform_config")))
+        return PHX_FAIL(
+            err, PHX_ERR_UNSUPPORTED,
+            "compressed-tensors transform_config is not supported: weights that were rotated need "
+            "inputs that are");
+    const phx_json *sparsity = phx_json_get(object, "sparsity_config");
+    if (!is_empty(sparsity) && !is_text_or_null(phx_json_get(sparsity, "format"), "dense"))
+        return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
+                        "compressed-tensors sparsity_config '%.*s': supported is dense",
+                        PHX_STR_ARG(short_text(phx_json_get(sparsity, "format"))));
     const bool is_object = groups && phx_json_kind_of(groups) == PHX_JSON_OBJECT;
     const size_t n_groups = is_object ? phx_json_count(groups) : 0;
     if (n_groups == 0 || n_groups > GROUPS_MAX)

@@ -51,6 +51,10 @@ static void test_accepted(void **state)
     must(parse(text, &got, &err), &err);
     assert_int_equal(got.format, PHX_FORMAT_INT4_G32);
     assert_false(got.fp8_scale_ue8m0);
+    with_weights(text, sizeof(text), "\"num_bits\": 4, \"group_size\": 32",
+                 ", \"transform_config\": {}, \"sparsity_config\": {\"format\": \"dense\"}");
+    must(parse(text, &got, &err), &err);
+    assert_int_equal(got.format, PHX_FORMAT_INT4_G32);
 }
 
 static void test_refused(void **state)
@@ -99,6 +103,14 @@ static void test_refused(void **state)
     char text[1024];
     phx_error err = {0};
     phx_quantisation got;
+    with_weights(text, sizeof(text), WEIGHTS, ", \"transform_config\": {\"config_groups\": {\"R1\": {}}}");
+    assert_int_equal(parse(text, &got, &err), PHX_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "transform_config"));
+    err = (phx_error){0};
+    with_weights(text, sizeof(text), WEIGHTS, ", \"sparsity_config\": {\"format\": \"sparse-24-bitmask\"}");
+    assert_int_equal(parse(text, &got, &err), PHX_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "sparse-24-bitmask"));
+    err = (phx_error){0};
     with_weights(text, sizeof(text), WEIGHTS, ", \"ignore\": [3]");
     assert_int_equal(parse(text, &got, &err), PHX_ERR_CORRUPT);
 }
