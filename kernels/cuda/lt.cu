@@ -309,17 +309,23 @@ static void add_shape(phx_lt *lt, const phx_product_args &example)
         shape_done(&lt->api, s);
 }
 
-/* A chip loads a kernel when it is first used, which takes memory and time; and an algorithm that does not
- * run shows here, not in a step. */
+/* A chip loads a kernel when it is first used, which takes memory and time. What the library takes and then
+ * cannot run becomes a refusal here, and no failure of a step. */
 static phx_code warm_up(phx_lt *lt, cudaStream_t stream, const phx_product_args &example, phx_error *err)
 {
+    shape *s = &lt->shapes[lt->n_shapes - 1];
     const int64_t last = span_of(phx_rounded_rows(example.n_rows));
     cudaError_t error = cudaSuccess;
-    for (int64_t span = span_of(ROWS_LEAST); span <= last && error == cudaSuccess; span++) {
+    for (int64_t span = span_of(ROWS_LEAST); span <= last && error == cudaSuccess && s->chosen; span++) {
         phx_product_args some = example;
         some.n_rows = (span + 1) * SPAN < example.n_rows ? (span + 1) * SPAN : example.n_rows;
-        error = phx_lt_product(lt, stream, &some);
+        error = round_rows(stream, some);
+        if (error == cudaSuccess)
+            s->refusal = multiply(lt, s, stream, some);
+        s->chosen = s->refusal == PHX_LT_SUCCESS;
     }
+    if (!s->chosen)
+        shape_done(&lt->api, s);
     if (error == cudaSuccess)
         error = cudaStreamSynchronize(stream);
     if (error == cudaSuccess)
@@ -419,11 +425,10 @@ phx_code phx_lt_choose(phx_lt **lt, cudaStream_t stream, int arch, const phx_pro
         const size_t n_before = (*lt)->n_shapes;
         if ((*lt)->missing.code == PHX_OK)
             add_shape(*lt, example);
-        const bool chosen = phx_lt_takes(*lt, &example);
-        if (choice->rows_least)
-            choice->rows_least[i] = chosen ? ROWS_LEAST : 0;
-        if (choice->warm && chosen && (*lt)->n_shapes > n_before)
+        if (choice->warm && (*lt)->n_shapes > n_before && phx_lt_takes(*lt, &example))
             rc = warm_up(*lt, stream, example, err);
+        if (choice->rows_least)
+            choice->rows_least[i] = phx_lt_takes(*lt, &example) ? ROWS_LEAST : 0;
     }
     if (rc == PHX_OK && choice->text)
         tell(*lt, choice->text);

@@ -14,10 +14,11 @@
 #include "kernels/backend.h"
 #include "kernels/cache.h"
 
-#define ROWS  21 /* no multiple of four */
-#define OUT   48
-#define COLS  256
-#define SMALL 16 /* rows of a matrix that the stand-in refuses */
+#define ROWS   21 /* no multiple of four */
+#define OUT    48
+#define COLS   256
+#define SMALL  16 /* rows of a matrix that the stand-in refuses */
+#define BROKEN 32 /* and of one that it takes, and cannot multiply */
 
 typedef struct setup {
     phx_backend *backend;
@@ -257,6 +258,17 @@ static void a_refused_shape_is_our_own(void **state)
     assert_int_equal(choose(&s, &args, text, sizeof(text)), 0);
     assert_non_null(strstr(text, "0 of 1 shapes in fp8: 16 x 256 refused (its status 15)"));
     run(&s, &args);
+    const phx_matrix broken = matrix_of(&s, BROKEN);
+    const phx_product_args late = args_of(&s, &broken);
+    assert_int_equal(choose(&s, &late, text, sizeof(text)), 0);
+    assert_non_null(strstr(text, "0 of 2 shapes in fp8: 16 x 256 refused (its status 15), 32 x 256 refused "
+                                 "(its status 13)"));
+    run(&s, &late);
+    const phx_matrix good = matrix_of(&s, OUT);
+    const phx_product_args third = args_of(&s, &good);
+    assert_int_equal(choose(&s, &third, text, sizeof(text)), 16); /* the others do not spoil it */
+    run(&s, &third);
+    assert_true(measure(&s).rounded < NEAR);
     close_setup(&s);
 }
 

@@ -33,7 +33,7 @@ static void run_shapes(check *c, void (*run)(check *c, const shape *s))
         run(c, &(shape){(check_fill)(i % CHECK_FILL_COUNT), 144, 384, 0, 300, rows[i], false});
     for (int fill = 0; fill < CHECK_FILL_COUNT; fill++) /* as they lie, or not: strides are drawn */
         run(c, &(shape){(check_fill)fill, 64, 512, 128, 64, 21, false});
-    run(c, &(shape){CHECK_RANDOM, 32, 128, 0, 40, 40, false});
+    run(c, &(shape){CHECK_RANDOM, 96, 128, 0, 40, 40, false});
     run(c, &(shape){CHECK_RANDOM, 16, 128, 0, 40, 40, true});
 }
 

@@ -3,8 +3,8 @@
  * block-scaled product on sm_90, each demand checked at the call, and the product in plain C. It is stricter
  * than the library: an algorithm serves the shape and the 256 rows that it was chosen for, needs workspace,
  * and spoils all of it first; nothing but f32 = e4m3 * e4m3 with scales of 128 x 128 and of 128 is known;
- * matrices of fewer than 32 rows are refused, as are shapes for which the library has no kernel. Not here:
- * anything else of cuBLASLt. */
+ * matrices of fewer than 32 rows are refused, as shapes are for which the library has no kernel, and those of
+ * 32 rows not before they shall be multiplied. Not here: anything else of cuBLASLt. */
 #include "kernels/cuda/lt_api.h"
 
 #include <inttypes.h>
@@ -18,6 +18,7 @@
 #define EMU_VERSION     130000u
 #define MAGIC           0x4c74456d75u
 #define ROWS_LEAST      32u
+#define ROWS_BROKEN     32u
 #define SPAN            256u
 #define WORKSPACE_BYTES ((size_t)64 << 10)
 
@@ -382,6 +383,8 @@ phx_lt_status cublasLtMatmul(phx_lt_handle handle, phx_lt_product_desc desc, con
     phx_lt_status status = demand_shapes(desc, a_matrix, b_matrix, c_matrix, d_matrix);
     if (status == PHX_LT_SUCCESS)
         status = demand_algo(algo, a_matrix, d_matrix);
+    if (status == PHX_LT_SUCCESS && d_matrix->n_rows == ROWS_BROKEN)
+        status = PHX_LT_EXECUTION_FAILED;
     if (status != PHX_LT_SUCCESS)
         return status;
     if (!alpha || !beta || !lies_on(a, 16) || !lies_on(b, 16) || !lies_on(d, 16) || c != d ||
