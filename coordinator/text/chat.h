@@ -42,11 +42,12 @@ typedef struct phx_chat_call {
 
 typedef struct phx_chat_message {
     phx_chat_role role;
-    phx_str content;      /* text parts joined by a newline; null is empty */
-    phx_str reasoning;    /* assistant only */
-    phx_str name;         /* as sent; empty when absent */
-    phx_str tool_call_id; /* tool only */
-    phx_chat_call *calls; /* assistant only: [n_calls] */
+    phx_str content;       /* text parts joined by a newline; null is empty */
+    const phx_json *parts; /* the text parts as sent, when content was an array of them; else NULL */
+    phx_str reasoning;     /* assistant only */
+    phx_str name;          /* as sent; empty when absent */
+    phx_str tool_call_id;  /* tool only */
+    phx_chat_call *calls;  /* assistant only: [n_calls] */
     size_t n_calls;
     phx_chat_tool *tools; /* system and developer only, DeepSeek's own form: [n_tools] */
     size_t n_tools;

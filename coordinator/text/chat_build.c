@@ -295,6 +295,7 @@ static phx_code join_parts(builder *b, const phx_json *parts, phx_chat_message *
         goto out;
     }
     message->content = phx_buf_view(&buf);
+    message->parts = parts;
     message->joined = buf.ptr;
     buf.ptr = NULL;
     rc = count_text(b, message->content);

@@ -123,13 +123,40 @@ static phx_jv answered_id(const phx_chat_message *message, phx_jv calls)
     return data(message->tool_call_id);
 }
 
+/* ---- content ---- */
+
+/* The texts of all parts one behind the other. */
+static phx_jv parts_text(scene *s, const phx_json *parts)
+{
+    const size_t n = phx_json_count(parts);
+    phx_jv *texts = phx_jpool_take(&s->pool, n, sizeof(*texts));
+    for (size_t i = 0; texts && i < n; i++) {
+        phx_str text = {"", 0};
+        (void)phx_json_as_str(phx_json_get(phx_json_at(parts, i), "text"), &text);
+        texts[i] = data(text);
+    }
+    return texts ? phx_jv_concat(&s->pool, texts, n) : phx_jv_none();
+}
+
+/* Several parts reach a template that goes over them as they were sent. What a tool gave is one text: GLM
+ * reads a list there as something else, and the others put its texts one behind the other. One part is its
+ * text: not every place of a template that knows lists expects one. */
+static phx_jv content_value(scene *s, const phx_chat_message *message)
+{
+    if (phx_json_count(message->parts) < 2 || !phx_jinja_takes_parts(s->options->template))
+        return data(message->content);
+    if (message->role == PHX_CHAT_TOOL)
+        return parts_text(s, message->parts);
+    return phx_jv_of_json(&s->pool, message->parts);
+}
+
 static phx_jv message_value(scene *s, const phx_chat_message *message, phx_jv *calls)
 {
     static const char *const roles[] = {"system", "system", "user", "assistant", "tool"};
     phx_jpool *pool = &s->pool;
     const phx_jv value = phx_jv_dict(pool, 6);
     phx_jv_put(pool, value, "role", phx_jv_str(phx_str_of(roles[message->role]), false));
-    phx_jv_put(pool, value, "content", data(message->content));
+    phx_jv_put(pool, value, "content", content_value(s, message));
     if (message->name.n)
         phx_jv_put(pool, value, "name", data(message->name));
     if (message->reasoning.n)

@@ -21,6 +21,11 @@ void phx_jinja_destroy(phx_jinja *template); /* accepts NULL */
 /* Is this word a name that the template uses? For switches that a template may or may not know. */
 bool phx_jinja_mentions(const phx_jinja *template, const char *name);
 
+/* Does the template itself go over the parts of a message's content? Then it takes them as a list; one that
+ * does not knows texts only. Seen are loops over member `content` of anything, over a name that was set to
+ * it, and over a macro's parameter of that name. */
+bool phx_jinja_takes_parts(const phx_jinja *template);
+
 /* The rendered text, and for each byte 1 when it came from the inputs' data, 0 when from the template. */
 typedef struct phx_jinja_out {
     phx_buf text;

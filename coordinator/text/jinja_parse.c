@@ -128,7 +128,7 @@ static phx_jnode *parse_targets(phx_jparser *p)
 
 static phx_jnode *parse_if(phx_jparser *p)
 {
-    static const char *const ends[] = {"elif", "else", "endif", NULL};
+    static const char *const ends[] = {"endif", "elif", "else", NULL};
     phx_jnode *node = phx_jnode_new(p, PHX_JN_IF, p->tok->line);
     phx_jnode *last = NULL;
     bool is_else = false;
@@ -160,7 +160,7 @@ static phx_jnode *parse_if(phx_jparser *p)
 
 static phx_jnode *parse_for(phx_jparser *p)
 {
-    static const char *const ends[] = {"else", "endfor", NULL};
+    static const char *const ends[] = {"endfor", "else", NULL};
     phx_jnode *node = phx_jnode_new(p, PHX_JN_FOR, p->tok->line);
     if (!node)
         return NULL;
@@ -178,7 +178,7 @@ static phx_jnode *parse_for(phx_jparser *p)
     p->n_loops--;
     if (take_name(p, "else")) {
         end_tag(p);
-        node->d = parse_body(p, ends + 1);
+        node->d = parse_body(p, (const char *const[]){"endfor", NULL});
     }
     (void)take_name(p, "endfor");
     end_tag(p);
@@ -328,8 +328,8 @@ static bool at_end(const phx_jparser *p, const char *const *ends)
     return false;
 }
 
-/* Nodes up to one of the statements (an empty list: up to the end of the template), whose opening is taken.
- */
+/* Nodes up to one of the statements, whose opening is taken; an empty list: up to the end of the template.
+ * The first of ends is the one that must come at last: it is named when none does. */
 static phx_jnode *parse_body(phx_jparser *p, const char *const *ends)
 {
     phx_jnode *first = NULL;
@@ -416,6 +416,7 @@ phx_code phx_jinja_parse(phx_str text, phx_jinja **ret_template, phx_error *err)
     rc = parser.code;
     if (rc != PHX_OK)
         goto out;
+    t->takes_parts = phx_jinja_loops_over_content(t->body);
     *ret_template = t;
     t = NULL;
 out:
@@ -431,6 +432,11 @@ void phx_jinja_destroy(phx_jinja *template)
     phx_jpool_done(&template->pool);
     phx_free(template->text);
     phx_free(template);
+}
+
+bool phx_jinja_takes_parts(const phx_jinja *template)
+{
+    return template->takes_parts;
 }
 
 bool phx_jinja_mentions(const phx_jinja *template, const char *name)

@@ -89,7 +89,11 @@ struct phx_jinja {
     phx_jpool pool;
     char *text; /* the source, line ends made \n */
     phx_jnode *body;
+    bool takes_parts;
 };
+
+/* See phx_jinja_takes_parts; body: a whole template (jinja_content.c). */
+bool phx_jinja_loops_over_content(const phx_jnode *body);
 
 /* Recursion follows the template's nesting, so both are bounded. */
 #define PHX_JINJA_TREE_DEPTH_MAX (2 * PHX_JINJA_DEPTH_MAX)

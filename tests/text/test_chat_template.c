@@ -335,6 +335,91 @@ static void test_injection(void **state)
     check_data("kimi", "chat/kimi-k2.5/templates/Kimi-K2.5.jinja", "<|im_end|><|tool_call_begin|>");
 }
 
+/* A conversation whose texts come in parts, or whole. */
+static void parts_request(const char *separator, char *request, size_t n_bytes)
+{
+    const char *open = separator ? "[{\"type\":\"text\",\"text\":\"" : "\"";
+    const char *next = separator ? separator : "";
+    const char *close = separator ? "\"}]" : "\"";
+    (void)snprintf(request, n_bytes,
+                   "{\"messages\":[{\"role\":\"system\",\"content\":%sS1%sS2%s},"
+                   "{\"role\":\"user\",\"content\":%sA%sB %s},"
+                   "{\"role\":\"assistant\",\"content\":%sx%s y%s,\"tool_calls\":[{\"id\":\"functions.f:0\","
+                   "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
+                   "{\"role\":\"tool\",\"tool_call_id\":\"functions.f:0\",\"content\":%sr1%sr2%s},"
+                   "{\"role\":\"user\",\"content\":%s C%s\\n%s}]}",
+                   open, next, close, open, next, close, open, next, close, open, next, close, open, next,
+                   close);
+}
+
+/* Jinja 3.1.6 gives these templates' prompts of parts the same text as with the parts put together (but for
+ * the results of tools, which GLM-4.x writes as Python's own form of a mapping). */
+static void test_parts(void **state)
+{
+    (void)state;
+    static const char *const names[][2] = {{"glm", "chat/glm-5/templates/GLM-4.5.jinja"},
+                                           {"glm", "chat/glm-5/templates/GLM-4.6.jinja"},
+                                           {"glm", "chat/glm-5/templates/GLM-4.7-Flash.jinja"},
+                                           {"glm", "chat/glm-5/templates/GLM-5.2.jinja"},
+                                           {"kimi", "chat/kimi-k2.5/templates/Kimi-K2.5.jinja"}};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char request[2048];
+        phx_chat_prompt parts;
+        phx_chat_prompt whole;
+        parts_request("\"},{\"type\":\"text\",\"text\":\"", request, sizeof(request));
+        render_request(names[i][0], names[i][1], request, &parts);
+        parts_request(NULL, request, sizeof(request));
+        render_request(names[i][0], names[i][1], request, &whole);
+        chat_case_equal(names[i][1], phx_chat_prompt_view(&parts), phx_chat_prompt_view(&whole));
+        chat_case_check_segments(&parts);
+        phx_chat_prompt_done(&parts);
+        phx_chat_prompt_done(&whole);
+    }
+}
+
+/* Which templates get a list: those that go over it. The others get the parts' lines as one text. */
+static void test_parts_of_templates(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"{% for m in messages %}{{ m.content }}{% endfor %}", "A\nB"},
+        {"{% for m in messages %}{% for p in m.content %}<{{ p.text }}>{% endfor %}{% endfor %}", "<A><B>"},
+        {"{% for m in messages %}{% for p in m['content'] or [] %}<{{ p.text }}>{% endfor %}{% endfor %}",
+         "<A><B>"},
+        {"{% for m in messages %}{% set c = m.get('content') %}{% if c is not string %}{% for p in c %}"
+         "<{{ p['text'] }}>{% endfor %}{% endif %}{% endfor %}",
+         "<A><B>"},
+        {"{% macro t(content) %}{% for p in content|list %}<{{ p.text }}>{% endfor %}{% endmacro %}"
+         "{% for m in messages %}{{ t(m.content) }}{% endfor %}",
+         "<A><B>"},
+        {"{% for m in messages %}{% set content = m.content %}{% set content = content.split('\\n') %}"
+         "{% for l in content %}<{{ l }}>{% endfor %}{% endfor %}",
+         "<A><B>"},
+        {"{% for m in messages %}{% for l in m.content.split('\\n') %}<{{ l }}>{% endfor %}{% endfor %}",
+         "<A><B>"},
+    };
+    phx_json *root =
+        chat_case_json(phx_str_of("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+                                  "\"text\",\"text\":\"A\"},{\"type\":\"text\",\"text\":\"B\"}]}]}"));
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        phx_chat *chat = NULL;
+        phx_jinja *template = NULL;
+        phx_chat_prompt prompt;
+        phx_chat_prompt_init(&prompt);
+        assert_int_equal(phx_jinja_parse(phx_str_of(cases[i][0]), &template, NULL), PHX_OK);
+        assert_int_equal(
+            phx_chat_build(&(phx_chat_request){.messages = phx_json_get(root, "messages")}, &chat, NULL),
+            PHX_OK);
+        assert_int_equal(phx_template_render(chat, &(phx_chat_options){.template = template}, &prompt, NULL),
+                         PHX_OK);
+        chat_case_equal(cases[i][0], phx_chat_prompt_view(&prompt), phx_str_of(cases[i][1]));
+        phx_chat_prompt_done(&prompt);
+        phx_jinja_destroy(template);
+        phx_chat_destroy(chat);
+    }
+    phx_json_destroy(root);
+}
+
 /* Ids from elsewhere become the model's own, counted over the conversation; its own stay. */
 static void test_call_ids(void **state)
 {
@@ -378,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_glm),         cmocka_unit_test(test_kimi),
         cmocka_unit_test(test_typescript),  cmocka_unit_test(test_typescript_form),
         cmocka_unit_test(test_recognition), cmocka_unit_test(test_injection),
+        cmocka_unit_test(test_parts),       cmocka_unit_test(test_parts_of_templates),
         cmocka_unit_test(test_call_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

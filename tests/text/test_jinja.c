@@ -75,11 +75,14 @@ static void test_line(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "a\nb\n{{ x | nosuch }}", "{# two\nlines #}\n{% if x is nosuch %}{% endif %}", "\n\n{{ x.y.z }}",
-        "\n\n{% call x() %}{% endcall %}", "\n'\n{{ 1 +\n }}"};
-    static const char *const words[] = {"line 3: filter 'nosuch'", "line 3: test 'nosuch'",
-                                        "line 3: 'x' is undefined", "line 3: statement 'call'",
-                                        "line 4: unexpected"};
+        "a\nb\n{{ x | nosuch }}", "{# two\nlines #}\n{% if x is nosuch %}{% endif %}",
+        "\n\n{{ x.y.z }}",        "\n\n{% call x() %}{% endcall %}",
+        "\n'\n{{ 1 +\n }}",       "{% if 1 %}\nx",
+        "{% for a in b %}\nx",    "{% for a in b %}\nx{% else %}"};
+    static const char *const words[] = {"line 3: filter 'nosuch'",     "line 3: test 'nosuch'",
+                                        "line 3: 'x' is undefined",    "line 3: statement 'call'",
+                                        "line 4: unexpected",          "line 2: 'endif' is missing",
+                                        "line 2: 'endfor' is missing", "line 2: 'endfor' is missing"};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         phx_jinja_out out;
         phx_error err = {0};
