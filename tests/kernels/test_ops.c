@@ -289,7 +289,7 @@ static void layer_norm_and_rope_by_hand(void **state)
         const int32_t position = 0;
         float pairs[4] = {1.0f, 2.0f, 3.0f, 4.0f};
         float halves[4] = {1.0f, 2.0f, 3.0f, 4.0f};
-        phx_rope_args a = {pairs, 4, 4, 1, 1, 4, true, &position, table};
+        phx_rope_args a = {pairs, 4, 4, 1, 1, 4, true, &position, table, NULL, 0, 0};
         f->ops[i].rope(f->pool, &a);
         a.x = halves;
         a.interleaved = false;
