@@ -10,7 +10,7 @@
 #include "coordinator/engine_private.h"
 #include "coordinator/sched/drafter.h"
 
-enum { PROMPT = 8, ROWS_MAX = 8, STEPS_OF_LENGTH = PHX_DRAFTER_REHEARSED + 3 };
+enum { PROMPT = 8, ROWS_MAX = 8, STEPS_OF_LENGTH = PHX_DRAFTER_REHEARSED * 4 };
 
 #define LIMIT_US 10000000u /* of each batch size; what is not known by then stays unknown */
 

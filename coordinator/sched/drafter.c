@@ -22,7 +22,7 @@
 #define N_SURE       4u                        /* comparisons after which a cost is taken for certain */
 #define TRIAL_FIRST \
     0.02 /* of all time may be lost in trials at first, and less after such that changed nothing; */
-#define TRIALS_WEIGH   4.0    /* half of it after so many */
+#define TRIALS_WEIGH   8.0    /* half of it after so many */
 #define TRIAL_PAID     0.01   /* at least, where drafts are in use */
 #define TRIAL_LEAST    0.0025 /* at least, where none are */
 #define TRIAL_HOPELESS 0.001  /* for lengths that would lose even if every draft held, ... */
@@ -172,7 +172,8 @@ static void settle(phx_drafter *drafter, const phx_drafter_size *size, const phx
     const double plain = size->n_steps ? plain_us(size) : us / cost_of(size, n);
     const double worth = plain * (1 + (double)step->n_held / step->n_rows);
     const double expected = size->n_steps ? plain + extra_us(size, n) * halves : us;
-    const double counted = us > 0 && us < OUTLIER * expected ? us : us > 0 ? OUTLIER * expected : expected;
+    const double most = OUTLIER * (size->is_foreign[n] ? plain * (1 + n) : expected);
+    const double counted = us > 0 ? (us < most ? us : most) : expected;
     const double paid = counted + plain * doubt(size, n) * halves;
     const double change = PHX_DRAFTER_SHARE * worth + (n ? worth - paid : 0);
     if (change < 0 || drafter->balance_us < BALANCE_MAX * plain)
@@ -271,6 +272,15 @@ static uint32_t least_of(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* One more comparison says that n drafts cost so much. */
+static void take_cost(phx_drafter_size *size, uint32_t n, double cost)
+{
+    const double expected = cost_of(size, n), most = expected * SURPRISE, least = expected / SURPRISE;
+    const uint32_t n_known = least_of(least_of(size->n_known[n], size->n_known[size->length]), KNOWN_MAX - 1);
+    cost = cost > most ? most : cost < least ? least : cost;
+    size->cost[n] += (cost - size->cost[n]) / (n_known + 1);
+}
+
 /* The cost follows from that of the length in use and from the ratio of the medians. */
 static void end_trial(phx_drafter *drafter)
 {
@@ -280,15 +290,11 @@ static void end_trial(phx_drafter *drafter)
     size->n_tried[n]++;
     if (drafter->trial.window.n < N_BELIEVED)
         return;
-    const double us = window_median(&drafter->trial.window), expected = cost_of(size, n);
-    double cost = size->cost[base] * us / window_median(&size->before);
-    cost = cost > expected * SURPRISE ? expected * SURPRISE : cost;
-    cost = cost < expected / SURPRISE ? expected / SURPRISE : cost;
-    const uint32_t n_known = least_of(least_of(size->n_known[n], size->n_known[base]), KNOWN_MAX - 1);
-    size->cost[n] += (cost - size->cost[n]) / (n_known + 1);
+    const double us = window_median(&drafter->trial.window);
+    take_cost(size, n, size->cost[base] * us / window_median(&size->before));
     size->n_known[n]++;
     size->n_known[base]++;
-    size->n_foreign[n] = 0;
+    size->is_foreign[n] = false;
     size->before.n = 0;
     drafter->spent_us += (drafter->trial.n_issued + 1) * us * loss(drafter, size, n);
 }
@@ -311,16 +317,25 @@ static void inherit(phx_drafter *drafter, uint32_t at)
     for (uint32_t n = 1; n <= drafter->n_max; n++) {
         size->cost[n] = size->cost[0] * other->cost[n] / other->cost[0];
         size->n_known[n] = other->n_known[n] ? 1 : 0;
-        size->n_foreign[n] = PHX_DRAFTER_WINDOW;
+        size->is_foreign[n] = true;
     }
 }
 
-/* Of the length in use, or below it, what pays and can be paid. */
+static bool is_worth(const phx_drafter *drafter, const phx_drafter_size *size, uint32_t n,
+                     uint32_t n_drafting)
+{
+    return can_afford(drafter, size, n, n_drafting + 1) && rate(drafter, size, n) > rate(drafter, size, 0);
+}
+
+/* Of the length in use, or below it, what pays and can be paid. Costs are proven one after the other, where
+ * the shorter ones pay too: the longer the drafts, the more is lost when they cost more than was thought. */
 static uint32_t affordable(const phx_drafter *drafter, const phx_drafter_size *size, uint32_t n_drafting)
 {
+    for (uint32_t n = 1; n < size->length; n++)
+        if (size->is_foreign[n] && rate(drafter, size, n) > rate(drafter, size, 0))
+            return is_worth(drafter, size, n, n_drafting) ? n : 0;
     uint32_t n = size->length;
-    while (n > 0 && (!can_afford(drafter, size, n, n_drafting + 1) ||
-                     rate(drafter, size, n) <= rate(drafter, size, 0)))
+    while (n > 0 && !is_worth(drafter, size, n, n_drafting))
         n--;
     return n;
 }
@@ -380,14 +395,22 @@ static void note_pace(phx_drafter_size *size, uint32_t n, double us)
     size->n_steps += size->n_steps < UINT32_MAX;
 }
 
-/* The pace is known from steps without drafts; the machine has had no time to change. */
-static void correct_cost(phx_drafter_size *size, uint32_t n, double us)
+/* Until then the pace is that of steps without drafts: were it taken from steps of an unproven cost, the
+ * account would not see what they lose. */
+static void prove_cost(phx_drafter_size *size, uint32_t n, double us)
 {
-    const double before = size->cost[n], cost = size->cost[0] * us / plain_us(size);
-    const double most = before * SURPRISE, least = before / SURPRISE;
-    const double believed = cost > most ? most : cost < least ? least : cost;
-    size->cost[n] += (believed - before) / (2 + PHX_DRAFTER_WINDOW - size->n_foreign[n]--);
-    size->us *= size->cost[n] / before;
+    if (size->first_length != n)
+        size->first.n = 0;
+    size->first_length = n;
+    window_add(&size->first, us);
+    if (size->first.n < PHX_DRAFTER_WINDOW)
+        return;
+    const double before = size->cost[n];
+    take_cost(size, n, size->cost[0] * window_median(&size->first) / plain_us(size));
+    if (n == size->length)
+        size->us *= size->cost[n] / before;
+    size->is_foreign[n] = false;
+    size->n_known[n]++;
 }
 
 static void note_rehearsal(phx_drafter *drafter, const phx_drafter_step *step);
@@ -418,8 +441,8 @@ void phx_drafter_note_step(phx_drafter *drafter, const phx_drafter_step *step)
     }
     if (n == size->length && !drafter->trial.is_on)
         window_add(&size->before, us);
-    if (n == size->length && size->n_foreign[n])
-        correct_cost(size, n, us);
+    if (size->is_foreign[n])
+        prove_cost(size, n, us);
     else if (n == size->length || n == 0)
         note_pace(size, n, us);
 }
@@ -436,21 +459,22 @@ void phx_drafter_rehearse(phx_drafter *drafter, uint32_t n_rows)
 
 bool phx_drafter_has_rehearsed(const phx_drafter *drafter)
 {
-    return drafter->rehearsal.length > drafter->n_max;
+    return drafter->rehearsal.windows[drafter->n_max].n == PHX_DRAFTER_REHEARSED;
 }
 
+/* Lengths take turns, so that all meet what else the machine does. */
 static void note_rehearsal(phx_drafter *drafter, const phx_drafter_step *step)
 {
     const uint32_t n = drafter->rehearsal.length;
-    if (!step->is_steady || step->us <= 0 || step->n_asked != n || n > drafter->n_max ||
+    if (!step->is_steady || step->us <= 0 || step->n_asked != n || phx_drafter_has_rehearsed(drafter) ||
         size_of(step->n_rows) != drafter->rehearsal.size)
         return;
-    phx_drafter_window *window = &drafter->rehearsal.windows[n];
-    window_add(window, step->us);
-    drafter->rehearsal.length += window->n == PHX_DRAFTER_REHEARSED;
+    window_add(&drafter->rehearsal.windows[n], step->us);
+    drafter->rehearsal.length = n == drafter->n_max ? 0 : n + 1;
 }
 
-/* Lengths that were not reached stay unknown; a few steps make a first guess that those in use correct. */
+/* The median over the turns of a step's time against that of one without drafts in the same turn. Lengths
+ * that were not reached stay unknown. */
 void phx_drafter_end_rehearsal(phx_drafter *drafter, uint32_t n_flight)
 {
     phx_drafter_size *size = &drafter->sizes[drafter->rehearsal.size];
@@ -459,13 +483,16 @@ void phx_drafter_end_rehearsal(phx_drafter *drafter, uint32_t n_flight)
     assert(drafter->rehearsal.is_on);
     drafter->rehearsal.is_on = false;
     drafter->rehearsal.n_left = n_flight;
-    if (windows[0].n < N_BELIEVED)
+    if (windows[0].n == 0)
         return;
     size->us = window_median(&windows[0]) + gap_us;
-    size->n_steps = N_BELIEVED;
+    size->n_steps = 1;
     for (uint32_t n = 1; n <= drafter->n_max && windows[n].n; n++) {
-        size->cost[n] = (window_median(&windows[n]) + gap_us) / size->us;
+        phx_drafter_window ratios = {.n = 0};
+        for (uint32_t i = 0; i < windows[n].n; i++)
+            window_add(&ratios, (windows[n].us[i] + gap_us) / (windows[0].us[i] + gap_us));
+        size->cost[n] = window_median(&ratios);
         size->n_known[n] = 1;
-        size->n_foreign[n] = windows[n].n < N_BELIEVED ? PHX_DRAFTER_WINDOW : 0;
+        size->is_foreign[n] = true;
     }
 }

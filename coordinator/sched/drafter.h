@@ -41,14 +41,16 @@ typedef struct phx_drafter_window {
 } phx_drafter_window;
 
 typedef struct phx_drafter_size {
-    double us;                              /* of a step of the length in use, moving average */
-    uint32_t n_steps;                       /* that went into it */
-    uint32_t length;                        /* in use, trials apart */
-    double cost[PHX_DRAFTS_MAX + 1];        /* relative to each other */
-    uint32_t n_known[PHX_DRAFTS_MAX + 1];   /* comparisons that a cost rests on */
-    uint32_t n_tried[PHX_DRAFTS_MAX + 1];   /* trials since the length in use was taken */
-    uint32_t n_foreign[PHX_DRAFTS_MAX + 1]; /* steps in use that are to correct a foreign cost */
-    phx_drafter_window before;              /* steps of the length in use */
+    double us;                            /* of a step of the length in use, moving average */
+    uint32_t n_steps;                     /* that went into it */
+    uint32_t length;                      /* in use, trials apart */
+    double cost[PHX_DRAFTS_MAX + 1];      /* relative to each other */
+    uint32_t n_known[PHX_DRAFTS_MAX + 1]; /* comparisons that a cost rests on */
+    uint32_t n_tried[PHX_DRAFTS_MAX + 1]; /* trials since the length in use was taken */
+    bool is_foreign[PHX_DRAFTS_MAX + 1];  /* rehearsed, or of another size: first steps correct it */
+    phx_drafter_window first;             /* of first_length */
+    uint32_t first_length;
+    phx_drafter_window before; /* steps of the length in use */
 } phx_drafter_size;
 
 typedef struct phx_drafter {
@@ -72,8 +74,8 @@ typedef struct phx_drafter {
     } trial;
     struct {
         bool is_on;
-        uint32_t size, length;                          /* length n_max + 1: nothing is missing */
-        phx_drafter_window windows[PHX_DRAFTS_MAX + 1]; /* steady steps by length */
+        uint32_t size, length;
+        phx_drafter_window windows[PHX_DRAFTS_MAX + 1]; /* steady steps by length, in turn */
         uint32_t n_left;                                /* steps of it that are still in flight */
     } rehearsal;
 } phx_drafter;

@@ -315,6 +315,26 @@ static void test_bound(void **state)
     }
 }
 
+/* Nor when drafts take twice the time that the rehearsal said, or half; then they still come. */
+static void test_wrong_rehearsal(void **state)
+{
+    (void)state;
+    const machine cheap = {.us = {1000, 1450, 1900, 2350}, .noise = 0.1};
+    const machine dear = {.us = {1000, 1900, 2800, 3700}, .noise = 0.1};
+    for (uint32_t seed = 0; seed < 24; seed++) {
+        machine m = seed % 2 ? dear : cheap;
+        phx_drafter drafter;
+        phx_rng rng = {.seed = seed};
+        phx_drafter_init(&drafter, 3, true);
+        rehearse(&drafter, seed % 2 ? &cheap : &dear, 1, &rng);
+        m.holds = seed % 2 ? 0.75 : 0.95;
+        const outcome o = run(&drafter, &m, 1, N_STEPS, &rng);
+        if (o.worst > 1.03)
+            fail_msg("seed %u: %.4f of the time without drafts", seed, o.worst);
+        assert_int_equal(most_chosen(&o), seed % 2 ? 0 : 3);
+    }
+}
+
 /* Drafts that pay well come into use with the first tokens, once their costs have been rehearsed. */
 static void test_soon(void **state)
 {
@@ -365,7 +385,7 @@ int main(void)
         cmocka_unit_test(test_follows),        cmocka_unit_test(test_gaps),
         cmocka_unit_test(test_outlier),        cmocka_unit_test(test_short_steps_at_first),
         cmocka_unit_test(test_bound),          cmocka_unit_test(test_soon),
-        cmocka_unit_test(test_fixed),
+        cmocka_unit_test(test_fixed),          cmocka_unit_test(test_wrong_rehearsal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
