@@ -219,52 +219,67 @@ template <int NT> struct phx_dot_rows {
     const uint8_t *x[NT];
 };
 
-/* phx_block_dot with all loads whole and aligned, or each number for itself. The loads of W come before the
- * first mma. */
+/* Adds one group's dots: raw is what the lane has of it, from column k of the block on. WHOLE: rows of x are
+ * aligned and go on to the block's end. */
 template <int FORMAT, int DTYPE, int NT, bool WHOLE>
-PHX_DEVICE void phx_block_dot_as(const phx_dot_rows<NT> &rows, int64_t n, float d[NT][4])
+PHX_DEVICE void phx_group_dot(const phx_16 raw[2], const phx_dot_rows<NT> &rows, int64_t k, int64_t n,
+                              float d[NT][4])
 {
     typedef phx_weights<FORMAT> weights;
     typedef phx_inputs<DTYPE> inputs;
-    enum { group = 4 * weights::run, groups = PHX_K_BLOCK / group, steps = weights::run / 4 };
+    enum { steps = weights::run / 4 };
+    PHX_UNROLL
+    for (int s = 0; s < steps; s++) {
+        uint32_t w[2][2][weights::pieces]; /* row half, column half, piece */
+        weights::step(raw[0], s, w[0]);
+        weights::step(raw[1], s, w[1]);
+        PHX_UNROLL
+        for (int t = 0; t < NT; t++) {
+            uint32_t x[2][inputs::pieces];
+            const int64_t mine = k + 4 * (PHX_PLANT(6) && WHOLE ? s ^ 1 : s);
+            const uint8_t *p = rows.x[t] + mine * inputs::bytes;
+            if (WHOLE)
+                inputs::whole(p, x);
+            else
+                inputs::part(p, n - mine, x);
+            phx_mma_pieces<weights::pieces, inputs::pieces>(d[t], w, x);
+        }
+    }
+}
+
+/* A block of PHX_K_BLOCK columns, all loads whole and aligned; the loads of W come before the first mma. */
+template <int FORMAT, int DTYPE, int NT>
+PHX_DEVICE void phx_block_dot_whole(const phx_dot_rows<NT> &rows, float d[NT][4])
+{
+    typedef phx_weights<FORMAT> weights;
+    enum { group = 4 * weights::run, groups = PHX_K_BLOCK / group };
     const int64_t at = phx_lane() % 4 * weights::run; /* my columns of each group */
     phx_16 raw[groups][2];
     PHX_UNROLL
     for (int g = 0; g < groups; g++) {
-        for (int half = 0; half < 2; half++) {
-            const int64_t k = g * group + at;
-            const uint8_t *p = rows.w[half] + k * weights::bytes;
-            raw[g][half] = WHOLE ? phx_load16_stream(p)
-                                 : phx_load16_part<weights::bytes>(p, n - k - (PHX_PLANT(7) ? 1 : 0));
-            if (PHX_PLANT(5) && WHOLE && half == 1)
-                raw[g][half] = raw[g][0];
-        }
-    }
-    for (int t = 0; t < NT; t++) {
-        for (int i = 0; i < 4; i++)
-            d[t][i] = 0.0f;
+        raw[g][0] = phx_load16_stream(rows.w[0] + (g * group + at) * weights::bytes);
+        raw[g][1] =
+            PHX_PLANT(5) ? raw[g][0] : phx_load16_stream(rows.w[1] + (g * group + at) * weights::bytes);
     }
     PHX_UNROLL
-    for (int g = 0; g < groups; g++) {
-        if (!WHOLE && g * group >= n)
-            break;
-        PHX_UNROLL
-        for (int s = 0; s < steps; s++) {
-            uint32_t w[2][2][weights::pieces]; /* row half, column half, piece */
-            weights::step(raw[g][0], s, w[0]);
-            weights::step(raw[g][1], s, w[1]);
-            PHX_UNROLL
-            for (int t = 0; t < NT; t++) {
-                uint32_t x[2][inputs::pieces];
-                const int64_t k = g * group + at + 4 * (PHX_PLANT(6) && WHOLE ? s ^ 1 : s);
-                const uint8_t *p = rows.x[t] + k * inputs::bytes;
-                if (WHOLE)
-                    inputs::whole(p, x);
-                else
-                    inputs::part(p, n - k, x);
-                phx_mma_pieces<weights::pieces, inputs::pieces>(d[t], w, x);
-            }
-        }
+    for (int g = 0; g < groups; g++)
+        phx_group_dot<FORMAT, DTYPE, NT, true>(raw[g], rows, g * group + at, PHX_K_BLOCK, d);
+}
+
+/* Each number for itself, a group at a time: rare, and so as little code as may be. */
+template <int FORMAT, int DTYPE, int NT>
+PHX_DEVICE void phx_block_dot_part(const phx_dot_rows<NT> &rows, int64_t n, float d[NT][4])
+{
+    typedef phx_weights<FORMAT> weights;
+    const int64_t at = phx_lane() % 4 * weights::run;
+    PHX_NO_UNROLL
+    for (int64_t first = 0; first < n; first += 4 * weights::run) {
+        const int64_t k = first + at;
+        phx_16 raw[2];
+        for (int half = 0; half < 2; half++)
+            raw[half] = phx_load16_part<weights::bytes>(rows.w[half] + k * weights::bytes,
+                                                        n - k - (PHX_PLANT(7) ? 1 : 0));
+        phx_group_dot<FORMAT, DTYPE, NT, false>(raw, rows, k, n, d);
     }
 }
 
@@ -274,12 +289,15 @@ template <int FORMAT, int DTYPE, int NT>
 PHX_DEVICE void phx_block_dot(const phx_dot_rows<NT> &rows, int64_t n, float d[NT][4])
 {
     uintptr_t low_bits = ((uintptr_t)rows.w[0] | (uintptr_t)rows.w[1]) & 15u;
-    for (int t = 0; t < NT; t++)
+    for (int t = 0; t < NT; t++) {
         low_bits |= (uintptr_t)rows.x[t] & (phx_inputs<DTYPE>::align - 1u);
+        for (int i = 0; i < 4; i++)
+            d[t][i] = 0.0f;
+    }
     if (phx_ballot(n == PHX_K_BLOCK && low_bits == 0) == PHX_ALL_LANES)
-        phx_block_dot_as<FORMAT, DTYPE, NT, true>(rows, n, d);
+        phx_block_dot_whole<FORMAT, DTYPE, NT>(rows, d);
     else
-        phx_block_dot_as<FORMAT, DTYPE, NT, false>(rows, n, d);
+        phx_block_dot_part<FORMAT, DTYPE, NT>(rows, n, d);
 }
 
 #endif

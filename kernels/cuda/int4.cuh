@@ -70,61 +70,75 @@ PHX_DEVICE void phx_input_part(const uint8_t *row, int64_t k, int64_t n,
     }
 }
 
-/* phx_block_dot for int4-g32; rows.w and rows.x point at the block's first column. */
+/* What a block is made of. */
+typedef struct phx_int4_block {
+    int64_t n; /* columns */
+    int64_t n_groups;
+} phx_int4_block;
+
+/* Adds the dots of group g, of whose words the lane has one of each row. WHOLE: as phx_group_dot. */
 template <int DTYPE, int NT, bool WHOLE>
-PHX_DEVICE void phx_int4_dot_as(const phx_dot_rows<NT> &rows, const phx_int4_rows &more, int64_t n,
-                                float d[NT][4])
+PHX_DEVICE void phx_int4_group_dot(const uint32_t word[2], const phx_dot_rows<NT> &rows,
+                                   const phx_int4_rows &more, const phx_int4_block &block, int64_t g,
+                                   float d[NT][4])
 {
     typedef phx_weights<PHX_FORMAT_INT4_G32> weights;
     typedef phx_inputs<DTYPE> inputs;
-    enum { groups = PHX_K_BLOCK / PHX_INT4_GROUP };
-    const int64_t at = phx_lane() % 4 * 8; /* my columns of each group */
-    const int64_t n_groups = (n + more.lead + PHX_INT4_GROUP - 1) / PHX_INT4_GROUP;
-    uint32_t word[2][groups];
-    for (int half = 0; half < 2; half++) {
-        if (WHOLE) {
-            const phx_16 mine = phx_load16_stream(rows.w[half] + phx_lane() % 4 * 16);
-            for (int g = 0; g < groups; g++)
-                word[half][g] = mine.word[g];
-            phx_transpose4(word[half]);
-        } else {
-            for (int g = 0; g < groups; g++)
-                word[half][g] = phx_int4_part(rows.w[half], g * PHX_INT4_GROUP + at - more.lead, n);
+    const int64_t scale = PHX_PLANT(47) ? block.n_groups - 1 - g : g;
+    const float low = phx_bf16_to_f32(more.scales[0][scale]);
+    const float high = phx_bf16_to_f32(more.scales[1][scale]);
+    float part[NT][4] = {};
+    PHX_UNROLL
+    for (int s = 0; s < 2; s++) {
+        uint32_t w[2][2][1]; /* row half, column half */
+        weights::step(word[0], s, w[0]);
+        weights::step(word[1], s, w[1]);
+        PHX_UNROLL
+        for (int t = 0; t < NT; t++) {
+            uint32_t x[2][inputs::pieces];
+            const int64_t k = g * PHX_INT4_GROUP + phx_lane() % 4 * 8 + 4 * s;
+            if (WHOLE)
+                inputs::whole(rows.x[t] + k * inputs::bytes, x);
+            else
+                phx_input_part<DTYPE>(rows.x[t], k - more.lead, block.n, x);
+            phx_mma_pieces<1, inputs::pieces>(part[t], w, x);
         }
     }
+    PHX_UNROLL
     for (int t = 0; t < NT; t++) {
         for (int i = 0; i < 4; i++)
-            d[t][i] = 0.0f;
+            d[t][i] = fmaf(part[t][i], i < 2 ? low : high, d[t][i]);
+    }
+}
+
+/* phx_block_dot_whole and phx_block_dot_part for int4-g32; rows.w and rows.x point at the block's first
+ * column. */
+template <int DTYPE, int NT>
+PHX_DEVICE void phx_int4_dot_whole(const phx_dot_rows<NT> &rows, const phx_int4_rows &more, float d[NT][4])
+{
+    enum { groups = PHX_K_BLOCK / PHX_INT4_GROUP };
+    phx_16 words[2]; /* of a row, group by group */
+    for (int half = 0; half < 2; half++) {
+        words[half] = phx_load16_stream(rows.w[half] + phx_lane() % 4 * 16);
+        phx_transpose4(words[half].word);
     }
     PHX_UNROLL
     for (int g = 0; g < groups; g++) {
-        if (!WHOLE && g >= n_groups)
-            break;
-        const int64_t scale = PHX_PLANT(47) ? n_groups - 1 - g : g;
-        const float low = phx_bf16_to_f32(more.scales[0][scale]);
-        const float high = phx_bf16_to_f32(more.scales[1][scale]);
-        float part[NT][4] = {};
-        PHX_UNROLL
-        for (int s = 0; s < 2; s++) {
-            uint32_t w[2][2][1]; /* row half, column half */
-            weights::step(word[0][g], s, w[0]);
-            weights::step(word[1][g], s, w[1]);
-            PHX_UNROLL
-            for (int t = 0; t < NT; t++) {
-                uint32_t x[2][inputs::pieces];
-                const int64_t k = g * PHX_INT4_GROUP + at + 4 * s;
-                if (WHOLE)
-                    inputs::whole(rows.x[t] + k * inputs::bytes, x);
-                else
-                    phx_input_part<DTYPE>(rows.x[t], k - more.lead, n, x);
-                phx_mma_pieces<1, inputs::pieces>(part[t], w, x);
-            }
-        }
-        PHX_UNROLL
-        for (int t = 0; t < NT; t++) {
-            for (int i = 0; i < 4; i++)
-                d[t][i] = fmaf(part[t][i], i < 2 ? low : high, d[t][i]);
-        }
+        const uint32_t word[2] = {words[0].word[g], words[1].word[g]};
+        phx_int4_group_dot<DTYPE, NT, true>(word, rows, more, {PHX_K_BLOCK, groups}, g, d);
+    }
+}
+
+template <int DTYPE, int NT>
+PHX_DEVICE void phx_int4_dot_part(const phx_dot_rows<NT> &rows, const phx_int4_rows &more, int64_t n,
+                                  float d[NT][4])
+{
+    const phx_int4_block block = {n, (n + more.lead + PHX_INT4_GROUP - 1) / PHX_INT4_GROUP};
+    PHX_NO_UNROLL
+    for (int64_t g = 0; g < block.n_groups; g++) {
+        const int64_t k = g * PHX_INT4_GROUP + phx_lane() % 4 * 8 - more.lead;
+        const uint32_t word[2] = {phx_int4_part(rows.w[0], k, n), phx_int4_part(rows.w[1], k, n)};
+        phx_int4_group_dot<DTYPE, NT, false>(word, rows, more, block, g, d);
     }
 }
 
@@ -133,12 +147,15 @@ PHX_DEVICE void phx_int4_dot(const phx_dot_rows<NT> &rows, const phx_int4_rows &
                              float d[NT][4])
 {
     uintptr_t low_bits = ((uintptr_t)rows.w[0] | (uintptr_t)rows.w[1]) & 15u;
-    for (int t = 0; t < NT; t++)
+    for (int t = 0; t < NT; t++) {
         low_bits |= (uintptr_t)rows.x[t] & (phx_inputs<DTYPE>::align - 1u);
+        for (int i = 0; i < 4; i++)
+            d[t][i] = 0.0f;
+    }
     if (phx_ballot(n == PHX_K_BLOCK && low_bits == 0) == PHX_ALL_LANES)
-        phx_int4_dot_as<DTYPE, NT, true>(rows, more, n, d);
+        phx_int4_dot_whole<DTYPE, NT>(rows, more, d);
     else
-        phx_int4_dot_as<DTYPE, NT, false>(rows, more, n, d);
+        phx_int4_dot_part<DTYPE, NT>(rows, more, n, d);
 }
 
 #endif

@@ -21,10 +21,13 @@
 #include "kernels/ops.h"
 
 #define PHX_DEVICE static inline __device__
+/* The same, called and not inlined: what lives around the call then takes no registers inside. */
+#define PHX_CALLED static __device__ __attribute__((noinline))
 
 #if defined(PHX_EMU)
 
 #define PHX_UNROLL
+#define PHX_NO_UNROLL
 #define PHX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                    \
     emu::launch(                                                                                      \
         #kernel, grid, block, shared_bytes, stream, [](const auto &...copies) { kernel(copies...); }, \
@@ -41,7 +44,8 @@ template <class T> using phx_shared = emu::shared<T>;
 
 #else
 
-#define PHX_UNROLL _Pragma("unroll")
+#define PHX_UNROLL    _Pragma("unroll")
+#define PHX_NO_UNROLL _Pragma("unroll 1")
 #define PHX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
 /* Of a kernel that waits for a kernel of another device. Its block n may wait for blocks n elsewhere, for no

@@ -127,9 +127,10 @@ PHX_DEVICE void leaf_begin(const leaf_sums &sums, const float *more)
 
 /* ---- products ---- */
 
-/* Adds the dots of entries [first, first + n_rows) of a source, at most PHX_TILE_X, to their sums. */
+/* Adds the dots of entries [first, first + n_rows) of a source, at most PHX_TILE_X, to their sums. A call:
+ * the walk around it needs registers of its own. */
 template <int FORMAT>
-PHX_DEVICE void leaf_tile(const leaf_source &from, int64_t first, int64_t n_rows, const leaf_sums &to,
+PHX_CALLED void leaf_tile(const leaf_source &from, int64_t first, int64_t n_rows, const leaf_sums &to,
                           const leaf_tile_shared &s)
 {
     typedef phx_tile<FORMAT> tile;

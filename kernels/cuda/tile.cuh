@@ -70,11 +70,16 @@ template <int FORMAT> struct phx_stage_scales {
 };
 
 template <> struct phx_stage_scales<PHX_FORMAT_INT4_G32> {
-    float of[2][2][2]; /* group, tile, row half */
+    uint32_t pairs[2][2]; /* tile, row half: of both groups of the stage, the first one low */
     __device__ void load(const phx_tile_rows<PHX_FORMAT_INT4_G32> &rows, int64_t stage)
     {
-        for (int i = 0; i < 8; i++)
-            of[i / 4][i / 2 % 2][i % 2] = phx_bf16_to_f32(rows.groups[i / 2 % 2][i % 2][2 * stage + i / 4]);
+        for (int i = 0; i < 4; i++)
+            pairs[i / 2][i % 2] = ((const uint32_t *)rows.groups[i / 2][i % 2])[stage];
+    }
+    __device__ float of(int group, int tile, int half) const
+    {
+        const uint32_t pair = pairs[tile][half];
+        return phx_f32_of_bits(group == 0 ? pair << 16 : pair & 0xFFFF0000u);
     }
 };
 
@@ -191,7 +196,7 @@ PHX_DEVICE void phx_stage_mma_int4(phx_shared<uint8_t> buffer,
             }
             for (int i = 0; i < 8; i++)
                 part[i / 4][x][i % 4] =
-                    fmaf(group[i / 4][i % 4], scales.of[PHX_PLANT(49) ? 0 : g][i / 4][i % 4 / 2],
+                    fmaf(group[i / 4][i % 4], scales.of(PHX_PLANT(49) ? 0 : g, i / 4, i % 4 / 2),
                          part[i / 4][x][i % 4]);
         }
     }
@@ -238,8 +243,9 @@ PHX_DEVICE void phx_tile_run(const phx_tile_rows<FORMAT> &rows, int64_t n_cols, 
             continue;
         for (int w = 0; w < 2; w++) { /* a block of columns is complete */
             const int64_t block = PHX_PLANT(16) ? 0 : stage / 2;
-            const float low = rows.scales[w][0] ? rows.scales[w][0][block] : 1.0f;
-            const float high = rows.scales[w][1] ? rows.scales[w][1][block] : 1.0f;
+            const bool scaled = FORMAT == PHX_FORMAT_FP8_BLOCK; /* others keep no pointers for it */
+            const float low = scaled ? rows.scales[w][0][block] : 1.0f;
+            const float high = scaled ? rows.scales[w][1][block] : 1.0f;
             PHX_UNROLL
             for (int x = 0; x < PHX_WARP_X; x++) {
                 for (int i = 0; i < 4; i++) {
@@ -278,7 +284,9 @@ PHX_DEVICE void phx_tile_set_scales(phx_tile_rows<FORMAT> &rows, int i, const ph
 PHX_HOST_DEVICE static inline bool phx_tile_fits(const phx_matrix *w, const void *x, int64_t x_stride,
                                                  phx_dtype x_dtype)
 {
-    const uintptr_t low_bits = (uintptr_t)w->data | (uintptr_t)x | (uintptr_t)(x_stride * 2);
+    const uintptr_t low_bits = (uintptr_t)w->data | (uintptr_t)x | (uintptr_t)(x_stride * 2) |
+                               (uintptr_t)w->group_scales << 2 | /* read in pairs */
+                               (uintptr_t)(w->group_scales ? w->scale_stride : 0) << 3;
     const bool has_tiles =
         w->format == PHX_FORMAT_BF16 || w->format == PHX_FORMAT_FP8_BLOCK || w->format == PHX_FORMAT_INT4_G32;
     return x_dtype == PHX_BF16 && has_tiles && w->n_cols % PHX_K_BLOCK == 0 && w->col_shift == 0 &&
