@@ -27,6 +27,7 @@ struct phx_text_thread {
     job_list waiting; /* guarded by lock, like what follows */
     job_list finished;
     bool stop;
+    atomic_bool hurry; /* for the jobs, without the lock */
 };
 
 static void *thread_run(void *user);
@@ -90,6 +91,7 @@ void phx_text_thread_destroy(phx_text_thread *t)
     phx_text_job *job;
     if (!t)
         return;
+    phx_text_thread_hurry(t);
     if (t->is_running) {
         (void)pthread_mutex_lock(&t->lock);
         t->stop = true;
@@ -107,12 +109,18 @@ void phx_text_thread_destroy(phx_text_thread *t)
     phx_free(t);
 }
 
+void phx_text_thread_hurry(phx_text_thread *t)
+{
+    atomic_store(&t->hurry, true);
+}
+
 phx_code phx_text_thread_submit(phx_text_thread *t, phx_text_job *job, phx_error *err)
 {
     assert(t->n_bytes <= PHX_TEXT_WAITING_BYTES_MAX);
     if (job->n_bytes > PHX_TEXT_WAITING_BYTES_MAX - t->n_bytes)
         return PHX_FAIL(err, PHX_ERR_BUSY, "too many large requests wait to be read; try again later");
     t->n_bytes += job->n_bytes;
+    job->stop = &t->hurry;
     (void)pthread_mutex_lock(&t->lock);
     push(&t->waiting, job);
     (void)pthread_cond_signal(&t->wake);

@@ -4,6 +4,7 @@
 #ifndef PHX_COORDINATOR_TEXT_THREAD_H
 #define PHX_COORDINATOR_TEXT_THREAD_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include "base/limits.h"
@@ -17,14 +18,18 @@ struct phx_text_job {
     void (*run)(phx_text_job *job);  /* on the thread: touches the job and what never changes */
     void (*done)(phx_text_job *job); /* on the loop, once: the job may be freed */
     size_t n_bytes;                  /* kept alive by it, for the bound */
+    const atomic_bool *stop;         /* from submit on; true: run is to end soon */
     phx_text_job *next;              /* the thread's own */
 };
 
 phx_code phx_text_thread_create(phx_loop *loop, phx_text_thread **ret_thread, phx_error *err);
 
-/* Waits for the job that runs. done is called for every job that is left, also if it never ran. Accepts NULL;
- * before phx_loop_destroy. */
+/* Sets stop and waits for the job that runs. done is called for every job that is left, also if it never ran.
+ * Accepts NULL; before phx_loop_destroy. */
 void phx_text_thread_destroy(phx_text_thread *thread);
+
+/* Sets stop for all jobs, which still run and are told: nobody needs what they make any more. */
+void phx_text_thread_hurry(phx_text_thread *thread);
 
 /* PHX_ERR_BUSY: the jobs that are not done would keep more than PHX_TEXT_WAITING_BYTES_MAX together; the job
  * stays the caller's. */

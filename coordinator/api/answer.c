@@ -81,6 +81,7 @@ static void run(phx_api *api, phx_api_face face, const phx_http_request *from, p
         phx_buf_init(&a->echoes[i], PHX_ANSWER_BYTES_MAX);
     a->work.make = make_prompts;
     a->work.finish = begin_answer;
+    a->work.renders = face == PHX_API_FACE_CHAT;
     api->tally.n_open[face]++;
     phx_api_work_begin_http(api, &a->work, from, reply);
 }
@@ -94,6 +95,7 @@ static bool make_prompts(phx_api_work *work, phx_api_fault *fault)
     const uint32_t where = a->face == PHX_API_FACE_CHAT ? PHX_API_CHAT : PHX_API_COMPLETIONS;
     if (!phx_api_request_read(work->body, where, model, request, fault))
         return false;
+    request->stop = work->job.stop;
     bool ok = true;
     for (uint32_t i = 0; ok && i < request->n_prompts; i++) {
         phx_str text;

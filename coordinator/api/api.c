@@ -13,8 +13,11 @@ phx_code phx_api_create(const phx_api_options *options, phx_api **ret_api, phx_e
     phx_api *api = phx_alloc(1, sizeof(*api));
     if (!api)
         return PHX_FAIL(err, PHX_ERR_NOMEM, "the api");
-    const phx_code rc = phx_text_thread_create(options->loop, &api->text_thread, err);
+    phx_code rc = phx_text_thread_create(options->loop, &api->text_thread, err);
+    if (rc == PHX_OK)
+        rc = phx_text_thread_create(options->loop, &api->chat_thread, err);
     if (rc != PHX_OK) {
+        phx_text_thread_destroy(api->text_thread);
         phx_free(api);
         return rc;
     }
@@ -32,6 +35,7 @@ void phx_api_destroy(phx_api *api)
     if (!api)
         return;
     api->bodies_done = (phx_loop_call){NULL, NULL};
+    phx_text_thread_destroy(api->chat_thread);
     phx_text_thread_destroy(api->text_thread);
     phx_control_destroy(api->control);
     phx_answer_drop_all(api);

@@ -55,11 +55,12 @@ typedef struct phx_control phx_control;
 
 struct phx_api {
     phx_api_options options;
-    const phx_model_text *text; /* NULL until known */
-    phx_text_thread *text_thread;
-    uint32_t n_bodies;         /* that it has */
-    phx_loop_call bodies_done; /* runs when there are none; fn NULL: nobody waits */
-    const phx_http *http;      /* NULL: none */
+    const phx_model_text *text;   /* NULL until known */
+    phx_text_thread *text_thread; /* for large bodies */
+    phx_text_thread *chat_thread; /* for small ones that a template reads: they overtake the large */
+    uint32_t n_bodies;            /* that both have */
+    phx_loop_call bodies_done;    /* runs when there are none; fn NULL: nobody waits */
+    const phx_http *http;         /* NULL: none */
     phx_http_route routes[PHX_API_ROUTES_MAX];
     size_t n_routes;
     char fingerprint[24]; /* empty until known */

@@ -46,6 +46,7 @@ void phx_control_generate(phx_control *control, const phx_peer *peer, Phalanx__C
     if (phx_api_is_ready(api, &fault) && check_room(control, peer, frame, &fault) &&
         make_call(control, peer, frame->call_id, &call, &fault) && make_asking(call, &a, &fault)) {
         a->frame = frame;
+        a->work.renders = frame->generate->prompt_case == PHALANX__GENERATE_REQUEST__PROMPT_CHAT_JSON;
         (void)phx_api_work_begin(api, &a->work, n_text_bytes(frame->generate));
         return;
     }
@@ -151,8 +152,9 @@ static bool make_prompt(phx_api_work *work, phx_api_fault *fault)
         break;
     case PHALANX__GENERATE_REQUEST__PROMPT_CHAT_JSON: {
         const phx_bytes body = {(const uint8_t *)from->chat_json, strlen(from->chat_json)};
-        ok = phx_api_request_read(body, PHX_API_PROMPT, text, &request, fault) &&
-             phx_api_prompt_chat(text, &request, n_ids_max, &a->prompt, fault);
+        ok = phx_api_request_read(body, PHX_API_PROMPT, text, &request, fault);
+        request.stop = work->job.stop;
+        ok = ok && phx_api_prompt_chat(text, &request, n_ids_max, &a->prompt, fault);
         phx_api_request_done(&request);
         break;
     }

@@ -21,6 +21,7 @@ enum {                          /* where a field may stand */
 /* A request after reading. Texts and nodes are borrowed from root. Never copied. */
 typedef struct phx_api_request {
     phx_json *root;
+    const atomic_bool *stop;  /* set by who prepares it on a thread; for phx_chat_options */
     uint32_t where;           /* one of PHX_API_... */
     const phx_json *messages; /* chat */
     const phx_json *tools;    /* NULL: none */

@@ -121,10 +121,12 @@ static phx_code named_format(const phx_model_text_from *from, bool has_template,
 }
 
 /* What the format needs of the checkpoint: its template, its end tokens. */
-static void take_format(phx_model_text *text, phx_str template)
+static void take_format(phx_model_text *text, phx_str template, const phx_error *unread)
 {
-    phx_error why = {0};
-    if (text->chat->uses_template && phx_jinja_parse(template, &text->template, &why) != PHX_OK) {
+    phx_error why = *unread;
+    if (text->chat->uses_template && why.code == PHX_OK)
+        (void)phx_jinja_parse(template, &text->template, &why);
+    if (text->chat->uses_template && why.code != PHX_OK) {
         text->chat = NULL;
         (void)PHX_FAIL(&text->chat_error, why.code, "%s", why.text);
         return;
@@ -139,21 +141,27 @@ static void take_format(phx_model_text *text, phx_str template)
 static phx_code find_chat(phx_model_text *text, const phx_model_text_from *from, phx_error *err)
 {
     phx_buf template;
+    phx_error unread = {0}; /* of a template that is there and cannot be used: only chat is lost */
     if (!text->tokenizer) {
         text->chat_error = text->tokenizer_error;
         return PHX_OK;
     }
-    phx_buf_init(&template, PHX_JINJA_TEMPLATE_BYTES_MAX + 1);
+    phx_buf_init(&template, PHX_JINJA_TEMPLATE_BYTES_MAX);
     const phx_family *family = phx_family_find(from->dims->model_type);
-    phx_code rc = read_template(text->dir, &template, err);
+    phx_code rc = read_template(text->dir, &template, &unread);
+    if (rc == PHX_ERR_TOO_LONG || rc == PHX_ERR_INVALID)
+        rc = PHX_OK;
+    else if (rc != PHX_OK)
+        (void)PHX_FAIL(err, rc, "%s", unread.text);
+    const bool has_template = template.n > 0 || unread.code != PHX_OK;
     if (rc == PHX_OK)
-        rc = named_format(from, template.n > 0, &text->chat, err);
+        rc = named_format(from, has_template, &text->chat, err);
     const phx_chat_probe probe = phx_chat_probe_of(
-        text->tokenizer, phx_str_of(family ? family->name : from->dims->model_type), template.n > 0);
+        text->tokenizer, phx_str_of(family ? family->name : from->dims->model_type), has_template);
     if (rc == PHX_OK && !text->chat)
         (void)phx_chat_format_find(&probe, &text->chat, &text->chat_error);
     if (rc == PHX_OK && text->chat)
-        take_format(text, phx_buf_view(&template));
+        take_format(text, phx_buf_view(&template), &unread);
     phx_buf_done(&template);
     return rc;
 }
@@ -176,7 +184,8 @@ static phx_str template_of(const phx_json *node)
     return text;
 }
 
-/* The checkpoint's own, in either place where makers put it; empty: there is none. A tokenizer_config.json
+/* The checkpoint's own, in either place where makers put it; empty: there is none. PHX_ERR_TOO_LONG and
+ * PHX_ERR_INVALID: it cannot be used. A tokenizer_config.json
  * that cannot be read is the tokenizer's failure, which was reported. */
 static phx_code read_template(const char *model_dir, phx_buf *to, phx_error *err)
 {
@@ -188,6 +197,8 @@ static phx_code read_template(const char *model_dir, phx_buf *to, phx_error *err
     (void)snprintf(path, sizeof(path), "%s/chat_template.jinja", model_dir);
     if (phx_file_exists(path)) {
         rc = phx_file_read(path, to, err);
+        if (rc == PHX_OK && to->n == 0)
+            rc = PHX_FAIL(err, PHX_ERR_INVALID, "the chat template '%s' is empty", path);
         goto out;
     }
     (void)snprintf(path, sizeof(path), "%s/tokenizer_config.json", model_dir);
@@ -204,7 +215,8 @@ static phx_code read_template(const char *model_dir, phx_buf *to, phx_error *err
     if (rc == PHX_OK)
         rc = phx_buf_append(to, template.ptr, template.n);
     if (rc != PHX_OK)
-        rc = PHX_FAIL(err, rc, "'%s': its chat_template", path);
+        rc = PHX_FAIL(err, rc, "'%s': its chat_template of %zu bytes, the limit is %u", path, template.n,
+                      PHX_JINJA_TEMPLATE_BYTES_MAX);
 out:
     phx_json_destroy(root);
     phx_buf_done(&file);

@@ -9,6 +9,7 @@
 #include "coordinator/text/detokenize.h"
 
 static bool fail_with(const phx_error *err, const char *param, phx_api_fault *fault);
+static bool fail_template(const phx_error *err, phx_api_fault *fault);
 static bool fail_length(const phx_model_text *text, const char *has, uint32_t n, phx_api_fault *fault);
 static bool take_ids(size_t n_ids_max, phx_api_prompt *prompt, phx_api_fault *fault);
 static bool chat_ids(const phx_model_text *text, const phx_chat_prompt *rendered, uint32_t n_ids_max,
@@ -50,7 +51,8 @@ bool phx_api_prompt_chat(const phx_model_text *text, const phx_api_request *requ
                                       .reasoning_effort = request->reasoning_effort,
                                       .bos_token = token_text(text, true),
                                       .eos_token = token_text(text, false),
-                                      .now_s = phx_clock_wall_s()};
+                                      .now_s = phx_clock_wall_s(),
+                                      .stop = request->stop};
     if (!text->chat)
         return phx_api_refuse(fault, NULL, "this checkpoint cannot chat, use /v1/completions: %s",
                               text->chat_error.text);
@@ -62,8 +64,9 @@ bool phx_api_prompt_chat(const phx_model_text *text, const phx_api_request *requ
         rc = phx_chat_render(text->chat, chat, &options, &rendered, &err);
     if (rc == PHX_OK)
         rc = phx_output_types_create(chat, &prompt.types, &err);
-    const bool ok = rc == PHX_OK ? chat_ids(text, &rendered, n_ids_max, &prompt, fault)
-                                 : fail_with(&err, "messages", fault);
+    const bool ok = rc == PHX_OK           ? chat_ids(text, &rendered, n_ids_max, &prompt, fault)
+                    : rendered.over_bounds ? fail_template(&err, fault)
+                                           : fail_with(&err, "messages", fault);
     if (ok) {
         prompt.in_reasoning = rendered.in_reasoning;
         prompt.parse_calls = takes_calls(chat);
@@ -230,6 +233,15 @@ static bool take_ids(size_t n_ids_max, phx_api_prompt *prompt, phx_api_fault *fa
         return true;
     *fault = (phx_api_fault){
         .status = 500, .code = "out_of_memory", .message = "out of memory", .cause = PHX_ERR_NOMEM};
+    return false;
+}
+
+/* The checkpoint's template did more work than it may: nothing that the client could mend. */
+static bool fail_template(const phx_error *err, phx_api_fault *fault)
+{
+    *fault = (phx_api_fault){.status = 500, .code = "chat_template_failed", .cause = err->code};
+    (void)snprintf(fault->message, sizeof(fault->message),
+                   "the model's chat template is at fault, not the request: %.400s", err->text);
     return false;
 }
 

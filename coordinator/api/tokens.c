@@ -103,6 +103,8 @@ static void finish(phx_api_work *work)
     phx_api_work_free(work);
 }
 
+static bool make_tokens(phx_api_work *work, phx_api_fault *fault);
+
 static void begin(phx_api *api, bool (*make)(phx_api_work *, phx_api_fault *),
                   const phx_http_request *request, phx_http_reply *reply)
 {
@@ -118,6 +120,7 @@ static void begin(phx_api *api, bool (*make)(phx_api_work *, phx_api_fault *),
     phx_buf_init(&t->body, REPLY_BYTES_MAX);
     t->work.make = make;
     t->work.finish = finish;
+    t->work.renders = make == make_tokens;
     phx_api_work_begin_http(api, &t->work, request, reply);
 }
 
@@ -164,15 +167,17 @@ static bool parse(phx_bytes body, phx_json **ret_root, phx_api_fault *fault)
                           phx_json_kind_name(*ret_root));
 }
 
-static bool tokens_of(const phx_model_text *model, phx_bytes body, phx_api_prompt *ret_prompt,
-                      phx_api_fault *fault)
+static bool tokens_of(const phx_api_work *work, phx_api_prompt *ret_prompt, phx_api_fault *fault)
 {
+    const phx_model_text *model = &work->text;
+    const phx_bytes body = work->body;
     phx_json *root = NULL;
     phx_api_request request = {0};
     bool ok = parse(body, &root, fault);
     if (ok && phx_json_get(root, "messages")) {
-        ok = phx_api_request_read(body, PHX_API_PROMPT, model, &request, fault) &&
-             phx_api_prompt_chat(model, &request, PHX_REQUEST_TOKENS_MAX, ret_prompt, fault);
+        ok = phx_api_request_read(body, PHX_API_PROMPT, model, &request, fault);
+        request.stop = work->job.stop;
+        ok = ok && phx_api_prompt_chat(model, &request, PHX_REQUEST_TOKENS_MAX, ret_prompt, fault);
         phx_api_request_done(&request);
     } else if (ok) {
         ok = read_flat(model, root, ret_prompt, fault);
@@ -186,7 +191,7 @@ static bool make_tokens(phx_api_work *work, phx_api_fault *fault)
     tokens_work *t = (tokens_work *)work;
     phx_json_writer w;
     phx_api_prompt prompt = {0};
-    if (!tokens_of(&work->text, work->body, &prompt, fault))
+    if (!tokens_of(work, &prompt, fault))
         return false;
     phx_json_writer_init(&w, &t->body);
     phx_json_begin_object(&w);

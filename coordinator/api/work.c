@@ -9,18 +9,27 @@ static void end(phx_api_work *work);
 static void tell_waiting(phx_api *api);
 static void on_closed(void *user, phx_http_closed why);
 
+/* NULL: the loop. How long a checkpoint's template takes is not for the size of a body to say. */
+static phx_text_thread *thread_for(const phx_api *api, const phx_api_work *work, size_t n_bytes)
+{
+    if (n_bytes > PHX_API_BODY_DIRECT_MAX)
+        return api->text_thread;
+    return work->renders && api->text->template ? api->chat_thread : NULL;
+}
+
 bool phx_api_work_begin(phx_api *api, phx_api_work *work, size_t n_bytes)
 {
     phx_error err = {0};
     work->api = api;
     work->text = *api->text;
-    if (n_bytes <= PHX_API_BODY_DIRECT_MAX) {
+    work->thread = thread_for(api, work, n_bytes);
+    if (!work->thread) {
         run(&work->job);
         work->finish(work);
         return false;
     }
     work->job = (phx_text_job){.run = run, .done = done, .n_bytes = n_bytes};
-    if (phx_text_thread_submit(api->text_thread, &work->job, &err) != PHX_OK) {
+    if (phx_text_thread_submit(work->thread, &work->job, &err) != PHX_OK) {
         phx_api_fault_of(&err, &work->fault);
         work->finish(work);
         return false;
@@ -35,7 +44,7 @@ void phx_api_work_begin_http(phx_api *api, phx_api_work *work, const phx_http_re
     const phx_bytes body = request->body;
     work->reply = reply;
     work->body = body;
-    if (body.n > PHX_API_BODY_DIRECT_MAX) {
+    if (body.n && thread_for(api, work, body.n)) {
         work->body_copy = phx_alloc(body.n, 1);
         if (!work->body_copy) {
             work->api = api;
@@ -52,7 +61,7 @@ void phx_api_work_begin_http(phx_api *api, phx_api_work *work, const phx_http_re
 
 void phx_api_work_leave(phx_api_work *work)
 {
-    if (phx_text_thread_cancel(work->api->text_thread, &work->job))
+    if (phx_text_thread_cancel(work->thread, &work->job))
         end(work);
 }
 
@@ -97,6 +106,8 @@ static void tell_waiting(phx_api *api)
 void phx_api_await_bodies(phx_api *api, phx_loop_call call)
 {
     api->bodies_done = call;
+    phx_text_thread_hurry(api->chat_thread); /* they would be answered that the server drains */
+    phx_text_thread_hurry(api->text_thread);
     tell_waiting(api);
 }
 

@@ -1,5 +1,6 @@
 /* coordinator/api/work.h - what a request needs done to its texts before it can be answered: at once on the
- * loop for a small one, on the text thread for a large one, so that nobody else waits for it.
+ * loop for a small one, on a thread for a large one and for one that the checkpoint's own template reads, so
+ * that nobody else waits for it.
  * Owns: where it runs, the copy of a body that the thread needs, clients that leave meanwhile.
  * Not here: what is done (answer.c, tokens.c, control_call.c). The order of a connection's answers is
  * http/'s: it reads no further request while a reply is owed. */
@@ -16,14 +17,16 @@ typedef struct phx_api_work phx_api_work;
 
 /* First member of what a route allocates. */
 struct phx_api_work {
-    phx_text_job job;      /* first */
-    phx_api *api;          /* not for make */
-    phx_http_reply *reply; /* NULL: not of an HTTP request, or its client has left */
-    phx_http_closed why;   /* then */
-    phx_model_text text;   /* a copy: the loop's own may change with a new group */
-    phx_bytes body;        /* of an HTTP request */
-    void *body_copy;       /* NULL: the body is the request's */
-    bool ok;               /* made; else fault says why not */
+    phx_text_job job;        /* first */
+    phx_api *api;            /* not for make */
+    bool renders;            /* set by the caller: make may render a chat */
+    phx_text_thread *thread; /* NULL: it ran on the loop */
+    phx_http_reply *reply;   /* NULL: not of an HTTP request, or its client has left */
+    phx_http_closed why;     /* then */
+    phx_model_text text;     /* a copy: the loop's own may change with a new group */
+    phx_bytes body;          /* of an HTTP request */
+    void *body_copy;         /* NULL: the body is the request's */
+    bool ok;                 /* made; else fault says why not */
     phx_api_fault fault;
     bool (*make)(phx_api_work *work,
                  phx_api_fault *fault); /* perhaps on the thread; false: fault filled in */

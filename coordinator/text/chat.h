@@ -5,6 +5,8 @@
 #ifndef PHX_COORDINATOR_TEXT_CHAT_H
 #define PHX_COORDINATOR_TEXT_CHAT_H
 
+#include <stdatomic.h>
+
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/limits.h"
@@ -107,6 +109,8 @@ typedef struct phx_chat_prompt {
     size_t cap;
     bool in_reasoning;  /* the answer starts inside a reasoning block */
     uint32_t next_call; /* where a format numbers calls: the number of the answer's first */
+    uint64_t n_steps;   /* of a template */
+    bool over_bounds; /* after PHX_ERR_TOO_LONG: the template did too much work, not the prompt is too long */
 } phx_chat_prompt;
 
 void phx_chat_prompt_init(phx_chat_prompt *prompt);
@@ -140,7 +144,8 @@ typedef struct phx_chat_options {
     phx_str reasoning_effort;         /* empty: nobody chose */
     phx_str bos_token;
     phx_str eos_token;
-    int64_t now_s; /* seconds since 1970, for templates that write the date (in UTC) */
+    int64_t now_s;           /* seconds since 1970, for templates that write the date (in UTC) */
+    const atomic_bool *stop; /* set by another thread: rendering ends soon, PHX_ERR_CANCELLED; or NULL */
 } phx_chat_options;
 
 /* What a checkpoint tells about its chat format. */

@@ -293,9 +293,12 @@ static phx_code render(const style *how, const phx_chat *chat, const phx_chat_op
         rc = PHX_FAIL(err, s.pool.code, "messages: no memory for the values of the template");
         goto out;
     }
-    rc = phx_jinja_render(options->template,
-                          &(phx_jinja_inputs){.pool = &s.pool, .names = inputs, .now_s = options->now_s},
-                          &out, err);
+    rc = phx_jinja_render(
+        options->template,
+        &(phx_jinja_inputs){.pool = &s.pool, .names = inputs, .now_s = options->now_s, .stop = options->stop},
+        &out, err);
+    prompt->n_steps = out.n_steps;
+    prompt->over_bounds = out.over_bounds;
     if (rc != PHX_OK)
         goto out;
     put_prompt(&out, prompt);

@@ -6,6 +6,8 @@
 #ifndef PHX_COORDINATOR_TEXT_JINJA_H
 #define PHX_COORDINATOR_TEXT_JINJA_H
 
+#include <stdatomic.h>
+
 #include "base/limits.h"
 #include "base/status.h"
 #include "coordinator/text/jinja_value.h"
@@ -30,6 +32,8 @@ bool phx_jinja_takes_parts(const phx_jinja *template);
 typedef struct phx_jinja_out {
     phx_buf text;
     phx_buf mask;
+    uint64_t n_steps; /* that it took */
+    bool over_bounds; /* it failed by a bound on its work, which is the template's fault */
 } phx_jinja_out;
 
 void phx_jinja_out_init(phx_jinja_out *out, size_t n_max);
@@ -37,17 +41,19 @@ void phx_jinja_out_done(phx_jinja_out *out);
 
 /* What one rendering may use. */
 #define PHX_JINJA_STEPS_MAX \
-    10000000u /* nodes visited, and one for each 64 bytes that a text operation reads */
+    4000000u /* nodes visited, and one for each 64 bytes that a text operation reads */
 #define PHX_JINJA_MEMORY_MAX (256u << 20) /* bytes of values */
 
 typedef struct phx_jinja_inputs {
     phx_jpool *pool;
-    phx_jv names;  /* a dictionary of pool: the template's global names */
-    int64_t now_s; /* what strftime_now tells, in UTC: seconds since 1970 */
+    phx_jv names;            /* a dictionary of pool: the template's global names */
+    int64_t now_s;           /* what strftime_now tells, in UTC: seconds since 1970 */
+    const atomic_bool *stop; /* set by another thread: end soon, with PHX_ERR_CANCELLED; NULL: nobody will */
 } phx_jinja_inputs;
 
 /* PHX_ERR_INVALID: the template refused (raise_exception) or does not fit the inputs; PHX_ERR_TOO_LONG: past
- * a bound; PHX_ERR_UNSUPPORTED: an unknown method. The texts of out are complete only after PHX_OK. */
+ * a bound; PHX_ERR_UNSUPPORTED: an unknown method; PHX_ERR_CANCELLED: stop. The texts of out are complete
+ * only after PHX_OK. */
 phx_code phx_jinja_render(const phx_jinja *template, const phx_jinja_inputs *inputs, phx_jinja_out *out,
                           phx_error *err);
 

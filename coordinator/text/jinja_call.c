@@ -101,7 +101,7 @@ static phx_jv strip_by(phx_jrun *x, phx_jv self, phx_jargs *args, phx_jside side
     if (chars && chars->kind != PHX_JV_STR)
         return phx_jrun_fail(x, args->line, PHX_ERR_INVALID, "strip needs a string, not %s",
                              phx_jv_kind_name(*chars));
-    return phx_jrun_step(x, args->line, self.u.s.n) ? phx_jtext_strip(self, chars, side) : nothing;
+    return phx_jtext_strip(x, args->line, self, chars, side);
 }
 
 static phx_jv call_strip(phx_jrun *x, phx_jv self, phx_jargs *args)
@@ -132,6 +132,8 @@ static phx_jv call_affix(phx_jrun *x, phx_jv self, phx_jargs *args, bool at_star
             return phx_jrun_fail(x, args->line, PHX_ERR_INVALID,
                                  "a prefix or suffix must be a string, not %s", phx_jv_kind_name(item));
         const phx_str text = phx_jv_text(self);
+        if (!phx_jrun_step(x, args->line, item.u.s.n))
+            return nothing;
         found = found ||
                 (at_start ? phx_str_starts(text, phx_jv_text(item)) : phx_str_ends(text, phx_jv_text(item)));
     }
@@ -195,7 +197,8 @@ static phx_jv call_get(phx_jrun *x, phx_jv self, phx_jargs *args)
 {
     const phx_jv *key = phx_jarg(args, 0, "key");
     const phx_jv *missing = phx_jarg(args, 1, "default");
-    const phx_jv *member = key && key->kind == PHX_JV_STR ? phx_jv_get(self, phx_jv_text(*key)) : NULL;
+    const phx_jv *member =
+        key && key->kind == PHX_JV_STR ? phx_jrun_get(x, args->line, self, phx_jv_text(*key)) : NULL;
     if (!key)
         return phx_jrun_fail(x, args->line, PHX_ERR_INVALID, "get needs a key");
     return member ? *member : missing ? *missing : phx_jv_none();

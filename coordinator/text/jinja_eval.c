@@ -27,7 +27,9 @@ bool phx_jrun_step(phx_jrun *x, uint32_t line, size_t n_bytes)
 {
     x->n_steps += 1 + n_bytes / BYTES_PER_STEP;
     if (x->code == PHX_OK && x->n_steps > PHX_JINJA_STEPS_MAX)
-        (void)phx_jrun_fail(x, line, PHX_ERR_TOO_LONG, "more than %u steps", PHX_JINJA_STEPS_MAX);
+        (void)phx_jrun_fail(x, line, PHX_ERR_TOO_LONG, "it takes more than %u steps", PHX_JINJA_STEPS_MAX);
+    if (x->code == PHX_OK && x->stop && atomic_load_explicit(x->stop, memory_order_relaxed))
+        (void)phx_jrun_fail(x, line, PHX_ERR_CANCELLED, "the server ends");
     if (x->code == PHX_OK && x->pool->code != PHX_OK)
         (void)phx_jrun_fail(x, line, x->pool->code,
                             x->pool->code == PHX_ERR_NOMEM ? "out of memory"
@@ -35,50 +37,37 @@ bool phx_jrun_step(phx_jrun *x, uint32_t line, size_t n_bytes)
     return x->code == PHX_OK;
 }
 
-/* ---- names ---- */
-
-phx_jframe *phx_jrun_push(phx_jrun *x, phx_jframe *parent)
+static bool step_of(void *user, uint32_t line, size_t n_bytes)
 {
-    phx_jframe *frame = phx_jpool_take(x->pool, 1, sizeof(*frame));
-    if (!frame) {
-        (void)phx_jrun_step(x, 0, 0);
+    return phx_jrun_step(user, line, n_bytes);
+}
+
+phx_jtick phx_jrun_tick(phx_jrun *x, uint32_t line)
+{
+    return (phx_jtick){step_of, x, line};
+}
+
+bool phx_jrun_equal(phx_jrun *x, uint32_t line, phx_jv a, phx_jv b)
+{
+    const phx_jtick tick = phx_jrun_tick(x, line);
+    return phx_jv_equal(&tick, a, b, 0);
+}
+
+const phx_jv *phx_jrun_get(phx_jrun *x, uint32_t line, phx_jv dict, phx_str key)
+{
+    const bool has_members = dict.kind == PHX_JV_DICT || dict.kind == PHX_JV_NAMESPACE;
+    if (!has_members || !phx_jrun_step(x, line, dict.u.dict->n * PHX_JV_LOOKUP_BYTES))
         return NULL;
-    }
-    frame->parent = parent;
-    x->frame = frame;
-    return frame;
+    return phx_jv_get(dict, key);
 }
 
-void phx_jrun_set(phx_jrun *x, phx_str name, phx_jv value)
-{
-    phx_jframe *f = x->frame;
-    for (size_t i = 0; i < f->n; i++) {
-        if (phx_str_eq(f->vars[i].name, name)) {
-            f->vars[i].value = value;
-            return;
-        }
-    }
-    if (f->n == f->cap) {
-        const size_t cap = f->cap ? f->cap * 2 : 4;
-        phx_jvar *grown = phx_jpool_take(x->pool, cap, sizeof(*grown));
-        if (!grown)
-            return; /* the pool's code is seen at the next step */
-        if (f->n)
-            memcpy(grown, f->vars, f->n * sizeof(*grown));
-        f->vars = grown;
-        f->cap = cap;
-    }
-    f->vars[f->n++] = (phx_jvar){name, value};
-}
+/* ---- names ---- */
 
 static phx_jv eval_name(phx_jrun *x, const phx_jnode *node)
 {
-    for (const phx_jframe *f = x->frame; f; f = f->parent) {
-        for (size_t i = f->n; i-- > 0;) {
-            if (phx_str_eq(f->vars[i].name, node->name))
-                return f->vars[i].value;
-        }
-    }
+    const phx_jv *found = phx_jrun_find(x, node->name);
+    if (found)
+        return *found;
     const phx_jv *input = phx_jv_get(x->inputs, node->name);
     if (input)
         return *input;
@@ -132,7 +121,7 @@ static phx_jv eval_attr(phx_jrun *x, const phx_jnode *node)
         *method = (phx_jmethod){of, which, node->name};
         return (phx_jv){.kind = PHX_JV_METHOD, .u.method = method};
     }
-    const phx_jv *member = phx_jv_get(of, node->name);
+    const phx_jv *member = phx_jrun_get(x, node->line, of, node->name);
     return member ? *member : phx_jv_undefined(node->name);
 }
 
@@ -144,7 +133,7 @@ phx_jv phx_jrun_item(phx_jrun *x, uint32_t line, phx_jv of, phx_jv index)
         return phx_jrun_fail(x, line, PHX_ERR_INVALID, "'%.*s' is undefined, so it has no members",
                              PHX_STR_ARG(phx_jv_text(of)));
     if (index.kind == PHX_JV_STR) {
-        const phx_jv *member = phx_jv_get(of, phx_jv_text(index));
+        const phx_jv *member = phx_jrun_get(x, line, of, phx_jv_text(index));
         return member ? *member : phx_jv_undefined(phx_jv_text(index));
     }
     if (index.kind != PHX_JV_INT)
@@ -196,7 +185,7 @@ static phx_jv eval_slice(phx_jrun *x, const phx_jnode *node)
     const int64_t high = step > 0 ? n : n - 1;
     const int64_t first = slice_bound(x, node->b, step > 0 ? 0 : n - 1, n, low, high);
     const int64_t end = slice_bound(x, node->c, step > 0 ? n : -1, n, low, high);
-    if (!phx_jrun_step(x, node->line, of.kind == PHX_JV_STR ? of.u.s.n : (size_t)n))
+    if (!phx_jrun_step(x, node->line, of.kind == PHX_JV_STR ? of.u.s.n : (size_t)n * sizeof(phx_jv)))
         return nothing;
     if (of.kind == PHX_JV_STR)
         return phx_jtext_slice(of, (size_t)first, (size_t)(end > first ? end : first));
@@ -311,13 +300,13 @@ bool phx_jrun_contains(phx_jrun *x, uint32_t line, phx_jv in, phx_jv item)
         return item.u.s.n == 0 || (in.u.s.n && memmem(in.u.s.ptr, in.u.s.n, item.u.s.ptr, item.u.s.n));
     }
     if (in.kind == PHX_JV_DICT)
-        return item.kind == PHX_JV_STR && phx_jv_get(in, phx_jv_text(item));
+        return item.kind == PHX_JV_STR && phx_jrun_get(x, line, in, phx_jv_text(item));
     if (in.kind != PHX_JV_LIST) {
         (void)phx_jrun_fail(x, line, PHX_ERR_INVALID, "'in' does not work on %s", phx_jv_kind_name(in));
         return false;
     }
     for (size_t i = 0; i < in.u.list->n && !found && phx_jrun_step(x, line, 0); i++)
-        found = phx_jv_equal(in.u.list->items[i], item, 0);
+        found = phx_jrun_equal(x, line, in.u.list->items[i], item);
     return found;
 }
 
@@ -333,6 +322,8 @@ static int order_of(phx_jrun *x, const phx_jnode *node, phx_jv a, phx_jv b)
         return 0;
     }
     const size_t n = a.u.s.n < b.u.s.n ? a.u.s.n : b.u.s.n;
+    if (!phx_jrun_step(x, node->line, n))
+        return 0;
     const int order = n ? memcmp(a.u.s.ptr, b.u.s.ptr, n) : 0;
     return order ? order : (a.u.s.n > b.u.s.n) - (a.u.s.n < b.u.s.n);
 }
@@ -341,9 +332,9 @@ static bool compare(phx_jrun *x, const phx_jnode *step, phx_jv a, phx_jv b)
 {
     switch (step->op) {
     case PHX_JOP_EQ:
-        return phx_jv_equal(a, b, 0);
+        return phx_jrun_equal(x, step->line, a, b);
     case PHX_JOP_NE:
-        return !phx_jv_equal(a, b, 0);
+        return !phx_jrun_equal(x, step->line, a, b);
     case PHX_JOP_IN:
         return phx_jrun_contains(x, step->line, b, a);
     case PHX_JOP_NOT_IN:
@@ -406,7 +397,8 @@ static phx_jv eval_dict(phx_jrun *x, const phx_jnode *node)
         if (name.kind != PHX_JV_STR)
             return phx_jrun_fail(x, key->line, PHX_ERR_UNSUPPORTED, "keys must be strings, not %s",
                                  phx_jv_kind_name(name));
-        phx_jv_set(x->pool, dict, name, value);
+        if (dict.kind == PHX_JV_DICT && phx_jrun_step(x, key->line, dict.u.dict->n * PHX_JV_LOOKUP_BYTES))
+            phx_jv_set(x->pool, dict, name, value);
     }
     return dict;
 }
@@ -570,7 +562,7 @@ static phx_jv eval_choice(phx_jrun *x, const phx_jnode *node)
 
 phx_jv phx_jrun_eval(phx_jrun *x, const phx_jnode *node)
 {
-    if (!phx_jrun_step(x, node->line, 0))
+    if (!phx_jrun_step(x, node->line, node->name.n))
         return nothing;
     switch (node->kind) {
     case PHX_JN_LITERAL:

@@ -7,6 +7,8 @@ void phx_jinja_out_init(phx_jinja_out *out, size_t n_max)
 {
     phx_buf_init(&out->text, n_max);
     phx_buf_init(&out->mask, n_max);
+    out->n_steps = 0;
+    out->over_bounds = false;
 }
 
 void phx_jinja_out_done(phx_jinja_out *out)
@@ -21,6 +23,7 @@ static void write_text(phx_jrun *x, uint32_t line, phx_jv text)
         return;
     phx_jtext_write(text, &x->out->text, &x->out->mask);
     const phx_code rc = x->out->text.code != PHX_OK ? x->out->text.code : x->out->mask.code;
+    x->is_full = rc == PHX_ERR_TOO_LONG;
     if (rc != PHX_OK)
         (void)phx_jrun_fail(x, line, rc, "messages: the prompt would be longer than %zu bytes",
                             x->out->text.n_max);
@@ -44,7 +47,7 @@ static void assign(phx_jrun *x, const phx_jnode *targets, phx_jv value)
     if (x->code != PHX_OK || !items)
         return;
     n = 0;
-    for (const phx_jnode *t = targets; t; t = t->next)
+    for (const phx_jnode *t = targets; t && phx_jrun_step(x, t->line, t->name.n); t = t->next)
         phx_jrun_set(x, t->name, items->items[n++]);
 }
 
@@ -113,7 +116,7 @@ static void run_set_attr(phx_jrun *x, const phx_jnode *node)
     if (x->code == PHX_OK && of.kind != PHX_JV_NAMESPACE)
         (void)phx_jrun_fail(x, node->line, PHX_ERR_INVALID,
                             "only attributes of a namespace can be set, not of %s", phx_jv_kind_name(of));
-    if (x->code == PHX_OK)
+    if (x->code == PHX_OK && phx_jrun_step(x, node->line, of.u.dict->n * PHX_JV_LOOKUP_BYTES))
         phx_jv_set(x->pool, of, phx_jv_str(node->name, false), value);
 }
 
@@ -200,7 +203,7 @@ phx_jv phx_jrun_capture(phx_jrun *x, const phx_jnode *list)
 static void bind_parameters(phx_jrun *x, const phx_jnode *macro, phx_jargs *args)
 {
     size_t idx = 0;
-    for (const phx_jnode *p = macro->a; p && x->code == PHX_OK; p = p->next, idx++) {
+    for (const phx_jnode *p = macro->a; p && phx_jrun_step(x, p->line, p->name.n); p = p->next, idx++) {
         char name[128];
         if (!phx_str_copy(name, sizeof(name), p->name)) {
             (void)phx_jrun_fail(x, p->line, PHX_ERR_UNSUPPORTED, "a parameter's name of %zu bytes",
@@ -235,10 +238,16 @@ phx_jv phx_jmacro_call(phx_jrun *x, const phx_jmacro *macro, phx_jargs *args)
 phx_code phx_jinja_render(const phx_jinja *template, const phx_jinja_inputs *inputs, phx_jinja_out *out,
                           phx_error *err)
 {
-    phx_jrun run = {
-        .pool = inputs->pool, .inputs = inputs->names, .now_s = inputs->now_s, .out = out, .err = err};
+    phx_jrun run = {.pool = inputs->pool,
+                    .inputs = inputs->names,
+                    .now_s = inputs->now_s,
+                    .out = out,
+                    .err = err,
+                    .stop = inputs->stop};
     if (phx_jrun_push(&run, NULL))
         phx_jrun_body(&run, template->body);
     (void)phx_jrun_step(&run, 0, 0); /* the pool may have run out at the very end */
+    out->n_steps = run.n_steps;
+    out->over_bounds = run.code == PHX_ERR_TOO_LONG && !run.is_full;
     return run.code;
 }

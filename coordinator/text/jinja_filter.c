@@ -12,6 +12,7 @@ static phx_jv filter_tojson(phx_jrun *x, phx_jv value, phx_jargs *args)
     phx_jv text = nothing;
     const phx_jv *indent = phx_jarg(args, 1, "indent");
     const phx_jv *separators = phx_jarg(args, 2, "separators");
+    how.tick = phx_jrun_tick(x, args->line);
     how.ensure_ascii = phx_jarg_true(args, 0, "ensure_ascii", false);
     how.sort_keys = phx_jarg_true(args, 3, "sort_keys", false);
     if (indent && indent->kind == PHX_JV_INT && indent->u.i >= 0 && indent->u.i <= 16) {
@@ -87,7 +88,7 @@ static phx_jv filter_trim(phx_jrun *x, phx_jv value, phx_jargs *args)
     const phx_jv text = phx_jrun_text(x, args->line, value);
     if (chars && chars->kind != PHX_JV_STR)
         return phx_jrun_fail(x, args->line, PHX_ERR_INVALID, "trim needs a string");
-    return phx_jrun_step(x, args->line, text.u.s.n) ? phx_jtext_strip(text, chars, PHX_JSIDE_BOTH) : nothing;
+    return x->code == PHX_OK ? phx_jtext_strip(x, args->line, text, chars, PHX_JSIDE_BOTH) : nothing;
 }
 
 static phx_jv filter_default(phx_jrun *x, phx_jv value, phx_jargs *args)
@@ -177,7 +178,7 @@ static phx_jv member_of(phx_jrun *x, uint32_t line, phx_jv item, phx_jv path)
 {
     if (path.kind == PHX_JV_INT)
         return phx_jrun_item(x, line, item, path);
-    while (x->code == PHX_OK) {
+    while (phx_jrun_step(x, line, path.u.s.n)) {
         const char *dot = path.u.s.n ? memchr(path.u.s.ptr, '.', path.u.s.n) : NULL;
         const size_t n = dot ? (size_t)(dot - path.u.s.ptr) : path.u.s.n;
         item = phx_jrun_item(x, line, item, phx_jv_slice(path, 0, n));

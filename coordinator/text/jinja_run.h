@@ -17,6 +17,9 @@ struct phx_jframe {
     phx_jvar *vars;
     size_t n;
     size_t cap;
+    uint32_t
+        *slots;     /* [n_slots], by the hash of a name: 1 + its index, 0 for none; NULL while vars are few */
+    size_t n_slots; /* a power of two */
 };
 
 struct phx_jmacro {
@@ -35,8 +38,10 @@ typedef struct phx_jrun {
     phx_error *err;
     phx_code code; /* latched */
     phx_jflow flow;
+    const atomic_bool *stop; /* or NULL */
     uint64_t n_steps;
     uint32_t n_calls; /* of macros inside each other */
+    bool is_full;     /* it failed by the prompt's length, which is the conversation's doing */
 } phx_jrun;
 
 #define PHX_JARGS_MAX 8u
@@ -54,8 +59,13 @@ typedef struct phx_jargs {
 phx_jv phx_jrun_fail(phx_jrun *x, uint32_t line, phx_code code, const char *format, ...)
     __attribute__((format(printf, 4, 5))); /* undefined */
 
-/* Counts work on n_bytes of text, or none; false once the bounds are reached. */
+/* Counts work on n_bytes of text, or none; false once the bounds are reached, or when it is to stop. Whatever
+ * takes time in proportion to something counts it here: the bound is what ends a template that is at fault.
+ */
 bool phx_jrun_step(phx_jrun *x, uint32_t line, size_t n_bytes);
+phx_jtick phx_jrun_tick(phx_jrun *x, uint32_t line); /* the same, for what knows no rendering */
+bool phx_jrun_equal(phx_jrun *x, uint32_t line, phx_jv a, phx_jv b);
+const phx_jv *phx_jrun_get(phx_jrun *x, uint32_t line, phx_jv dict, phx_str key); /* phx_jv_get, counted */
 
 phx_jv phx_jrun_eval(phx_jrun *x, const phx_jnode *node);
 void phx_jrun_args(phx_jrun *x, const phx_jnode *list, uint32_t line, phx_jargs *args);
@@ -73,10 +83,12 @@ const phx_jlist *phx_jrun_items(phx_jrun *x, uint32_t line, phx_jv value);
 phx_jv phx_jrun_item(phx_jrun *x, uint32_t line, phx_jv of, phx_jv index); /* of[index] */
 bool phx_jrun_contains(phx_jrun *x, uint32_t line, phx_jv in, phx_jv item);
 
+/* Names (jinja_scope.c). */
 void phx_jrun_set(phx_jrun *x, phx_str name, phx_jv value); /* in the innermost scope */
-phx_jframe *phx_jrun_push(phx_jrun *x,
-                          phx_jframe *parent);          /* the new innermost scope; NULL after a failure */
-void phx_jrun_body(phx_jrun *x, const phx_jnode *list); /* statements */
+const phx_jv *phx_jrun_find(phx_jrun *x, phx_str name);     /* in all scopes; NULL: in none */
+phx_jframe *phx_jrun_push(phx_jrun *x, phx_jframe *parent); /* the new innermost; NULL after a failure */
+
+void phx_jrun_body(phx_jrun *x, const phx_jnode *list);      /* statements */
 phx_jv phx_jrun_capture(phx_jrun *x, const phx_jnode *list); /* their output as a text */
 
 /* What tables name. */
@@ -91,7 +103,8 @@ phx_jv phx_jtime_now(phx_jrun *x, phx_jargs *args); /* strftime_now (jinja_time.
 
 /* Shared by filters and methods (jinja_text.c). */
 typedef enum phx_jside { PHX_JSIDE_LEFT = 1, PHX_JSIDE_RIGHT = 2, PHX_JSIDE_BOTH = 3 } phx_jside;
-phx_jv phx_jtext_strip(phx_jv text, const phx_jv *chars, phx_jside side); /* chars NULL: white space */
+phx_jv phx_jtext_strip(phx_jrun *x, uint32_t line, phx_jv text, const phx_jv *chars,
+                       phx_jside side); /* chars NULL: white space */
 phx_jv phx_jtext_replace(phx_jrun *x, phx_jv text, phx_jargs *args);
 typedef enum phx_jcase { PHX_JCASE_UPPER, PHX_JCASE_LOWER, PHX_JCASE_CAPITALIZE, PHX_JCASE_TITLE } phx_jcase;
 phx_jv phx_jtext_case(phx_jrun *x, uint32_t line, phx_jv text, phx_jcase how);

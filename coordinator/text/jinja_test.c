@@ -63,7 +63,7 @@ static bool compare_to(phx_jrun *x, int which, phx_jv value, phx_jargs *args)
     }
     if (which == TEST_IN)
         return phx_jrun_contains(x, args->line, *other, value);
-    return phx_jv_equal(value, *other, 0) == (which == TEST_EQUAL);
+    return phx_jrun_equal(x, args->line, value, *other) == (which == TEST_EQUAL);
 }
 
 static bool is_even(phx_jrun *x, phx_jv value, const phx_jargs *args)

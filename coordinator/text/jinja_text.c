@@ -26,7 +26,7 @@ static size_t char_before(const char *ptr, size_t first, size_t end)
     return at;
 }
 
-phx_jv phx_jtext_strip(phx_jv text, const phx_jv *chars, phx_jside side)
+static phx_jv strip(phx_jv text, const phx_jv *chars, phx_jside side)
 {
     const char *ptr = text.u.s.ptr;
     size_t first = 0;
@@ -46,6 +46,13 @@ phx_jv phx_jtext_strip(phx_jv text, const phx_jv *chars, phx_jside side)
         end = at;
     }
     return phx_jv_slice(text, first, end);
+}
+
+/* Each character is looked for among chars. */
+phx_jv phx_jtext_strip(phx_jrun *x, uint32_t line, phx_jv text, const phx_jv *chars, phx_jside side)
+{
+    const size_t n_looks = chars ? 1 + chars->u.s.n / 64 : 1;
+    return phx_jrun_step(x, line, text.u.s.n * n_looks) ? strip(text, chars, side) : nothing;
 }
 
 phx_jv phx_jtext_slice(phx_jv text, size_t first, size_t end)
@@ -106,8 +113,10 @@ phx_jv phx_jtext_replace(phx_jrun *x, phx_jv text, phx_jargs *args)
     phx_jv new = nothing;
     if (!text_arg(x, args, 0, "old", false, &old) || !text_arg(x, args, 1, "new", true, &new))
         return nothing;
+    if (!phx_jrun_step(x, args->line, text.u.s.n))
+        return nothing;
     const size_t n = count_of(text, old, count_arg(args, 2, "count"));
-    if (n == 0 || !phx_jrun_step(x, args->line, text.u.s.n + n * (new.u.s.n + sizeof(phx_jv))))
+    if (n == 0 || !phx_jrun_step(x, args->line, n * (new.u.s.n + 2 * sizeof(phx_jv))))
         return text;
     phx_jv *parts = phx_jpool_take(x->pool, 2 * n + 1, sizeof(*parts));
     if (!parts)
@@ -153,7 +162,7 @@ static phx_jv split_spaces(phx_jrun *x, phx_jv text, size_t n_max)
     size_t n = 0;
     phx_jv list = nothing;
     for (int pass = 0; pass < 2; pass++) { /* first only counts */
-        phx_jv rest = phx_jtext_strip(text, NULL, PHX_JSIDE_LEFT);
+        phx_jv rest = strip(text, NULL, PHX_JSIDE_LEFT);
         n = 0;
         while (rest.u.s.n > 0) {
             size_t end = 0;
@@ -164,14 +173,13 @@ static phx_jv split_spaces(phx_jrun *x, phx_jv text, size_t n_max)
                     break;
                 end += n_char;
             }
-            const phx_jv part =
-                n < n_max ? phx_jv_slice(rest, 0, end) : phx_jtext_strip(rest, NULL, PHX_JSIDE_RIGHT);
+            const phx_jv part = n < n_max ? phx_jv_slice(rest, 0, end) : strip(rest, NULL, PHX_JSIDE_RIGHT);
             if (pass)
                 list.u.list->items[n] = part;
             n++;
             rest = n <= n_max && part.u.s.n == end ? phx_jv_slice(rest, end, rest.u.s.n)
                                                    : phx_jv_slice(rest, 0, 0);
-            rest = phx_jtext_strip(rest, NULL, PHX_JSIDE_LEFT);
+            rest = strip(rest, NULL, PHX_JSIDE_LEFT);
         }
         if (pass == 0)
             list = phx_jv_list(x->pool, n);
@@ -193,7 +201,8 @@ phx_jv phx_jtext_split(phx_jrun *x, phx_jv text, phx_jargs *args)
     if (!text_arg(x, args, 0, "sep", false, &separator))
         return nothing;
     const size_t n = count_of(text, separator, n_max);
-    const phx_jv list = phx_jv_list(x->pool, n + 1);
+    const bool goes_on = phx_jrun_step(x, args->line, n * sizeof(phx_jv));
+    const phx_jv list = goes_on ? phx_jv_list(x->pool, n + 1) : nothing;
     size_t at = 0;
     for (size_t i = 0; i < n && list.kind == PHX_JV_LIST; i++) {
         const size_t found = find(text, at, separator);
@@ -210,7 +219,7 @@ phx_jv phx_jtext_join(phx_jrun *x, uint32_t line, phx_jv separator, const phx_jl
     size_t n = 0;
     size_t n_bytes = 0;
     phx_jv *parts = phx_jpool_take(x->pool, 2 * list->n + 1, sizeof(*parts));
-    for (size_t i = 0; parts && i < list->n && x->code == PHX_OK; i++) {
+    for (size_t i = 0; parts && i < list->n && phx_jrun_step(x, line, 0); i++) {
         if (i)
             parts[n++] = separator;
         parts[n++] = phx_jrun_text(x, line, list->items[i]);

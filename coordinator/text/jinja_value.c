@@ -48,6 +48,8 @@ void *phx_jpool_take(phx_jpool *pool, size_t n, size_t bytes)
     const size_t need = (n * bytes + ALIGN) / ALIGN * ALIGN;
     if (need > (size_t)(pool->end - pool->at)) {
         const size_t size = need > CHUNK_BYTES / 4 ? need : CHUNK_BYTES;
+        if (size > pool->n_max - pool->n_bytes)
+            return fail_pool(pool, PHX_ERR_TOO_LONG);
         phx_jchunk *chunk = phx_alloc(sizeof(*chunk) + size, 1);
         if (!chunk)
             return fail_pool(pool, PHX_ERR_NOMEM);
@@ -338,27 +340,34 @@ const char *phx_jv_kind_name(phx_jv value)
     return names[value.kind];
 }
 
-static bool dicts_equal(const phx_jdict *a, phx_jv b, unsigned depth)
+static bool tick_on(const phx_jtick *tick, size_t n_bytes)
+{
+    return tick->step(tick->user, tick->line, n_bytes);
+}
+
+static bool dicts_equal(const phx_jtick *tick, const phx_jdict *a, phx_jv b, unsigned depth)
 {
     bool same = a->n == b.u.dict->n;
     for (size_t i = 0; same && i < a->n; i++) {
-        const phx_jv *other = phx_jv_get(b, phx_jv_text(a->members[i].key));
-        same = other && phx_jv_equal(a->members[i].value, *other, depth + 1);
+        const phx_jv *other =
+            tick_on(tick, a->n * PHX_JV_LOOKUP_BYTES) ? phx_jv_get(b, phx_jv_text(a->members[i].key)) : NULL;
+        same = other && phx_jv_equal(tick, a->members[i].value, *other, depth + 1);
     }
     return same;
 }
 
-static bool lists_equal(const phx_jlist *a, const phx_jlist *b, unsigned depth)
+static bool lists_equal(const phx_jtick *tick, const phx_jlist *a, const phx_jlist *b, unsigned depth)
 {
     bool same = a->n == b->n;
     for (size_t i = 0; same && i < a->n; i++)
-        same = phx_jv_equal(a->items[i], b->items[i], depth + 1);
+        same = phx_jv_equal(tick, a->items[i], b->items[i], depth + 1);
     return same;
 }
 
-bool phx_jv_equal(phx_jv a, phx_jv b, unsigned depth)
+bool phx_jv_equal(const phx_jtick *tick, phx_jv a, phx_jv b, unsigned depth)
 {
-    if (depth > PHX_JV_DEPTH_MAX)
+    const bool are_texts = a.kind == PHX_JV_STR && b.kind == PHX_JV_STR && a.u.s.n == b.u.s.n;
+    if (depth > PHX_JV_DEPTH_MAX || !tick_on(tick, are_texts ? a.u.s.n : 0))
         return false;
     if (phx_jv_is_number(a) && phx_jv_is_number(b)) {
         if (a.kind != PHX_JV_FLOAT && b.kind != PHX_JV_FLOAT)
@@ -374,9 +383,9 @@ bool phx_jv_equal(phx_jv a, phx_jv b, unsigned depth)
     case PHX_JV_STR:
         return phx_str_eq(phx_jv_text(a), phx_jv_text(b));
     case PHX_JV_LIST:
-        return lists_equal(a.u.list, b.u.list, depth);
+        return lists_equal(tick, a.u.list, b.u.list, depth);
     case PHX_JV_DICT:
-        return dicts_equal(a.u.dict, b, depth);
+        return dicts_equal(tick, a.u.dict, b, depth);
     case PHX_JV_FUNCTION:
         return a.u.i == b.u.i;
     default:
@@ -399,8 +408,10 @@ static void dump_line(dumper *d, unsigned depth)
 {
     if (d->how->indent < 0)
         return;
+    const size_t n = (size_t)d->how->indent * depth;
+    d->failed = d->failed || !tick_on(&d->how->tick, n);
     (void)phx_buf_char(&d->buf, '\n');
-    for (size_t i = 0; i < (size_t)d->how->indent * depth && d->buf.code == PHX_OK; i++)
+    for (size_t i = 0; i < n && d->buf.code == PHX_OK; i++)
         (void)phx_buf_char(&d->buf, ' ');
 }
 
@@ -485,6 +496,8 @@ static void dump_dict(dumper *d, const phx_jdict *dict, unsigned depth)
         dump_line(d, depth + 1);
         dump_text(d, phx_jv_text(m->key));
         (void)phx_buf_append(&d->buf, d->how->key_separator.ptr, d->how->key_separator.n);
+        if (d->how->sort_keys && !tick_on(&d->how->tick, dict->n * PHX_JV_LOOKUP_BYTES))
+            d->failed = true;
         dump_value(d, m->value, depth + 1);
         m = next_member(dict, m, d->how->sort_keys);
     }
@@ -495,7 +508,8 @@ static void dump_dict(dumper *d, const phx_jdict *dict, unsigned depth)
 
 static void dump_value(dumper *d, phx_jv value, unsigned depth)
 {
-    if (depth > PHX_JV_DEPTH_MAX || d->buf.code != PHX_OK) {
+    const size_t n_bytes = value.kind == PHX_JV_STR ? value.u.s.n : 0;
+    if (depth > PHX_JV_DEPTH_MAX || d->buf.code != PHX_OK || d->failed || !tick_on(&d->how->tick, n_bytes)) {
         d->failed = true;
         return;
     }

@@ -122,9 +122,20 @@ bool phx_jv_is_number(phx_jv value); /* with BOOL, as in Python */
 double phx_jv_number(phx_jv value);
 const char *phx_jv_kind_name(phx_jv value);
 
-/* Python's ==. Values nested deeper than PHX_JV_DEPTH_MAX count as unequal. */
-bool phx_jv_equal(phx_jv a, phx_jv b, unsigned depth);
+/* Counts work on n_bytes, for values that share parts and so are far larger than their memory; false: end. */
+typedef struct phx_jtick {
+    bool (*step)(void *user, uint32_t line, size_t n_bytes);
+    void *user;
+    uint32_t line;
+} phx_jtick;
+
+/* Python's ==. Values nested deeper than PHX_JV_DEPTH_MAX count as unequal, and so does what is left when
+ * tick says to end. */
+bool phx_jv_equal(const phx_jtick *tick, phx_jv a, phx_jv b, unsigned depth);
 #define PHX_JV_DEPTH_MAX 100u
+
+/* What looking past one member of a dictionary counts as, in bytes of text. */
+#define PHX_JV_LOOKUP_BYTES 8u
 
 /* str(value) of a text, number, truth value, none or undefined (empty); else false. */
 bool phx_jv_to_text(phx_jpool *pool, phx_jv value, phx_jv *ret_text);
@@ -139,9 +150,11 @@ typedef struct phx_jdump {
     int indent;
     bool ensure_ascii;
     bool sort_keys;
+    phx_jtick tick;
 } phx_jdump;
 
-/* False: a value that JSON cannot hold, or nested too deeply. The text counts as data. */
+/* False: a value that JSON cannot hold, or nested too deeply, or tick says to end. The text counts as data.
+ */
 bool phx_jv_dump(phx_jpool *pool, phx_jv value, const phx_jdump *how, phx_jv *ret_text);
 
 #endif

@@ -23,12 +23,22 @@ static void done_gate(phx_text_job *job)
     ((gate *)job)->is_done = true;
 }
 
-void gate_close(gate *g, const api_rig *r, size_t n_bytes)
+static void hold(gate *g, phx_text_thread *thread, size_t n_bytes)
 {
     *g = (gate){.job = {.run = run_gate, .done = done_gate, .n_bytes = n_bytes},
                 .lock = PTHREAD_MUTEX_INITIALIZER,
                 .changed = PTHREAD_COND_INITIALIZER};
-    assert_int_equal(phx_text_thread_submit(r->api->text_thread, &g->job, NULL), PHX_OK);
+    assert_int_equal(phx_text_thread_submit(thread, &g->job, NULL), PHX_OK);
+}
+
+void gate_close(gate *g, const api_rig *r, size_t n_bytes)
+{
+    hold(g, r->api->text_thread, n_bytes);
+}
+
+void gate_close_chat(gate *g, const api_rig *r)
+{
+    hold(g, r->api->chat_thread, 1);
 }
 
 void gate_open(gate *g)

@@ -20,6 +20,7 @@ typedef struct gate {
 } gate;
 
 void gate_close(gate *g, const api_rig *r, size_t n_bytes); /* n_bytes: that it counts for the bound */
+void gate_close_chat(gate *g, const api_rig *r);            /* of the thread for small chats */
 void gate_open(gate *g);
 
 /* An object with these fields, large by blanks; the caller frees it by phx_free. */

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
+#include "tests/api/gate.h"
 #include "tests/api/template_rig.h"
 
 #define CHAT "/v1/chat/completions"
@@ -164,6 +166,71 @@ static void test_unknown_format(void **state)
     api_rig_close(&r);
 }
 
+#define SMALL "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]}"
+
+/* However small the request, its template never runs on the loop, nor behind large bodies. */
+static void test_beside_the_loop(void **state)
+{
+    static const char *const paths[] = {CHAT, "/tokenize"};
+    (void)state;
+    api_rig r;
+    gate small;
+    gate large;
+    template_rig_open(&r, template_rig_glm, "glm");
+    for (size_t i = 0; i < 2; i++) {
+        char text[512];
+        gate_close_chat(&small, &r);
+        gate_close(&large, &r, 1);
+        (void)snprintf(text, sizeof(text),
+                       "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                       "Content-Length: %zu\r\n\r\n" SMALL,
+                       paths[i], strlen(SMALL));
+        client *waiting = client_open(&r.web);
+        client_send(waiting, text);
+        client *asker = client_open(&r.web);
+        for (int k = 0; k < 5; k++)
+            assert_int_equal(client_ask(asker, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"), 200);
+        client_close(asker);
+        assert_int_equal(waiting->n_in, 0);
+        gate_open(&small);
+        client_wait(waiting, "HTTP/1.1 200 ");
+        client_close(waiting);
+        assert_false(large.is_done);
+        gate_open(&large);
+        for (int k = 0; k < 10000 && !large.is_done; k++)
+            assert_int_equal(phx_loop_step(r.web.loop, 1000, NULL), PHX_OK);
+        assert_true(large.is_done && small.is_done);
+    }
+    api_rig_close(&r);
+}
+
+/* A template past its bounds is the server's fault, a prompt that it makes too long is the request's. */
+static void test_template_at_fault(void **state)
+{
+    (void)state;
+    api_rig r;
+    template_rig_open(&r,
+                      "{% for a in range(1000) %}{% for b in range(1000) %}{% if b == 1 or b == 2 or b == 3 "
+                      "or b == 4 or b == "
+                      "5 %}{% endif %}{% endfor %}{% endfor %}",
+                      "template");
+    api_reply reply = api_post(&r, CHAT, SMALL);
+    assert_int_equal(reply.status, 500);
+    assert_api_str(reply.json, "error.code", "chat_template_failed");
+    assert_non_null(strstr(reply.body, "template is at fault"));
+    assert_non_null(strstr(reply.body, "line 1: it takes more than 4000000 steps"));
+    api_reply_done(&reply);
+    api_rig_close(&r);
+    template_rig_open(
+        &r, "{% for a in range(100000) %}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}",
+        "template");
+    reply = api_post(&r, CHAT, SMALL);
+    assert_int_equal(reply.status, 400);
+    assert_api_str(reply.json, "error.code", "request_too_long");
+    api_reply_done(&reply);
+    api_rig_close(&r);
+}
+
 static void check_load(const char *template, const char *format, const phx_dims *dims, phx_code want,
                        const char *word)
 {
@@ -188,15 +255,26 @@ static void test_choice(void **state)
     check_load(NULL, "other", dims, PHX_ERR_INVALID, "'other'");
     check_load("{{ x | nosuch }}", "template", dims, PHX_OK, "line 1: filter 'nosuch'");
     check_load("ok", "template", dims, PHX_OK, NULL);
+    check_load("", "template", dims, PHX_OK, "chat_template.jinja' is empty");
+    check_load("", "auto", dims, PHX_OK, NULL); /* the native encoder reads none */
+    char *large = phx_alloc(PHX_JINJA_TEMPLATE_BYTES_MAX + 2, 1);
+    assert_non_null(large);
+    memset(large, 'x', PHX_JINJA_TEMPLATE_BYTES_MAX + 1);
+    check_load(large, "template", dims, PHX_OK, "limit of 1048576 bytes");
+    phx_free(large);
     api_rig_close(&r);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_glm),      cmocka_unit_test(test_kimi),
-        cmocka_unit_test(test_switches), cmocka_unit_test(test_unknown_format),
+        cmocka_unit_test(test_glm),
+        cmocka_unit_test(test_kimi),
+        cmocka_unit_test(test_switches),
+        cmocka_unit_test(test_unknown_format),
         cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_beside_the_loop),
+        cmocka_unit_test(test_template_at_fault),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include <cmocka.h>
 
@@ -177,11 +178,35 @@ static void test_end(void **state)
     phx_text_thread_destroy(NULL);
 }
 
+static void run_until_stopped(phx_text_job *job)
+{
+    while (!atomic_load(job->stop))
+        (void)sched_yield();
+}
+
+/* A job that looks at stop ends with the thread, however much it has to do. */
+static void test_stop(void **state)
+{
+    phx_loop *loop = NULL;
+    phx_text_thread *thread = NULL;
+    seen s = {.loop_thread = pthread_self(), .last = -1, .in_order = true};
+    numbered long_one = make(&s, 0, NULL);
+    (void)state;
+    long_one.job.run = run_until_stopped;
+    open_both(&loop, &thread);
+    assert_int_equal(phx_text_thread_submit(thread, &long_one.job, NULL), PHX_OK);
+    assert_false(atomic_load(long_one.job.stop));
+    phx_text_thread_destroy(thread);
+    assert_int_equal(s.n_done, 1);
+    phx_loop_destroy(loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_bound_and_cancel),
+        cmocka_unit_test(test_stop),
         cmocka_unit_test(test_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

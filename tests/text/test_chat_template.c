@@ -85,6 +85,7 @@ static void check_golden(const golden_case *one, const char *what, phx_str expec
         fail_msg("%s: %s", what, err.text);
     chat_case_equal(what, phx_chat_prompt_view(&prompt), expected);
     chat_case_check_segments(&prompt);
+    assert_in_range(prompt.n_steps, 1, PHX_JINJA_STEPS_MAX / 1000);
     if (one->tokenizer)
         check_ids(one->tokenizer, what, &prompt);
     phx_chat_prompt_done(&prompt);
@@ -377,6 +378,35 @@ static void test_parts(void **state)
     }
 }
 
+/* As many messages as there may be take a small part of the steps that there are. */
+static void test_long_history(void **state)
+{
+    (void)state;
+    static const char *const names[][2] = {{"glm", "chat/glm-5/templates/GLM-4.6.jinja"},
+                                           {"glm", "chat/glm-5/templates/GLM-5.2.jinja"},
+                                           {"kimi", "chat/kimi-k2.5/templates/Kimi-K2.5.jinja"}};
+    phx_buf text;
+    phx_buf_init(&text, 1u << 20);
+    (void)phx_buf_str(&text, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}");
+    for (unsigned i = 1; i + 3 <= PHX_CHAT_MESSAGES_MAX; i += 3)
+        (void)phx_buf_printf(
+            &text,
+            ",{\"role\":\"assistant\",\"content\":\"a\",\"reasoning_content\":\"r\",\"tool_calls\":[{\"id\":"
+            "\"%u\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": 1}\"}}]},"
+            "{\"role\":\"tool\",\"tool_call_id\":\"%u\",\"content\":\"1\"},{\"role\":\"user\",\"content\":"
+            "\"q\"}",
+            i, i);
+    (void)phx_buf_str(&text, "]}");
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        phx_chat_prompt prompt;
+        render_request(names[i][0], names[i][1], text.ptr, &prompt);
+        print_message("%s: %llu steps\n", names[i][1], (unsigned long long)prompt.n_steps);
+        assert_in_range(prompt.n_steps, 1, PHX_JINJA_STEPS_MAX / 10);
+        phx_chat_prompt_done(&prompt);
+    }
+    phx_buf_done(&text);
+}
+
 /* Which templates get a list: those that go over it. The others get the parts' lines as one text. */
 static void test_parts_of_templates(void **state)
 {
@@ -460,11 +490,11 @@ int main(void)
     }
     phx_buf_done(&text);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_glm),         cmocka_unit_test(test_kimi),
-        cmocka_unit_test(test_typescript),  cmocka_unit_test(test_typescript_form),
-        cmocka_unit_test(test_recognition), cmocka_unit_test(test_injection),
-        cmocka_unit_test(test_parts),       cmocka_unit_test(test_parts_of_templates),
-        cmocka_unit_test(test_call_ids),
+        cmocka_unit_test(test_glm),          cmocka_unit_test(test_kimi),
+        cmocka_unit_test(test_typescript),   cmocka_unit_test(test_typescript_form),
+        cmocka_unit_test(test_recognition),  cmocka_unit_test(test_injection),
+        cmocka_unit_test(test_parts),        cmocka_unit_test(test_parts_of_templates),
+        cmocka_unit_test(test_long_history), cmocka_unit_test(test_call_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -257,13 +257,25 @@ static void test_bounds(void **state)
 {
     (void)state;
     static const char *const texts[][2] = {
-        {"{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", "steps"},
-        {"{% set ns = namespace(s='xxxxxxxxxxxxxxxx') %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s "
-         "%}{% endfor %}",
-         "memory"},
+        {"{% for a in range(1000) %}{% for b in range(1000) %}{% if b == 1 or b == 2 or b == 3 or b == 4 or "
+         "b == "
+         "5 %}{% endif %}{% endfor %}{% endfor %}",
+         "steps"},
+        {"{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", "memory"},
         {"{% for i in range(2000) %}{{ 'x' ~ s }}{% endfor %}", "longer than"},
         {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "deeper than"},
         {"{{ range(1000000000000) }}", "range of more"},
+        {"{% set ns = namespace(a=[1]) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}"
+         "{{ ns.a|tojson }}",
+         "steps"},
+        {"{% set n = namespace(a=[1], b=[1]) %}{% for i in range(60) %}{% set n.a = [n.a, n.a] %}"
+         "{% set n.b = [n.b, n.b] %}{% endfor %}{{ n.a == n.b }}",
+         "steps"},
+        {"{% set ns = namespace() %}{% set ns.a = ns %}{% for i in range(100000) %}"
+         "{{ "
+         "[ns]|map(attribute='a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.b')"
+         "|join }}{% endfor %}",
+         "steps"},
         {"{% set ns = namespace(l=[1]) %}{% for i in range(200) %}{% set ns.l = [ns.l] %}{% endfor %}{{ "
          "ns.l|tojson }}",
          "nested too deeply"},
@@ -280,10 +292,58 @@ static void test_bounds(void **state)
         const phx_code rc = render(phx_str_of(texts[i][0]), inputs, &out, &err);
         if (rc == PHX_OK || !strstr(err.text, texts[i][1]))
             fail_msg("%s: %d '%s'", texts[i][0], rc, err.text);
+        assert_true(out.over_bounds == (rc == PHX_ERR_TOO_LONG && !strstr(err.text, "longer than")));
         phx_jinja_out_done(&out);
     }
     phx_json_destroy(inputs);
     phx_buf_done(&inputs_text);
+}
+
+/* Names cost the same however many there are. */
+static void test_many_names(void **state)
+{
+    (void)state;
+    enum { N = 20000 };
+    phx_buf text;
+    phx_jinja_out out;
+    phx_error err = {0};
+    phx_json *inputs = chat_case_json(phx_str_of("{}"));
+    phx_buf_init(&text, 1u << 20);
+    for (int i = 0; i < N; i++)
+        (void)phx_buf_printf(&text, "{%% set v%d = %d %%}", i, i);
+    for (int i = 0; i < N; i += 100)
+        (void)phx_buf_printf(&text, "{{ v%d - %d }}{%% set v%d = 1 %%}{{ v%d - 1 }}", i, i, i, i);
+    (void)phx_buf_str(&text, "{{ v20000 is defined }}");
+    if (render(phx_buf_view(&text), inputs, &out, &err) != PHX_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(out.text.n, 2 * (N / 100) + strlen("False"));
+    for (size_t i = 0; i < 2 * (N / 100); i++)
+        assert_int_equal(out.text.ptr[i], '0');
+    assert_true(out.n_steps < 4 * N);
+    phx_jinja_out_done(&out);
+    phx_json_destroy(inputs);
+    phx_buf_done(&text);
+}
+
+/* Another thread ends it. */
+static void test_stop(void **state)
+{
+    (void)state;
+    atomic_bool stop = true;
+    phx_jinja *template = NULL;
+    phx_jinja_out out;
+    phx_jpool pool;
+    phx_jpool_init(&pool, PHX_JINJA_MEMORY_MAX);
+    phx_jinja_out_init(&out, 100);
+    assert_int_equal(phx_jinja_parse(phx_str_of("{{ 1 }}"), &template, NULL), PHX_OK);
+    const phx_jinja_inputs inputs = {.pool = &pool, .names = phx_jv_dict(&pool, 0), .stop = &stop};
+    assert_int_equal(phx_jinja_render(template, &inputs, &out, NULL), PHX_ERR_CANCELLED);
+    assert_false(out.over_bounds);
+    stop = false;
+    assert_int_equal(phx_jinja_render(template, &inputs, &out, NULL), PHX_OK);
+    phx_jinja_out_done(&out);
+    phx_jinja_destroy(template);
+    phx_jpool_done(&pool);
 }
 
 static void test_allocations_fail(void **state)
@@ -324,7 +384,8 @@ int main(void)
         cmocka_unit_test(test_cases),  cmocka_unit_test(test_line),
         cmocka_unit_test(test_clock),  cmocka_unit_test(test_origin),
         cmocka_unit_test(test_depth),  cmocka_unit_test(test_template_bytes),
-        cmocka_unit_test(test_bounds), cmocka_unit_test(test_allocations_fail),
+        cmocka_unit_test(test_bounds), cmocka_unit_test(test_many_names),
+        cmocka_unit_test(test_stop),   cmocka_unit_test(test_allocations_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
