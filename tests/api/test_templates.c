@@ -204,6 +204,39 @@ static void test_beside_the_loop(void **state)
     api_rig_close(&r);
 }
 
+static void on_none(void *user)
+{
+    *(bool *)user = true;
+}
+
+/* A server that ends does not wait for a template: its answer would be refused. */
+static void test_server_drains(void **state)
+{
+    (void)state;
+    bool is_none = false;
+    char text[512];
+    api_rig r;
+    gate g;
+    template_rig_open(&r, template_rig_glm, "glm");
+    gate_close_chat(&g, &r);
+    (void)snprintf(text, sizeof(text),
+                   "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                   "Content-Length: %zu\r\n\r\n" SMALL,
+                   strlen(SMALL));
+    client *c = client_open(&r.web);
+    client_send(c, text);
+    for (int k = 0; k < 10000 && r.api->n_bodies == 0; k++)
+        assert_int_equal(phx_loop_step(r.web.loop, 1000, NULL), PHX_OK);
+    phx_api_await_bodies(r.api, (phx_loop_call){on_none, &is_none});
+    assert_false(is_none);
+    gate_open(&g);
+    client_wait(c, "ended this request early");
+    assert_non_null(strstr(c->in, "HTTP/1.1 503 "));
+    assert_true(is_none);
+    client_close(c);
+    api_rig_close(&r);
+}
+
 /* A template past its bounds is the server's fault, a prompt that it makes too long is the request's. */
 static void test_template_at_fault(void **state)
 {
@@ -275,6 +308,7 @@ int main(void)
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_beside_the_loop),
         cmocka_unit_test(test_template_at_fault),
+        cmocka_unit_test(test_server_drains),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
