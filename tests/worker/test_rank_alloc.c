@@ -66,7 +66,7 @@ static phx_code start_rank(rank *r, phx_error *err)
                                   .kv = r->kv,
                                   .comm = r->comm,
                                   .backend = r->backend,
-                                  .ops = &r->backend->ops};
+                                  .ops = r->backend ? &r->backend->ops : NULL};
     if (rc == PHX_OK)
         rc = phx_exec_create(&parts, &r->exec, err);
     return rc;
