@@ -199,6 +199,7 @@ phx_code ranks_start(const ranks_setup *setup, ranks **ret_ranks, phx_error *err
     request.n_context = setup->n_context;
     request.n_step_tokens = setup->n_step_tokens;
     request.n_batch = setup->n_batch;
+    request.n_drafts = setup->n_drafts;
     request.n_cache_tokens = setup->n_context * setup->n_batch;
     request.memory_bytes = setup->memory_bytes ? setup->memory_bytes : (uint64_t)4 << 30;
     phx_code rc = phx_checkpoint_open(setup->model_dir, &group->checkpoint, err);

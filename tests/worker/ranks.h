@@ -20,6 +20,7 @@ typedef struct ranks_setup {
     uint32_t n_context;
     uint32_t n_step_tokens;
     uint32_t n_batch;
+    uint32_t n_drafts;                /* of a step and slot; 0: no MTP layer */
     uint64_t memory_bytes;            /* of each rank; 0: 4 GiB */
     void (*change_ops)(phx_ops *ops); /* after the choice by level; may be NULL */
     bool graphs;                      /* record decode steps, where the level can */

@@ -137,6 +137,7 @@ typedef struct run {
     const char *pp;
     bool graphs, warm;
     void (*change_ops)(phx_ops *ops);
+    uint32_t n_drafts;
     uint32_t n_steps;
     const char *says; /* of the recordings; NULL: whatever */
 } run;
@@ -157,6 +158,7 @@ static ranks *start(const run *how)
                                .n_context = N_CONTEXT,
                                .n_step_tokens = 32,
                                .n_batch = N_SLOTS,
+                               .n_drafts = how->n_drafts,
                                .change_ops = how->change_ops,
                                .graphs = how->graphs,
                                .warm = how->warm};
@@ -266,6 +268,76 @@ static void without_an_indexer_depth_is_nothing(void **state)
     same_bits(&only, 1);
 }
 
+/* ---- drafts ---- */
+
+enum { N_DRAFTS = 2, N_DRAFT_STEPS = 4, N_DRAFTING = 3 };
+
+typedef struct drafted { /* some of a slot's tokens hold, one at least */
+    phx_row_result results[N_DRAFT_STEPS][N_DRAFTING * (1 + N_DRAFTS)];
+    uint32_t n_results[N_DRAFT_STEPS];
+} drafted;
+
+/* Prompts, then steps that feed the drafts of the step before: greedy, drawn, filtered. */
+static void draft(bool graphs, drafted *to)
+{
+    static const uint32_t n_prompt[N_DRAFTING] = {5, 9, 14}, chosen_as[N_DRAFTING] = {0, 2, 3};
+    static const char says[] =
+        "graphs: 15, of decode steps of up to 1, 2, 4, 8, 15 rows and 16, 128, 256 keys: ";
+    const run how = {.model = "deepseek-v32-fp8",
+                     .tp = 1,
+                     .pp = "1",
+                     .graphs = graphs,
+                     .n_drafts = N_DRAFTS,
+                     .says = graphs ? says : "graphs: none, "};
+    phx_slot_open opens[N_DRAFTING];
+    phx_step_row rows[N_DRAFTING];
+    uint32_t tokens[32], blocks[N_DRAFTING];
+    ranks *group = start(&how);
+    for (uint32_t s = 0; s < N_DRAFT_STEPS; s++) {
+        phx_step_plan plan = {
+            .step = s + 1, .opens = opens, .rows = rows, .tokens = tokens, .blocks = blocks};
+        phx_error err = {0};
+        for (uint32_t i = 0; i < N_DRAFTING; i++) {
+            rows[i] = (phx_step_row){.slot = i,
+                                     .flags = PHX_ROW_SAMPLE | (s ? PHX_ROW_FROM_SLOT : 0u),
+                                     .token_first = plan.n_tokens,
+                                     .n_tokens = s ? 1 + N_DRAFTS : n_prompt[i],
+                                     .n_drafts = N_DRAFTS,
+                                     .block_first = i,
+                                     .n_blocks = s ? 0 : 1};
+            if (s)
+                continue;
+            opens[plan.n_opens++] = (phx_slot_open){
+                .slot = i, .request_id = i + 1, .n_prompt = n_prompt[i], .sampling = samplings[chosen_as[i]]};
+            opens[i].sampling.repetition_penalty = 1;
+            blocks[plan.n_blocks++] = i;
+            for (uint32_t t = 0; t < n_prompt[i]; t++)
+                tokens[plan.n_tokens++] = (i * 31 + t * 7) % 250;
+        }
+        plan.n_rows = N_DRAFTING;
+        if (ranks_step(group, &plan, to->results[s], &to->n_results[s], &err) != PHX_OK)
+            fail_msg("step %u: %s (%s)", s, err.text, err.place);
+    }
+    assert_int_equal(ranks_n_replays(group, 0), graphs ? N_DRAFT_STEPS - 1 : 0);
+    ranks_stop(group);
+}
+
+static void steps_that_feed_drafts_are_replayed(void **state)
+{
+    drafted *all = phx_alloc(2, sizeof(*all));
+    (void)state;
+    assert_non_null(all);
+    draft(false, &all[0]);
+    draft(true, &all[1]);
+    assert_memory_equal(all[0].n_results, all[1].n_results, sizeof(all[0].n_results));
+    for (uint32_t s = 0; s < N_DRAFT_STEPS; s++) {
+        assert_true(all[0].n_results[s] >= N_DRAFTING);
+        for (uint32_t i = 0; i < all[0].n_results[s]; i++)
+            assert_true(same_result(&all[0].results[s][i], &all[1].results[s][i]));
+    }
+    phx_free(all);
+}
+
 /* An op with an argument that the host changes as it goes: what would go wrong, and is seen. */
 static phx_rms_norm_fn *real_norm;
 
@@ -302,6 +374,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(replays_have_the_bits_of_walks),
         cmocka_unit_test(without_an_indexer_depth_is_nothing),
+        cmocka_unit_test(steps_that_feed_drafts_are_replayed),
         cmocka_unit_test(a_stale_argument_is_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,8 +63,8 @@ phx_code phx_exec_choose_products(phx_exec *exec, bool warm, phx_buf *text, phx_
 bool phx_exec_rounds(const phx_exec *exec); /* whether any does */
 
 /* Before ready, by every rank of the group: records decode steps where the backend can, and from then on
- * replays them; the bits are the same. Nothing is recorded on the CPU, nor with drafts. warm: each runs once
- * before, of padding alone, so that what a kernel's first use needs is there. */
+ * replays them; the bits are the same. Nothing is recorded on the CPU. warm: each runs once before, of
+ * padding alone, so that what a kernel's first use needs is there. */
 phx_code phx_exec_record(phx_exec *exec, bool warm, phx_error *err);
 /* Appends what was recorded, in one line without its end. */
 phx_code phx_exec_describe_graphs(const phx_exec *exec, phx_buf *buf);

@@ -3,8 +3,9 @@
  *
  * A recording holds addresses and shapes; what a step is about lies in the step's buffers, where rows.c puts
  * it, and rows past those of the plan are padding. So one recording serves every step of its shape, of
- * whatever slots, positions and sampling. Steps that fit none (prompts in chunks, drafts, captures) are
- * walked, by the same code. Messages between stages stay outside: they come before and after. */
+ * whatever slots, positions and sampling: also of slots that bring drafts behind their last token, each token
+ * a row whose successor is chosen. Steps that fit none (prompts in chunks, captures) are walked, by the same
+ * code. Messages between stages stay outside, and so do the passes that make drafts: before and after. */
 #include "worker/exec/state.h"
 
 #include <assert.h>
@@ -13,7 +14,8 @@
 
 #define DEPTH_FACTOR 8 /* from one depth to the next */
 
-/* Rows of a decode step are one token of each of so many sequences; the last bucket is the largest batch. */
+/* Rows of a decode step are one token of each of so many sequences, and drafts; the last bucket is the
+ * largest batch with as many drafts as are ever fed. */
 static const uint32_t row_buckets[] = {1, 2, 4, 8, 16, 32, 64};
 
 #define N_ROW_BUCKETS (sizeof(row_buckets) / sizeof(row_buckets[0]))
@@ -24,7 +26,8 @@ static_assert(N_ROW_BUCKETS * PHX_GRAPH_DEPTHS_MAX <= PHX_GRAPHS_MAX, "graphs");
 static uint32_t rows_max(const phx_exec *exec)
 {
     const phx_plan_request *request = &exec->parts.plan->request;
-    const uint32_t n = request->n_batch < request->n_step_tokens ? request->n_batch : request->n_step_tokens;
+    const uint32_t n_fed = request->n_batch * (1 + request->n_drafts);
+    const uint32_t n = n_fed < request->n_step_tokens ? n_fed : request->n_step_tokens;
     return n < PHX_LOGIT_ROWS ? n : PHX_LOGIT_ROWS;
 }
 
@@ -102,7 +105,7 @@ phx_code phx_exec_record(phx_exec *exec, bool warm, phx_error *err)
     static const phx_step_plan none; /* no rows, no captures */
     int64_t depths[PHX_GRAPH_DEPTHS_MAX];
     phx_backend *backend = exec->parts.backend;
-    if (!backend->fns->record || exec->parts.plan->request.n_drafts)
+    if (!backend->fns->record)
         return PHX_OK;
     const uint64_t start_us = phx_clock_us(), free_bytes = backend->fns->free_bytes(backend);
     const uint32_t n_depths = list_depths(exec, depths), n_most = rows_max(exec);
@@ -132,8 +135,7 @@ phx_code phx_exec_describe_graphs(const phx_exec *exec, phx_buf *buf)
 {
     size_t n_least = SIZE_MAX, n_most = 0;
     if (exec->n_graphs == 0)
-        return phx_buf_printf(buf, "graphs: none%s, every step is queued anew",
-                              exec->parts.plan->request.n_drafts ? " with drafts" : "");
+        return phx_buf_printf(buf, "graphs: none, every step is queued anew");
     (void)phx_buf_printf(buf, "graphs: %u, of decode steps of up to ", exec->n_graphs);
     for (uint32_t i = 0; i < exec->n_graphs; i++) {
         const phx_step_graph *graph = &exec->graphs[i];
@@ -160,8 +162,10 @@ void phx_exec_choose_graph(phx_exec *exec)
 {
     bool fits = exec->plan->capture == 0 && exec->n_own > 0;
     exec->graph = NULL;
-    for (uint32_t i = 0; i < exec->plan->n_rows; i++)
-        fits = fits && exec->plan->rows[i].n_tokens == 1;
+    for (uint32_t i = 0; i < exec->plan->n_rows; i++) {
+        const phx_step_row *row = &exec->plan->rows[i];
+        fits = fits && row->n_tokens == 1 + phx_exec_n_fed(row);
+    }
     for (uint32_t i = 0; fits && i < exec->n_graphs && !exec->graph; i++)
         if (exec->graphs[i].n_tokens >= exec->n_own && exec->graphs[i].n_keys_max >= exec->n_keys_max)
             exec->graph = &exec->graphs[i];
