@@ -34,13 +34,14 @@ typedef struct phx_json_limits {
 #define PHX_JSON_LIMITS_FILE ((phx_json_limits){256u << 20, PHX_JSON_DEPTH_MAX, 20000000, 20000000})
 #define PHX_JSON_DEPTH_ANY   1024u /* no limits may ask for more */
 
-/* Rejects trailing text, duplicate keys, invalid UTF-8, NUL in strings, numbers out of range. Errors name
- * line and column. Destroy with phx_json_destroy. */
+/* Rejects trailing text, duplicate keys, invalid UTF-8, NUL in strings. Numbers may be of any size, see
+ * phx_json_as_literal. Errors name line and column. Destroy with phx_json_destroy. */
 phx_code phx_json_parse(phx_bytes text, phx_json_limits limits, phx_json **ret_root, phx_error *err);
 
-/* The same, but whole numbers past 64 bits are read as reals: in configuration files makers write 1e30 for
- * "no limit", with all its digits. */
-phx_code phx_json_parse_lax(phx_bytes text, phx_json_limits limits, phx_json **ret_root, phx_error *err);
+/* What a model writes as arguments of a call, read as Python's json.loads does: a key's last value counts, at
+ * its first place, and strings may hold NUL. Half of a surrogate pair becomes U+FFFD. Still rejected: NUL in
+ * a key. */
+phx_code phx_json_parse_loose(phx_bytes text, phx_json_limits limits, phx_json **ret_root, phx_error *err);
 
 /* Reads and parses a whole file; errors name the path. */
 phx_code phx_json_parse_file(const char *path, phx_json_limits limits, phx_json **ret_root, phx_error *err);
@@ -67,7 +68,11 @@ phx_json_member phx_json_next(const phx_json *object, phx_json_member it);
 bool phx_json_as_str(const phx_json *node, phx_str *ret_value);
 bool phx_json_as_bool(const phx_json *node, bool *ret_value);
 bool phx_json_as_i64(const phx_json *node, int64_t *ret_value);
-bool phx_json_as_f64(const phx_json *node, double *ret_value); /* INT or REAL */
+bool phx_json_as_u64(const phx_json *node, uint64_t *ret_value);
+bool phx_json_as_f64(const phx_json *node, double *ret_value); /* INT or REAL; past double: an infinity */
+
+/* Of an INT past int64_t or a REAL past double: the number as written, terminated. Of other nodes false. */
+bool phx_json_as_literal(const phx_json *node, phx_str *ret_literal);
 
 /* Writing: commas and colons are the writer's business. Numbers in the shortest form that reads back equal.
  */

@@ -168,6 +168,8 @@ void phx_json_node(phx_json_writer *w, const phx_json *node)
     bool flag;
     if (phx_json_as_str(node, &text)) {
         phx_json_str(w, text);
+    } else if (phx_json_as_literal(node, &text)) {
+        phx_json_raw(w, text);
     } else if (phx_json_as_i64(node, &integer)) {
         phx_json_i64(w, integer);
     } else if (phx_json_as_f64(node, &real)) {

@@ -11,12 +11,22 @@ static bool read_bool(const phx_json *value, const char *param, bool *to, phx_ap
     return phx_json_as_bool(value, to) || wrong_type(fault, param, "true or false", value);
 }
 
+static bool past_64_bits(phx_api_fault *fault, const char *param, const phx_json *value)
+{
+    phx_str digits = {"", 0};
+    (void)phx_json_as_literal(value, &digits);
+    return phx_api_refuse(fault, param, "'%s' is %.*s%s, but must fit into 64 bits", param,
+                          (int)(digits.n > 32 ? 32 : digits.n), digits.ptr, digits.n > 32 ? "..." : "");
+}
+
 static bool read_u32(const phx_json *value, const char *param, int64_t min, int64_t max, uint32_t *to,
                      phx_api_fault *fault)
 {
     int64_t number = 0;
-    if (!phx_json_as_i64(value, &number))
+    if (phx_json_kind_of(value) != PHX_JSON_INT)
         return wrong_type(fault, param, "a whole number", value);
+    if (!phx_json_as_i64(value, &number))
+        return past_64_bits(fault, param, value);
     if (number < min || number > max)
         return phx_api_refuse(fault, param, "'%s' is %lld, but must be between %lld and %lld", param,
                               (long long)number, (long long)min, (long long)max);
@@ -260,10 +270,15 @@ bool phx_api_read_seed(const phx_json *value, const phx_model_text *text, phx_ap
                        phx_api_fault *fault)
 {
     int64_t number = 0;
+    uint64_t seed = 0;
     (void)text;
-    if (!phx_json_as_i64(value, &number))
+    if (phx_json_kind_of(value) != PHX_JSON_INT)
         return wrong_type(fault, "seed", "a whole number", value);
-    request->sampling.seed = (uint64_t)number;
+    if (phx_json_as_i64(value, &number))
+        seed = (uint64_t)number;
+    else if (!phx_json_as_u64(value, &seed))
+        return past_64_bits(fault, "seed", value);
+    request->sampling.seed = seed;
     request->has_seed = true;
     return true;
 }

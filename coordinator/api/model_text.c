@@ -208,7 +208,7 @@ static phx_code read_template(const char *model_dir, phx_buf *to, phx_error *err
         goto out;
     }
     const phx_bytes json = {(const uint8_t *)file.ptr, file.n};
-    rc = phx_json_parse_lax(json, PHX_JSON_LIMITS_FILE, &root, NULL);
+    rc = phx_json_parse(json, PHX_JSON_LIMITS_FILE, &root, NULL);
     if (rc != PHX_OK && rc != PHX_ERR_NOMEM)
         rc = PHX_OK;
     const phx_str template = template_of(phx_json_get(root, "chat_template"));

@@ -287,6 +287,8 @@ static phx_jv eval_binary(phx_jrun *x, const phx_jnode *node)
         return bad_operands(x, node, a, b);
     if (a.kind == PHX_JV_FLOAT || b.kind == PHX_JV_FLOAT || node->op == PHX_JOP_DIV)
         return real_result(x, node, phx_jv_number(a), phx_jv_number(b));
+    if (a.kind == PHX_JV_BIG_INT || b.kind == PHX_JV_BIG_INT)
+        return phx_jrun_fail(x, node->line, PHX_ERR_INVALID, "a number past 64 bits");
     return whole_result(x, node, a.u.i, b.u.i);
 }
 
@@ -314,7 +316,7 @@ static int order_of(phx_jrun *x, const phx_jnode *node, phx_jv a, phx_jv b)
 {
     if (phx_jv_is_number(a) && phx_jv_is_number(b)) {
         if (a.kind != PHX_JV_FLOAT && b.kind != PHX_JV_FLOAT)
-            return (a.u.i > b.u.i) - (a.u.i < b.u.i);
+            return phx_jv_order_whole(a, b);
         return (phx_jv_number(a) > phx_jv_number(b)) - (phx_jv_number(a) < phx_jv_number(b));
     }
     if (a.kind != PHX_JV_STR || b.kind != PHX_JV_STR) {
@@ -371,6 +373,8 @@ static phx_jv eval_negate(phx_jrun *x, const phx_jnode *node)
         return phx_jv_float(-a.u.f);
     if (!phx_jv_is_number(a))
         return phx_jrun_fail(x, node->line, PHX_ERR_INVALID, "'-' does not work on %s", phx_jv_kind_name(a));
+    if (a.kind == PHX_JV_BIG_INT)
+        return phx_jrun_fail(x, node->line, PHX_ERR_INVALID, "a number past 64 bits");
     return phx_jv_int(a.u.i == INT64_MIN ? a.u.i : -a.u.i); /* no literal makes that value */
 }
 

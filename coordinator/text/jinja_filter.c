@@ -149,6 +149,8 @@ static phx_jv filter_int(phx_jrun *x, phx_jv value, phx_jargs *args)
     (void)x;
     if (value.kind == PHX_JV_INT || value.kind == PHX_JV_BOOL)
         return phx_jv_int(value.u.i);
+    if (value.kind == PHX_JV_BIG_INT)
+        return value;
     if (value.kind == PHX_JV_FLOAT && fabs(value.u.f) < 9e18)
         return phx_jv_int((int64_t)value.u.f);
     if (value.kind == PHX_JV_STR && phx_str_to_i64(phx_jv_text(value), INT64_MIN + 1, INT64_MAX, &whole))
@@ -160,6 +162,8 @@ static phx_jv filter_abs(phx_jrun *x, phx_jv value, phx_jargs *args)
 {
     if (value.kind == PHX_JV_FLOAT)
         return phx_jv_float(fabs(value.u.f));
+    if (value.kind == PHX_JV_BIG_INT)
+        return phx_jv_slice(value, value.u.s.ptr[0] == '-', value.u.s.n);
     if (!phx_jv_is_number(value) || value.u.i == INT64_MIN)
         return phx_jrun_fail(x, args->line, PHX_ERR_INVALID, "abs of %s", phx_jv_kind_name(value));
     return phx_jv_int(value.u.i < 0 ? -value.u.i : value.u.i);

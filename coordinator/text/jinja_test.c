@@ -68,6 +68,8 @@ static bool compare_to(phx_jrun *x, int which, phx_jv value, phx_jargs *args)
 
 static bool is_even(phx_jrun *x, phx_jv value, const phx_jargs *args)
 {
+    if (value.kind == PHX_JV_BIG_INT)
+        return value.u.s.ptr[value.u.s.n - 1] % 2 == 0; /* so are the codes of the digits */
     if (value.kind != PHX_JV_INT)
         (void)phx_jrun_fail(x, args->line, PHX_ERR_INVALID, "odd and even need a whole number");
     return value.u.i % 2 == 0;
@@ -93,7 +95,7 @@ bool phx_jtest_call(phx_jrun *x, int which, phx_jv value, phx_jargs *args)
     case TEST_NUMBER:
         return phx_jv_is_number(value);
     case TEST_INTEGER:
-        return value.kind == PHX_JV_INT;
+        return value.kind == PHX_JV_INT || value.kind == PHX_JV_BIG_INT;
     case TEST_FLOAT:
         return value.kind == PHX_JV_FLOAT;
     case TEST_BOOLEAN:

@@ -2,7 +2,9 @@
 #include "coordinator/text/jinja_value.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/alloc.h"
 #include "coordinator/text/pyjson.h"
@@ -174,6 +176,8 @@ phx_jv phx_jv_of_json(phx_jpool *pool, const phx_json *node)
         return phx_jv_str(text, true);
     if (phx_json_as_i64(node, &integer))
         return phx_jv_int(integer);
+    if (phx_json_as_literal(node, &text) && phx_json_kind_of(node) == PHX_JSON_INT)
+        return (phx_jv){.kind = PHX_JV_BIG_INT, .u.s = {text.ptr, NULL, text.n}};
     if (phx_json_as_f64(node, &real))
         return phx_jv_float(real);
     if (phx_json_as_bool(node, &flag))
@@ -285,13 +289,18 @@ bool phx_jv_to_text(phx_jpool *pool, phx_jv value, phx_jv *ret_text)
     case PHX_JV_BOOL:
         *ret_text = phx_jv_str(phx_str_of(value.u.i ? "True" : "False"), false);
         return true;
+    case PHX_JV_BIG_INT:
+        *ret_text = phx_jv_str(phx_jv_text(value), false);
+        return true;
     case PHX_JV_INT:
     case PHX_JV_FLOAT:
         phx_buf_init(&buf, 64);
         if (value.kind == PHX_JV_INT)
             (void)phx_buf_printf(&buf, "%lld", (long long)value.u.i);
-        else
+        else if (isfinite(value.u.f))
             (void)phx_pyjson_f64(&buf, value.u.f);
+        else
+            (void)phx_buf_str(&buf, isnan(value.u.f) ? "nan" : value.u.f < 0 ? "-inf" : "inf");
         return copy_buf(pool, &buf, false, ret_text);
     default:
         return false;
@@ -324,19 +333,39 @@ bool phx_jv_is_true(phx_jv value)
 
 bool phx_jv_is_number(phx_jv value)
 {
-    return value.kind == PHX_JV_BOOL || value.kind == PHX_JV_INT || value.kind == PHX_JV_FLOAT;
+    return value.kind == PHX_JV_BOOL || value.kind == PHX_JV_INT || value.kind == PHX_JV_BIG_INT ||
+           value.kind == PHX_JV_FLOAT;
 }
 
 double phx_jv_number(phx_jv value)
 {
+    if (value.kind == PHX_JV_BIG_INT)
+        return strtod(value.u.s.ptr, NULL);
     return value.kind == PHX_JV_FLOAT ? value.u.f : (double)value.u.i;
+}
+
+/* A big one is further from 0 than any other, and without leading zeros: more digits are more. */
+int phx_jv_order_whole(phx_jv a, phx_jv b)
+{
+    const phx_str digits[2] = {phx_jv_text(a), phx_jv_text(b)};
+    const bool big[2] = {a.kind == PHX_JV_BIG_INT, b.kind == PHX_JV_BIG_INT};
+    if (!big[0] && !big[1])
+        return (a.u.i > b.u.i) - (a.u.i < b.u.i);
+    const int sign = digits[big[0] ? 0 : 1].ptr[0] == '-' ? -1 : 1;
+    if (!big[0] || !big[1])
+        return big[0] ? sign : -sign;
+    if ((digits[1].ptr[0] == '-') != (sign < 0))
+        return sign;
+    if (digits[0].n != digits[1].n)
+        return digits[0].n > digits[1].n ? sign : -sign;
+    return sign * memcmp(digits[0].ptr, digits[1].ptr, digits[0].n);
 }
 
 const char *phx_jv_kind_name(phx_jv value)
 {
-    static const char *const names[] = {"undefined", "none",     "boolean", "integer",   "float",
-                                        "string",    "list",     "mapping", "namespace", "loop",
-                                        "macro",     "function", "method"};
+    static const char *const names[] = {"undefined", "none",   "boolean",  "integer", "integer",
+                                        "float",     "string", "list",     "mapping", "namespace",
+                                        "loop",      "macro",  "function", "method"};
     return names[value.kind];
 }
 
@@ -371,7 +400,7 @@ bool phx_jv_equal(const phx_jtick *tick, phx_jv a, phx_jv b, unsigned depth)
         return false;
     if (phx_jv_is_number(a) && phx_jv_is_number(b)) {
         if (a.kind != PHX_JV_FLOAT && b.kind != PHX_JV_FLOAT)
-            return a.u.i == b.u.i;
+            return phx_jv_order_whole(a, b) == 0;
         return phx_jv_number(a) <= phx_jv_number(b) && phx_jv_number(a) >= phx_jv_number(b);
     }
     if (a.kind != b.kind)
@@ -522,6 +551,9 @@ static void dump_value(dumper *d, phx_jv value, unsigned depth)
         return;
     case PHX_JV_INT:
         (void)phx_buf_printf(&d->buf, "%lld", (long long)value.u.i);
+        return;
+    case PHX_JV_BIG_INT:
+        (void)phx_buf_append(&d->buf, value.u.s.ptr, value.u.s.n);
         return;
     case PHX_JV_FLOAT:
         (void)phx_pyjson_f64(&d->buf, value.u.f);

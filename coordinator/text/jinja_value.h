@@ -27,6 +27,7 @@ typedef enum phx_jv_kind {
     PHX_JV_NONE,
     PHX_JV_BOOL,
     PHX_JV_INT,
+    PHX_JV_BIG_INT, /* past 64 bits. s: its digits as written, terminated */
     PHX_JV_FLOAT,
     PHX_JV_STR,
     PHX_JV_LIST,
@@ -120,6 +121,7 @@ void phx_jtext_write(phx_jv text, phx_buf *to, phx_buf *mask);
 bool phx_jv_is_true(phx_jv value);
 bool phx_jv_is_number(phx_jv value); /* with BOOL, as in Python */
 double phx_jv_number(phx_jv value);
+int phx_jv_order_whole(phx_jv a, phx_jv b); /* of numbers that are no FLOAT: < 0, 0, > 0 */
 const char *phx_jv_kind_name(phx_jv value);
 
 /* Counts work on n_bytes, for values that share parts and so are far larger than their memory; false: end. */

@@ -84,6 +84,8 @@ static phx_code write_node(phx_buf *buf, const phx_json *node, uint32_t depth)
         return buf->code;
     if (phx_json_as_str(node, &text))
         return phx_pyjson_str(buf, text);
+    if (phx_json_kind_of(node) == PHX_JSON_INT && phx_json_as_literal(node, &text))
+        return phx_buf_append(buf, text.ptr, text.n);
     if (phx_json_as_i64(node, &integer))
         return phx_buf_printf(buf, "%lld", (long long)integer);
     if (phx_json_as_f64(node, &real))

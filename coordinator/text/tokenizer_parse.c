@@ -70,7 +70,7 @@ phx_code phx_tokenizer_parse_json(const char *name, phx_bytes text, phx_json **r
     if (text.n == 0)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "%s: empty", name);
     phx_json *root = NULL;
-    const phx_code rc = phx_json_parse_lax(text, json_limits, &root, &inner);
+    const phx_code rc = phx_json_parse(text, json_limits, &root, &inner);
     if (rc != PHX_OK)
         return PHX_FAIL(err, rc, "%s: %s", name, inner.text);
     if (phx_json_kind_of(root) != PHX_JSON_OBJECT) {
