@@ -47,6 +47,7 @@ typedef struct phx_chat_message {
     phx_str content;       /* text parts joined by a newline; null is empty */
     const phx_json *parts; /* the text parts as sent, when content was an array of them; else NULL */
     phx_str reasoning;     /* assistant only */
+    bool has_reasoning;    /* it was given, perhaps empty: templates tell that from absent */
     phx_str name;          /* as sent; empty when absent */
     phx_str tool_call_id;  /* tool only */
     phx_chat_call *calls;  /* assistant only: [n_calls] */

@@ -247,6 +247,8 @@ static phx_code build_message(builder *b, const phx_json *node, phx_chat_message
     if (!is_null(format) && phx_json_kind_of(format) != PHX_JSON_OBJECT)
         return wrong(b, ".response_format", "object", format);
     message->response_format = is_null(format) ? NULL : format;
+    message->has_reasoning =
+        !is_null(phx_json_get(node, "reasoning_content")) || !is_null(phx_json_get(node, "reasoning"));
     if (message->role == PHX_CHAT_TOOL && is_null(phx_json_get(node, "tool_call_id")))
         return wrong(b, ".tool_call_id", "string", phx_json_get(node, "tool_call_id"));
     return build_tools(b, phx_json_get(node, "tools"), &message->tools, &message->n_tools);
@@ -341,7 +343,7 @@ static phx_code read_arguments(builder *b, const phx_json *node, phx_chat_call *
     const phx_json_limits limits = {PHX_CHAT_TEXT_BYTES_MAX, PHX_CHAT_ARGUMENTS_DEPTH, PHX_JSON_NODES_MAX,
                                     PHX_JSON_KEYS_MAX};
     const phx_bytes text = {(const uint8_t *)call->arguments.ptr, call->arguments.n};
-    const phx_code rc = phx_json_parse(text, limits, &call->parsed, &inner);
+    const phx_code rc = phx_json_parse_loose(text, limits, &call->parsed, &inner);
     if (rc == PHX_ERR_CORRUPT)
         return PHX_FAIL(b->err, PHX_ERR_INVALID, "%s.arguments: expected a JSON object: %s", b->path,
                         inner.text);

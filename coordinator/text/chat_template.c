@@ -159,7 +159,7 @@ static phx_jv message_value(scene *s, const phx_chat_message *message, phx_jv *c
     phx_jv_put(pool, value, "content", content_value(s, message));
     if (message->name.n)
         phx_jv_put(pool, value, "name", data(message->name));
-    if (message->reasoning.n)
+    if (message->has_reasoning)
         phx_jv_put(pool, value, "reasoning_content", data(message->reasoning));
     if (message->n_calls) {
         *calls = calls_value(s, message);

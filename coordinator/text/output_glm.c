@@ -69,8 +69,8 @@ static verdict read_value(phx_output_parser *p)
     if (v != GO_ON)
         return v;
     last->value.n = end - last->value.at;
-    last->is_str = !phx_output_types_is_json(p->options.types, phx_output_text(p, p->name),
-                                             phx_output_text(p, last->key), phx_output_text(p, last->value));
+    last->form = phx_output_types_form(p->options.types, phx_output_text(p, p->name),
+                                       phx_output_text(p, last->key), phx_output_text(p, last->value));
     p->state = IN_INVOKE;
     return GO_ON;
 }

@@ -31,7 +31,7 @@ typedef struct span {
 typedef struct param {
     span key;
     span value;
-    bool is_str;
+    phx_output_form form;
 } param;
 
 struct phx_output_parser {
@@ -70,13 +70,18 @@ verdict phx_output_until(phx_output_parser *p, const char *mark, size_t n_max, s
  * and *ret_end is where it begins. */
 verdict phx_output_close(phx_output_parser *p, const char *mark, size_t *ret_end);
 verdict phx_output_add_param(phx_output_parser *p, span key, size_t value_at);
-bool phx_output_is_json(phx_str text, phx_json_kind *ret_kind); /* kind may be NULL */
+/* As phx_json_parse_loose reads it: what passes goes on as it is written. kind may be NULL. */
+bool phx_output_is_json(phx_str text, phx_json_kind *ret_kind);
 phx_str phx_output_trimmed(phx_str text);
 
 /* Gives out the call whose name and params were read, up to scan. */
 verdict phx_output_give_call(phx_output_parser *p);
 /* The same with its arguments as JSON text. */
 verdict phx_output_give_json_call(phx_output_parser *p, phx_str arguments);
+
+/* A literal as Python writes it, as JSON text (output_python.c). False, with leavings in the buffer: it is
+ * none that has one JSON form, or out of memory. True does not say that it is JSON. At most twice as long. */
+bool phx_output_python_json(phx_str text, phx_buf *to);
 
 /* ---- dialects: a step in each state of a block ---- */
 

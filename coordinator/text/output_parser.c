@@ -356,7 +356,7 @@ static verdict read_param(phx_output_parser *p, size_t at)
         return v;
     v = phx_output_add_param(p, key, end);
     if (v == GO_ON)
-        p->params[p->n_params - 1].is_str = is_str;
+        p->params[p->n_params - 1].form = is_str ? PHX_OUTPUT_STRING : PHX_OUTPUT_JSON;
     return v;
 }
 
@@ -470,7 +470,8 @@ bool phx_output_is_json(phx_str text, phx_json_kind *ret_kind)
 {
     phx_json *root = NULL;
     const phx_json_limits limits = {PHX_OUTPUT_CALL_BYTES_MAX, VALUE_DEPTH, VALUE_NODES, VALUE_NODES};
-    const phx_code rc = phx_json_parse((phx_bytes){(const uint8_t *)text.ptr, text.n}, limits, &root, NULL);
+    const phx_bytes bytes = {(const uint8_t *)text.ptr, text.n};
+    const phx_code rc = phx_json_parse_loose(bytes, limits, &root, NULL);
     if (rc == PHX_OK && ret_kind)
         *ret_kind = phx_json_kind_of(root);
     phx_json_destroy(root);
@@ -503,17 +504,38 @@ static void give_string(phx_output_parser *p, phx_str value)
     (void)phx_buf_char(&p->scratch, '"');
 }
 
+static void give_json(phx_output_parser *p, phx_str json)
+{
+    give(p, (phx_output_event){.kind = PHX_OUTPUT_CALL_DELTA, .text = json, .call_idx = p->summary.n_calls});
+}
+
+/* Known to be one (output_types.c): only memory can fail. */
+static void give_python(phx_output_parser *p, phx_str literal)
+{
+    phx_buf json;
+    phx_buf_init(&json, 2 * literal.n + 1);
+    if (phx_output_python_json(literal, &json)) {
+        give_delta(p);
+        give_json(p, phx_buf_view(&json));
+    } else {
+        p->scratch.code = json.code;
+    }
+    phx_buf_done(&json);
+}
+
 /* A value that should be JSON but is not becomes a string: the model's words reach the tool in any case. */
 static void give_value(phx_output_parser *p, const param *value)
 {
     const phx_str text = phx_output_text(p, value->value);
     const phx_str json = phx_output_trimmed(text);
-    if (value->is_str || !phx_output_is_json(json, NULL)) {
+    if (value->form == PHX_OUTPUT_PYTHON) {
+        give_python(p, json);
+    } else if (value->form == PHX_OUTPUT_STRING || !phx_output_is_json(json, NULL)) {
         give_string(p, text);
-        return;
+    } else {
+        give_delta(p);
+        give_json(p, json);
     }
-    give_delta(p);
-    give(p, (phx_output_event){.kind = PHX_OUTPUT_CALL_DELTA, .text = json, .call_idx = p->summary.n_calls});
 }
 
 static void begin_call(phx_output_parser *p)
@@ -558,7 +580,6 @@ verdict phx_output_give_call(phx_output_parser *p)
 verdict phx_output_give_json_call(phx_output_parser *p, phx_str arguments)
 {
     begin_call(p);
-    give(p, (phx_output_event){
-                .kind = PHX_OUTPUT_CALL_DELTA, .text = arguments, .call_idx = p->summary.n_calls});
+    give_json(p, arguments);
     return end_call(p);
 }

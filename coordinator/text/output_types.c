@@ -217,18 +217,32 @@ static bool fits(json_type type, phx_json_kind kind)
 }
 
 /* null is looked for before strings: a schema that allows it lists it last. */
-bool phx_output_types_is_json(const phx_output_types *types, phx_str tool, phx_str parameter, phx_str text)
+static bool allows(const record *r, phx_str json)
 {
-    record r = {0};
     phx_json_kind kind = PHX_JSON_STRING;
-    const phx_str json = phx_output_trimmed(text);
-    if (!find(types, tool, parameter, &r) || !phx_output_is_json(json, &kind))
+    if (!phx_output_is_json(json, &kind))
         return false;
     if (kind == PHX_JSON_NULL)
-        return memchr(r.types, TYPE_NULL, TYPES_MAX) != NULL;
-    for (size_t i = 0; i < TYPES_MAX && r.types[i] && r.types[i] != TYPE_STRING; i++) {
-        if (fits((json_type)r.types[i], kind))
+        return memchr(r->types, TYPE_NULL, TYPES_MAX) != NULL;
+    for (size_t i = 0; i < TYPES_MAX && r->types[i] && r->types[i] != TYPE_STRING; i++) {
+        if (fits((json_type)r->types[i], kind))
             return true;
     }
     return false;
+}
+
+phx_output_form phx_output_types_form(const phx_output_types *types, phx_str tool, phx_str parameter,
+                                      phx_str text)
+{
+    record r = {0};
+    phx_buf json;
+    const phx_str value = phx_output_trimmed(text);
+    if (!find(types, tool, parameter, &r))
+        return PHX_OUTPUT_STRING;
+    if (allows(&r, value))
+        return PHX_OUTPUT_JSON;
+    phx_buf_init(&json, 2 * value.n + 1);
+    const bool is_python = phx_output_python_json(value, &json) && allows(&r, phx_buf_view(&json));
+    phx_buf_done(&json);
+    return is_python ? PHX_OUTPUT_PYTHON : PHX_OUTPUT_STRING;
 }

@@ -14,8 +14,15 @@ phx_code phx_output_types_create(const phx_chat *chat, phx_output_types **ret_ty
 phx_code phx_output_types_copy(const phx_output_types *types, phx_output_types **ret_copy, phx_error *err);
 void phx_output_types_destroy(phx_output_types *types); /* accepts NULL */
 
-/* Is this text, by the types of tool's parameter, a JSON value that is no string? The first type that fits
- * decides; none or an unknown parameter: a string. types may be NULL. */
-bool phx_output_types_is_json(const phx_output_types *types, phx_str tool, phx_str parameter, phx_str text);
+typedef enum phx_output_form {
+    PHX_OUTPUT_STRING,
+    PHX_OUTPUT_JSON,  /* a JSON value that is no string */
+    PHX_OUTPUT_PYTHON /* the same in Python's spelling: True, None, ['x'] */
+} phx_output_form;
+
+/* What this text is by the types of tool's parameter. The first type that fits decides; none or an unknown
+ * parameter: a string. types may be NULL. */
+phx_output_form phx_output_types_form(const phx_output_types *types, phx_str tool, phx_str parameter,
+                                      phx_str text);
 
 #endif

@@ -481,6 +481,61 @@ static void test_call_ids(void **state)
     phx_chat_prompt_done(&prompt);
 }
 
+static void check_contains(const char *format, const char *template_name, const char *request,
+                           const char *expected)
+{
+    phx_chat_prompt prompt;
+    render_request(format, template_name, request, &prompt);
+    const phx_str text = phx_chat_prompt_view(&prompt);
+    if (!memmem(text.ptr, text.n, expected, strlen(expected)))
+        fail_msg("no '%s' in '%.*s'", expected, PHX_STR_ARG(text));
+    phx_chat_prompt_done(&prompt);
+}
+
+#define GLM_FLASH "chat/glm-5/templates/GLM-4.7-Flash.jinja"
+#define KIMI      "chat/kimi-k2.5/templates/Kimi-K2.5.jinja"
+#define THOUGHT(more)                                                                           \
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":" \
+    "\"<think>r</think>\\nans\"" more "},{\"role\":\"user\",\"content\":\"y\"}]}"
+
+/* Empty reasoning is not absent reasoning; the expected texts are jinja2's. */
+static void test_empty_reasoning(void **state)
+{
+    (void)state;
+    const char *parsed = "<|assistant|></think>ans<|user|>y";
+    const char *kept = "<|assistant|></think><think>r</think>\nans";
+    check_contains("glm", GLM_FLASH, THOUGHT(""), parsed);
+    check_contains("glm", GLM_FLASH, THOUGHT(",\"reasoning_content\":null"), parsed);
+    check_contains("glm", GLM_FLASH, THOUGHT(",\"reasoning_content\":\"\""), kept);
+    check_contains("glm", GLM_FLASH, THOUGHT(",\"reasoning\":\"\""), kept);
+    check_contains("glm", GLM_FLASH, THOUGHT(",\"reasoning\":\"why\",\"reasoning_content\":null"), kept);
+}
+
+/* Whole numbers past 64 bits reach the prompt as they were written; so does what only Python's reader takes.
+ */
+static void test_big_numbers(void **state)
+{
+    (void)state;
+    static const char request[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":\"\","
+        "\"tool_calls\":[{\"id\":\"c\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"
+        "\"{\\\"a\\\":1,\\\"b\\\":[-99999999999999999999,1e400,\\\"\\\\u0000\\\"],"
+        "\\\"a\\\":99999999999999999999}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"1\"}],"
+        "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\","
+        "\"properties\":{\"i\":{\"type\":\"integer\",\"maximum\":18446744073709551615}}}}}]}";
+    check_contains("glm", GLM_FLASH, request, "\"maximum\": 18446744073709551615}");
+    check_contains("glm", GLM_FLASH, request,
+                   "<arg_key>a</arg_key><arg_value>99999999999999999999</arg_value>");
+    check_contains(
+        "glm", GLM_FLASH, request,
+        "<arg_key>b</arg_key><arg_value>[-99999999999999999999, Infinity, \"\\u0000\"]</arg_value>");
+    check_contains("kimi", KIMI, request, "18446744073709551615");
+    check_contains("kimi", KIMI, request, "\"a\":1,\"b\":[-99999999999999999999,1e400,\"\\u0000\"],\"a\":");
+    check_contains("deepseek-v3.2", KIMI, request, "\"maximum\": 18446744073709551615}");
+    check_contains("deepseek-v3.2", KIMI, request, "\"a\" string=\"false\">99999999999999999999<");
+    check_contains("deepseek-v3.2", KIMI, request, ">[-99999999999999999999, Infinity, \"\\u0000\"]<");
+}
+
 int main(void)
 {
     phx_buf text;
@@ -490,11 +545,18 @@ int main(void)
     }
     phx_buf_done(&text);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_glm),          cmocka_unit_test(test_kimi),
-        cmocka_unit_test(test_typescript),   cmocka_unit_test(test_typescript_form),
-        cmocka_unit_test(test_recognition),  cmocka_unit_test(test_injection),
-        cmocka_unit_test(test_parts),        cmocka_unit_test(test_parts_of_templates),
-        cmocka_unit_test(test_long_history), cmocka_unit_test(test_call_ids),
+        cmocka_unit_test(test_glm),
+        cmocka_unit_test(test_kimi),
+        cmocka_unit_test(test_typescript),
+        cmocka_unit_test(test_typescript_form),
+        cmocka_unit_test(test_recognition),
+        cmocka_unit_test(test_injection),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_parts_of_templates),
+        cmocka_unit_test(test_long_history),
+        cmocka_unit_test(test_call_ids),
+        cmocka_unit_test(test_empty_reasoning),
+        cmocka_unit_test(test_big_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -164,6 +164,29 @@ static void test_glm_types(void **state)
         {"unknown", "1", "\"1\""},
         {"s", "", "\"\""},
         {"o", "{\"a\":", "\"{\\\"a\\\":\""},
+        {"i", "18446744073709551616", "18446744073709551616"},
+        {"i", "-99999999999999999999", "-99999999999999999999"},
+        {"x", "1e400", "1e400"},
+        {"i", "1e400", "\"1e400\""},
+        {"b", "True", "true"},
+        {"b", " False\n", "false"},
+        {"b", "None", "\"None\""},
+        {"b", "TRUE", "\"TRUE\""},
+        {"s", "True", "\"True\""},
+        {"i", "True", "\"True\""},
+        {"n", "None", "null"},
+        {"a", "['x', \"y's\", 1, -2.5, True, None]", "[\"x\", \"y's\", 1, -2.5, true, null]"},
+        {"a", "['it\\'s', 'a\\n\\\\', '\"q\"', '\xC3\xA9']",
+         "[\"it's\", \"a\\n\\\\\", \"\\\"q\\\"\", \"\xC3\xA9\"]"},
+        {"a", "['\\x41']", "\"['\\\\x41']\""},
+        {"a", "['x',]", "\"['x',]\""},
+        {"a", "('x',)", "\"('x',)\""},
+        {"a", "['x' 'y']", "\"['x' 'y']\""},
+        {"a", "['x", "\"['x\""},
+        {"a", "[x]", "\"[x]\""},
+        {"a", "{'k': 1}", "\"{'k': 1}\""},
+        {"o", "{'k': {'v': [False]}}", "{\"k\": {\"v\": [false]}}"},
+        {"o", "{1: 2}", "\"{1: 2}\""},
         {"s", "<tool_call> </tool_call>", "\"<tool_call> </tool_call>\""},
     };
     for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
@@ -226,6 +249,15 @@ static void test_kimi(void **state)
           " {} " END CLOSE " done",
           "[C]Now.[CALL]f{\"a\":1}[END][CALL]g.h{}[END][C]done", false);
     check(&kimi, SECTION BEGIN "f" ARGS END CLOSE, "[CALL]f{}[END]", false);
+    static const char *const taken[] = {"{\"a\":99999999999999999999}", "{\"a\":\"\\u0000\"}",
+                                        "{\"a\":1,\"a\":2}", "{\"a\":\"\\ud800\"}", "{\"a\":-1e400}"};
+    for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++) {
+        char text[256];
+        char want[256];
+        (void)snprintf(text, sizeof(text), SECTION BEGIN "f:0" ARGS "%s" END CLOSE, taken[i]);
+        (void)snprintf(want, sizeof(want), "[CALL]f%s[END]", taken[i]);
+        check(&kimi, text, want, false);
+    }
     check(&kimi, SECTION BEGIN "f:3" ARGS "{}" END, "[CALL]f{}[END]", false); /* the section is not closed */
     check(&kimi, SECTION BEGIN "f:3" ARGS "{\"a\": \"" END, "[C]" SECTION BEGIN "f:3" ARGS "{\"a\": \"" END,
           true);
