@@ -38,12 +38,12 @@ static uint64_t collective_bytes(const phx_layout *layout, phx_step_bytes step)
 /* The same where there is a device: of its memory (worker/comm/comm_nccl.c, with the room that a rank offers
  * to its peers; what NCCL takes itself comes out
  * of the device's reserve) ... */
-static uint64_t device_collective_bytes(const phx_layout *layout, phx_step_bytes step)
+static uint64_t device_collective_bytes(const phx_layout *layout, uint32_t stage, phx_step_bytes step)
 {
     const uint64_t one_shot =
         step.exchange < PHX_PLAN_ONE_SHOT_BYTES ? step.exchange : PHX_PLAN_ONE_SHOT_BYTES;
     const uint64_t shares = step.exchange + PHX_PLAN_SHARE_PADDING_BYTES;
-    uint64_t bytes = layout->pp > 1 ? 2 * (step.stage + 1) + 1 : 0;
+    uint64_t bytes = (stage + 1 < layout->pp ? 2 * (step.stage + 1) : 0) + (stage > 0);
     const uint64_t slot =
         round_up(step.exchange < PHX_PLAN_PEER_BYTES ? step.exchange : PHX_PLAN_PEER_BYTES, 16);
     if (layout->tp > 1)
@@ -128,7 +128,7 @@ void phx_plan_account(const phx_plan *plan, uint32_t n_context, uint64_t n_block
     const bool on_device = phx_numerics_on_device(&request.numerics);
     rank->workspace_bytes = on_device ? 0 : scratch;
     rank->collectives_bytes =
-        on_device ? device_collective_bytes(layout, step) : collective_bytes(layout, step);
+        on_device ? device_collective_bytes(layout, rank->stage, step) : collective_bytes(layout, step);
     rank->host_bytes = on_device ? step.host + scratch + meeting_bytes(layout, step.note) : 0;
     rank->total_bytes = 0;
 #define X(field, text) rank->total_bytes += rank->field##_bytes;

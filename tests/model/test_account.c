@@ -93,14 +93,17 @@ static void test_device_collectives(void **state)
         must(phx_layout_parse_pp(phx_str_of(i % 3 == 1 ? "1" : "2"), dims, &request.layout, &err), &err);
         must(phx_numerics_parse(phx_str_of("profile=serving level=emu"), &request.numerics, &err), &err);
         must(phx_plan_build(ck, &request, &plan, &err), &err);
-        const phx_rank_plan *rank = &plan->ranks[0];
-        const phx_step_bytes step =
-            phx_step_buf_bytes(dims, &plan->request, rank, width_of(rank, true), width_of(rank, false));
-        const phx_comm_shape shape = {.tp = request.layout.tp,
-                                      .pp = request.layout.pp,
-                                      .exchange_bytes = step.exchange,
-                                      .stage_bytes = step.stage};
-        assert_int_equal(rank->collectives_bytes, phx_comm_nccl_bytes(&shape));
+        for (uint32_t r = 0; r < plan->n_ranks; r++) {
+            const phx_rank_plan *rank = &plan->ranks[r];
+            const phx_step_bytes step =
+                phx_step_buf_bytes(dims, &plan->request, rank, width_of(rank, true), width_of(rank, false));
+            const phx_comm_shape shape = {.rank = r,
+                                          .tp = request.layout.tp,
+                                          .pp = request.layout.pp,
+                                          .exchange_bytes = step.exchange,
+                                          .stage_bytes = step.stage};
+            assert_int_equal(rank->collectives_bytes, phx_comm_nccl_bytes(&shape));
+        }
         phx_plan_destroy(plan);
     }
     phx_checkpoint_close(ck);

@@ -52,10 +52,10 @@ phx_code phx_stage_send(phx_comm *comm, uint32_t to_stage, const void *data, siz
 {
     const phx_comm_shape *shape = &comm->shape;
     const uint32_t stage = shape->rank / shape->tp;
-    if (shape->pp < 2 || to_stage != (stage + 1) % shape->pp)
+    if (stage + 1 >= shape->pp || to_stage != stage + 1)
         return PHX_FAIL(err, PHX_ERR_INVALID,
                         "stage %" PRIu32 " of %" PRIu32 " cannot send to stage %" PRIu32
-                        ": only to the next one, and the last to the first",
+                        ": only to the next one",
                         stage, shape->pp, to_stage);
     if (n_bytes > shape->stage_bytes)
         return PHX_FAIL(err, PHX_ERR_INVALID, "message of %zu bytes to stage %" PRIu32 ": the limit is %zu",
@@ -71,10 +71,10 @@ phx_code phx_stage_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t 
 {
     const phx_comm_shape *shape = &comm->shape;
     const uint32_t stage = shape->rank / shape->tp;
-    if (shape->pp < 2 || from_stage >= shape->pp || stage != (from_stage + 1) % shape->pp)
+    if (stage == 0 || from_stage != stage - 1)
         return PHX_FAIL(err, PHX_ERR_INVALID,
                         "stage %" PRIu32 " of %" PRIu32 " cannot receive from stage %" PRIu32
-                        ": only from the one before, and the first from the last",
+                        ": only from the one before",
                         stage, shape->pp, from_stage);
     if (n_bytes > shape->stage_bytes)
         return PHX_FAIL(err, PHX_ERR_INVALID, "message of %zu bytes from stage %" PRIu32 ": the limit is %zu",

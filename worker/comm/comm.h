@@ -74,10 +74,10 @@ phx_code phx_exchange(phx_comm *comm, float *values, size_t n, phx_error *err);
  * its own place. */
 phx_code phx_gather(phx_comm *comm, const void *mine, size_t n_bytes, void *all, phx_error *err);
 
-/* To the rank with the same tp_rank of the next stage (the last stage sends to the first), and from that of
- * the stage before; other pairs are PHX_ERR_INVALID, and so is a message longer than stage_bytes. The
- * receiver names the sender's size. Buffered up to stage_bytes: one outstanding message per direction and
- * pair never blocks the sender on the receiver's progress more than one step. */
+/* To the rank with the same tp_rank of the next stage, and from that of the stage before; other pairs are
+ * PHX_ERR_INVALID, and so is a message longer than stage_bytes. The receiver names the sender's size.
+ * Buffered up to stage_bytes: one outstanding message per pair never blocks the sender on the receiver's
+ * progress more than one step. */
 phx_code phx_stage_send(phx_comm *comm, uint32_t to_stage, const void *data, size_t n_bytes, phx_error *err);
 phx_code phx_stage_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t n_bytes, phx_error *err);
 

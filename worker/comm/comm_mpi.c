@@ -5,8 +5,8 @@
  * MPI moves data while somebody is inside an MPI call, and a rank between two steps is not. So a verb returns
  * only when its data has been matched on the other side (synchronous sends; measured: 13 us more per exchange
  * of two ranks over TCP, against the risk that a rank sleeps on data its peer needs). The exceptions are the
- * message and the notes from the last stage to the first: those are received in a later step, in which this
- * rank calls MPI again, so they wait in own buffers instead of keeping the rank.
+ * notes from the last stage to the first: those are received in a later step, in which this rank calls MPI
+ * again, so they wait in own buffers instead of keeping the rank.
  *
  * After a failure requests are still open: nothing of MPI is called again and the buffers stay, also at
  * destroy. The owner of such a process ends it, best without MPI_Finalize. */
@@ -51,10 +51,9 @@ typedef struct mpi_comm {
     _Atomic uint32_t aborted;
     phx_error dead; /* code PHX_OK: alive */
     phx_verb_ring verbs;
-    uint8_t *parts;    /* 2 * exchange_bytes: vectors of the others */
-    uint8_t *mail_in;  /* stage_bytes: the next message of the stage before, already asked for */
-    uint8_t *mail_out; /* stage_bytes, last stage: the message that is on its way to the first */
-    MPI_Request in_request, out_request;
+    uint8_t *parts; /* 2 * exchange_bytes: vectors of the others */
+    uint8_t *mail;  /* stage_bytes, not in the first stage: the next message of the one before, asked for */
+    MPI_Request mail_request;
     uint8_t *notes; /* last stage: [phx_comm_n_notes][note_bytes] on their way */
     MPI_Request *note_requests;
     uint64_t n_noted;
@@ -421,12 +420,10 @@ static phx_code ask_for_mail(mpi_comm *m, phx_error *err)
 {
     const phx_comm_shape *shape = &m->base.shape;
     const uint32_t stage = shape->rank / shape->tp;
-    const message msg = {.peer = same_tp_rank(m, (stage + shape->pp - 1) % shape->pp),
-                         .tag = TAG_STAGE,
-                         .n_bytes = shape->stage_bytes};
+    const message msg = {.peer = same_tp_rank(m, stage - 1), .tag = TAG_STAGE, .n_bytes = shape->stage_bytes};
     mpi_batch batch = {.n = 0};
-    const phx_code rc = post_recv(m, &batch, msg, m->mail_in, err);
-    m->in_request = batch.requests[0];
+    const phx_code rc = post_recv(m, &batch, msg, m->mail, err);
+    m->mail_request = batch.requests[0];
     return rc;
 }
 
@@ -436,20 +433,9 @@ static phx_code mpi_send(phx_comm *comm, uint32_t to_stage, const void *data, si
     const message msg = {.peer = same_tp_rank(m, to_stage), .tag = TAG_STAGE, .n_bytes = n_bytes};
     mpi_batch batch = {.n = 0};
     phx_code rc = begin(m, PHX_VERB_SEND, n_bytes, err);
-    if (rc != PHX_OK)
-        return rc;
-    if (to_stage != 0) {
+    if (rc == PHX_OK)
         rc = post_send(m, &batch, msg, data, UNTIL_MATCHED, err);
-        return done(m, rc == PHX_OK ? await(m, &batch, MPI_STATUSES_IGNORE, err) : rc);
-    }
-    rc = await_kept(m, &m->out_request, msg.peer, MPI_STATUSES_IGNORE, err);
-    if (rc != PHX_OK)
-        return rc;
-    if (n_bytes)
-        memcpy(m->mail_out, data, n_bytes);
-    rc = post_send(m, &batch, msg, m->mail_out, UNTIL_COPIED, err);
-    m->out_request = batch.requests[0];
-    return done(m, rc);
+    return rc == PHX_OK ? done(m, await(m, &batch, MPI_STATUSES_IGNORE, err)) : rc;
 }
 
 /* Fails unless the message that has come is as long as it should be. */
@@ -473,14 +459,14 @@ static phx_code mpi_recv(phx_comm *comm, uint32_t from_stage, void *data, size_t
     MPI_Status status;
     phx_code rc = begin(m, PHX_VERB_RECV, n_bytes, err);
     if (rc == PHX_OK)
-        rc = await_kept(m, &m->in_request, from, &status, err);
+        rc = await_kept(m, &m->mail_request, from, &status, err);
     if (rc != PHX_OK)
         return rc;
     rc = check_length(m, &status, from, n_bytes, err);
     if (rc != PHX_OK)
         return rc;
     if (n_bytes)
-        memcpy(data, m->mail_in, n_bytes);
+        memcpy(data, m->mail, n_bytes);
     return done(m, ask_for_mail(m, err));
 }
 
@@ -581,14 +567,12 @@ static phx_code mpi_watch(phx_comm *comm, const phx_comm_watch *watch, phx_error
 static phx_code take_buffers(mpi_comm *m, phx_error *err)
 {
     const phx_comm_shape *shape = &m->base.shape;
-    const bool is_last = shape->rank / shape->tp == shape->pp - 1;
+    const uint32_t stage = shape->rank / shape->tp;
     if (shape->tp > 1)
         m->parts = phx_alloc(2, shape->exchange_bytes);
-    if (shape->pp > 1)
-        m->mail_in = phx_alloc(1, shape->stage_bytes + 1); /* never 0 */
-    if (shape->pp > 1 && is_last)
-        m->mail_out = phx_alloc(1, shape->stage_bytes + 1);
-    const uint32_t n_notes = is_last ? phx_comm_n_notes(shape) : 0;
+    if (stage > 0)
+        m->mail = phx_alloc(1, shape->stage_bytes + 1); /* never 0 */
+    const uint32_t n_notes = stage == shape->pp - 1 ? phx_comm_n_notes(shape) : 0;
     if (n_notes) {
         m->notes = phx_alloc(n_notes, shape->note_bytes);
         m->note_requests = phx_alloc(n_notes, sizeof(MPI_Request));
@@ -597,8 +581,7 @@ static phx_code take_buffers(mpi_comm *m, phx_error *err)
         return PHX_FAIL(err, PHX_ERR_NOMEM, "%" PRIu32 " notes of %zu bytes", n_notes, shape->note_bytes);
     for (uint32_t i = 0; i < n_notes; i++)
         m->note_requests[i] = MPI_REQUEST_NULL;
-    if ((shape->tp > 1 && !m->parts) || (shape->pp > 1 && !m->mail_in) ||
-        (shape->pp > 1 && is_last && !m->mail_out))
+    if ((shape->tp > 1 && !m->parts) || (stage > 0 && !m->mail))
         return PHX_FAIL(err, PHX_ERR_NOMEM, "message buffers of %zu and %zu bytes; lower --max-batch",
                         shape->exchange_bytes, shape->stage_bytes);
     return PHX_OK;
@@ -670,7 +653,7 @@ phx_code phx_comm_mpi_create(const phx_comm_shape *shape, phx_comm **ret_comm, p
     m->base.shape = *shape;
     m->first = shape->rank / shape->tp * shape->tp;
     m->world = MPI_COMM_NULL;
-    m->in_request = m->out_request = MPI_REQUEST_NULL;
+    m->mail_request = MPI_REQUEST_NULL;
     m->deadline_us = now_of(m) + (shape->timeout_ms ? shape->timeout_ms : CREATE_MS_DEFAULT) * UINT64_C(1000);
     rc = check_world(m, err);
     if (rc == PHX_OK)
@@ -683,7 +666,7 @@ phx_code phx_comm_mpi_create(const phx_comm_shape *shape, phx_comm **ret_comm, p
         rc = check(m, MPI_Comm_set_errhandler(m->world, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler", err);
     if (rc == PHX_OK)
         rc = agree(m, err);
-    if (rc == PHX_OK && shape->pp > 1)
+    if (rc == PHX_OK && m->first > 0)
         rc = ask_for_mail(m, err);
     if (rc != PHX_OK)
         goto out;
@@ -705,20 +688,16 @@ static void mpi_destroy(phx_comm *comm)
     mpi_comm *m = mpi_of(comm);
     if (m->dead.code != PHX_OK)
         return; /* open requests still point into the buffers */
-    if (m->in_request != MPI_REQUEST_NULL) {
-        (void)MPI_Cancel(&m->in_request);
-        (void)MPI_Wait(&m->in_request, MPI_STATUS_IGNORE);
+    if (m->mail_request != MPI_REQUEST_NULL) {
+        (void)MPI_Cancel(&m->mail_request);
+        (void)MPI_Wait(&m->mail_request, MPI_STATUS_IGNORE);
     }
-    if (m->out_request != MPI_REQUEST_NULL) /* its receiver went without taking it */
-        (void)MPI_Request_free(&m->out_request);
-    else
-        phx_free(m->mail_out);
     bool all_copied = true;
     for (uint32_t i = 0; m->note_requests && i < phx_comm_n_notes(&comm->shape); i++) {
         int is_complete = 1;
         if (m->note_requests[i] != MPI_REQUEST_NULL)
             (void)MPI_Test(&m->note_requests[i], &is_complete, MPI_STATUS_IGNORE);
-        if (!is_complete) /* as above */
+        if (!is_complete) /* its receiver went without taking it */
             (void)MPI_Request_free(&m->note_requests[i]);
         all_copied = all_copied && is_complete;
     }
@@ -728,6 +707,6 @@ static void mpi_destroy(phx_comm *comm)
     if (m->world != MPI_COMM_NULL)
         (void)MPI_Comm_free(&m->world);
     phx_free(m->parts);
-    phx_free(m->mail_in);
+    phx_free(m->mail);
     phx_free(m);
 }

@@ -67,7 +67,8 @@ size_t phx_comm_nccl_bytes(const phx_comm_shape *shape)
 {
     const size_t room = shape->tp > 1 ? phx_device_room_bytes(phx_nccl_slot_bytes(shape)) : 0;
     return room + parts_bytes(shape) +
-           (shape->pp > 1 ? PHX_COMM_STAGE_DEPTH * (shape->stage_bytes + 1) + 1 : 0);
+           (phx_nccl_sends(shape) ? PHX_COMM_STAGE_DEPTH * (shape->stage_bytes + 1) : 0) +
+           (phx_nccl_receives(shape) ? 1 : 0);
 }
 
 /* ---- making ---- */
@@ -99,13 +100,13 @@ static phx_code take_memory(phx_nccl *c, phx_error *err)
         rc = d->alloc(d->user, c->parts_bytes, &memory, err);
         c->parts = memory;
     }
-    if (rc != PHX_OK || shape->pp == 1)
+    if (rc == PHX_OK && phx_nccl_receives(shape))
+        rc = d->alloc(d->user, 1, &c->nothing, err);
+    if (rc != PHX_OK || !phx_nccl_sends(shape))
         return rc;
     rc = d->stream_create(d->user, &c->mail_stream, err);
     if (rc == PHX_OK)
         rc = d->event_create(d->user, &c->ready, err);
-    if (rc == PHX_OK)
-        rc = d->alloc(d->user, 1, &c->nothing, err);
     for (uint32_t slot = 0; slot < PHX_COMM_STAGE_DEPTH && rc == PHX_OK; slot++) {
         rc = d->event_create(d->user, &c->left[slot], err);
         if (rc == PHX_OK)
@@ -194,14 +195,19 @@ static phx_code join_edges(phx_nccl *c, phx_error *err)
     const phx_comm_shape *shape = &c->base.shape;
     const uint32_t stage = shape->rank / shape->tp;
     invitation out, in;
-    phx_code rc = invite(c, &out, err);
-    if (rc == PHX_OK)
-        rc = phx_stage_send(c->under, (stage + 1) % shape->pp, &out, sizeof(out), err);
-    if (rc == PHX_OK)
-        rc = phx_stage_recv(c->under, (stage + shape->pp - 1) % shape->pp, &in, sizeof(in), err);
-    if (rc == PHX_OK)
+    phx_code rc = PHX_OK;
+    if (phx_nccl_sends(shape)) {
+        rc = invite(c, &out, err);
+        if (rc == PHX_OK)
+            rc = phx_stage_send(c->under, stage + 1, &out, sizeof(out), err);
+    }
+    if (rc == PHX_OK && phx_nccl_receives(shape))
+        rc = phx_stage_recv(c->under, stage - 1, &in, sizeof(in), err);
+    if (rc == PHX_OK && phx_nccl_sends(shape))
         rc = join(c, PHX_NCCL_OUT, 0, &out, err);
-    return rc == PHX_OK ? join(c, PHX_NCCL_IN, 1, &in, err) : rc;
+    if (rc == PHX_OK && phx_nccl_receives(shape))
+        rc = join(c, PHX_NCCL_IN, 1, &in, err);
+    return rc;
 }
 
 static phx_code connect_all(phx_nccl *c, bool measure, phx_error *err)

@@ -1,6 +1,6 @@
 /* worker/comm/nccl_check.c - does every link carry what is put into it? Asked once, before ready.
  * Owns: the patterns and the sizes. Small integers sum exactly in any order, so the expected bits are known;
- * an exchange in two shots uses every pair of ranks of the stage, a ring of messages every edge. */
+ * an exchange in two shots uses every pair of ranks of the stage, messages down the stages every edge. */
 #include "worker/comm/nccl_state.h"
 
 #include <inttypes.h>
@@ -96,18 +96,19 @@ static phx_code check_message(check *k, size_t n, phx_error *err)
 {
     phx_nccl *c = k->c;
     const phx_comm_shape *shape = &c->base.shape;
-    const uint32_t stage = shape->rank / shape->tp, before = (stage + shape->pp - 1) % shape->pp;
+    const uint32_t stage = shape->rank / shape->tp;
     for (size_t i = 0; i < n; i++)
         k->host[i] = (uint8_t)pattern(shape->rank, i);
     phx_code rc = copy(k, k->device[0], k->host, n, err);
-    if (rc == PHX_OK)
-        rc = phx_stage_send(&c->base, (stage + 1) % shape->pp, k->device[0], n, err);
-    if (rc == PHX_OK)
-        rc = phx_stage_recv(&c->base, before, k->device[1], n, err);
+    if (rc == PHX_OK && phx_nccl_sends(shape))
+        rc = phx_stage_send(&c->base, stage + 1, k->device[0], n, err);
+    if (rc != PHX_OK || !phx_nccl_receives(shape))
+        return rc;
+    rc = phx_stage_recv(&c->base, stage - 1, k->device[1], n, err);
     if (rc == PHX_OK)
         rc = copy(k, k->host, k->device[1], n, err);
     for (size_t i = 0; i < n && rc == PHX_OK; i++)
-        if (k->host[i] != (uint8_t)pattern(before * shape->tp + shape->rank - c->first, i))
+        if (k->host[i] != (uint8_t)pattern(shape->rank - shape->tp, i))
             return wrong(k, "message", n, i, err);
     return rc;
 }

@@ -13,8 +13,8 @@
  * message that waits for its receiver would hold up those that this rank receives. */
 typedef enum phx_nccl_link {
     PHX_NCCL_STAGE, /* the tp ranks of the stage */
-    PHX_NCCL_OUT,   /* 0: this rank, 1: the same of the next stage */
-    PHX_NCCL_IN,    /* 0: the same of the stage before, 1: this rank */
+    PHX_NCCL_OUT,   /* not in the last stage. 0: this rank, 1: the same of the next stage */
+    PHX_NCCL_IN,    /* not in the first. 0: the same of the stage before, 1: this rank */
     PHX_NCCL_LINK_COUNT
 } phx_nccl_link;
 
@@ -82,6 +82,17 @@ typedef struct phx_nccl {
 static inline phx_nccl *phx_nccl_of(phx_comm *comm)
 {
     return (phx_nccl *)(void *)comm;
+}
+
+/* Messages go from stage to stage; what the last one tells the first are notes. */
+static inline bool phx_nccl_sends(const phx_comm_shape *shape)
+{
+    return shape->rank / shape->tp + 1 < shape->pp;
+}
+
+static inline bool phx_nccl_receives(const phx_comm_shape *shape)
+{
+    return shape->rank / shape->tp > 0;
 }
 
 /* ---- nccl_wait.c ---- */

@@ -265,8 +265,9 @@ phx_code phx_nccl_wait(phx_comm *comm, phx_error *err)
     phx_code rc = begin(c, PHX_VERB_WAIT, 0, err);
     if (rc == PHX_OK)
         rc = record(c, c->done, c->stream, err);
+    const phx_nccl_link last = phx_nccl_receives(&comm->shape) ? PHX_NCCL_IN : PHX_NCCL_OUT;
     if (rc == PHX_OK)
-        rc = phx_nccl_await(c, c->links[PHX_NCCL_STAGE] ? PHX_NCCL_STAGE : PHX_NCCL_IN, c->done, err);
+        rc = phx_nccl_await(c, c->links[PHX_NCCL_STAGE] ? PHX_NCCL_STAGE : last, c->done, err);
     return done(c, rc);
 }
 

@@ -43,11 +43,10 @@ static void give_way(uint64_t waited_us)
 static phx_comm_watch watch_of(const phx_nccl *c, phx_nccl_link link)
 {
     const phx_comm_shape *shape = &c->base.shape;
-    const uint32_t stage = shape->rank / shape->tp, tp_rank = shape->rank - c->first;
-    if (link == PHX_NCCL_OUT)
-        return (phx_comm_watch){.first = (stage + 1) % shape->pp * shape->tp + tp_rank, .n = 1};
+    if (link == PHX_NCCL_OUT && phx_nccl_sends(shape))
+        return (phx_comm_watch){.first = shape->rank + shape->tp, .n = 1};
     if (link == PHX_NCCL_IN)
-        return (phx_comm_watch){.first = (stage + shape->pp - 1) % shape->pp * shape->tp + tp_rank, .n = 1};
+        return (phx_comm_watch){.first = shape->rank - shape->tp, .n = 1};
     return (phx_comm_watch){.first = c->first, .n = shape->tp};
 }
 
