@@ -403,6 +403,17 @@ bool phx_json_as_u64(const phx_json *node, uint64_t *ret_value)
     return true;
 }
 
+bool phx_json_as_whole(const phx_json *node, int64_t *ret_value)
+{
+    double real;
+    if (phx_json_as_i64(node, ret_value))
+        return true;
+    if (!phx_json_as_f64(node, &real) || !(fabs(real) < 0x1p53) || floor(real) != real)
+        return false;
+    *ret_value = (int64_t)real;
+    return true;
+}
+
 bool phx_json_as_f64(const phx_json *node, double *ret_value)
 {
     const json_t *value = jansson_of(node);

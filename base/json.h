@@ -69,6 +69,8 @@ bool phx_json_as_str(const phx_json *node, phx_str *ret_value);
 bool phx_json_as_bool(const phx_json *node, bool *ret_value);
 bool phx_json_as_i64(const phx_json *node, int64_t *ret_value);
 bool phx_json_as_u64(const phx_json *node, uint64_t *ret_value);
+/* INT, or REAL without a fraction: some write 32 as 32.0. */
+bool phx_json_as_whole(const phx_json *node, int64_t *ret_value);
 bool phx_json_as_f64(const phx_json *node, double *ret_value); /* INT or REAL; past double: an infinity */
 
 /* Of an INT past int64_t or a REAL past double: the number as written, terminated. Of other nodes false. */

@@ -167,18 +167,6 @@ static bool is_null(const phx_json *node)
     return !node || phx_json_kind_of(node) == PHX_JSON_NULL;
 }
 
-/* Makers write integers as 64 and as 64.0. */
-static bool as_whole(const phx_json *node, int64_t *ret_value)
-{
-    double real;
-    if (phx_json_as_i64(node, ret_value))
-        return true;
-    if (!phx_json_as_f64(node, &real) || !(fabs(real) < 0x1p53) || floor(real) != real)
-        return false;
-    *ret_value = (int64_t)real;
-    return true;
-}
-
 static phx_code parse_ints(const phx_json *config, const int_key *keys, size_t n_keys, phx_dims *dims,
                            phx_error *err)
 {
@@ -189,9 +177,10 @@ static phx_code parse_ints(const phx_json *config, const int_key *keys, size_t n
         if (is_null(node)) {
             if (k->otherwise == REQUIRED)
                 return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is missing", k->key);
-        } else if (!as_whole(node, &value)) {
-            return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is a %s that is not a whole number", k->key,
-                            phx_json_kind_name(node));
+        } else if (!phx_json_as_whole(node, &value)) {
+            return PHX_FAIL(err, PHX_ERR_CORRUPT,
+                            "key '%s' is a %s that is no whole number from %lld to %lld", k->key,
+                            phx_json_kind_name(node), (long long)k->min, (long long)k->max);
         } else if (value < k->min || value > k->max) {
             return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is %lld, outside %lld .. %lld", k->key,
                             (long long)value, (long long)k->min, (long long)k->max);
@@ -534,7 +523,7 @@ static phx_code add_eos(const phx_json *config, const char *where, phx_dims *dim
     for (size_t i = 0; i < n; i++) {
         int64_t id = 0;
         int64_t known = 0;
-        if (!as_whole(is_list ? phx_json_at(node, i) : node, &id) || id < 0 || id >= dims->n_vocab)
+        if (!phx_json_as_whole(is_list ? phx_json_at(node, i) : node, &id) || id < 0 || id >= dims->n_vocab)
             return PHX_FAIL(err, PHX_ERR_CORRUPT, "%s: eos_token_id holds something that is no id below %lld",
                             where, (long long)dims->n_vocab);
         while (known < dims->n_eos && dims->eos_ids[known] != id)

@@ -1,8 +1,6 @@
 /* model/quantisation.c - reading and writing quantization_config. */
 #include "model/quantisation.h"
 
-#include <math.h>
-
 #define FP8_BLOCK  128
 #define GROUPS_MAX 64
 #define IGNORE_MAX 100000
@@ -16,18 +14,6 @@ static bool is_null(const phx_json *node)
 static bool is_empty(const phx_json *node)
 {
     return is_null(node) || (phx_json_kind_of(node) == PHX_JSON_OBJECT && phx_json_count(node) == 0);
-}
-
-/* False when the node is absent or no whole number; makers write some as 32.0. */
-static bool as_whole(const phx_json *node, int64_t *ret_value)
-{
-    double real = 0;
-    if (phx_json_as_i64(node, ret_value))
-        return true;
-    if (!phx_json_as_f64(node, &real) || fabs(real) > 1e15 || real != floor(real))
-        return false;
-    *ret_value = (int64_t)real;
-    return true;
 }
 
 static phx_str short_text(const phx_json *node)
@@ -50,7 +36,8 @@ static phx_code parse_fp8(const phx_json *object, phx_quantisation *quantisation
     const phx_json *block = phx_json_get(object, "weight_block_size");
     for (size_t i = 0; !is_null(block) && i < 2; i++) {
         int64_t size = 0;
-        if (phx_json_count(block) != 2 || !as_whole(phx_json_at(block, i), &size) || size != FP8_BLOCK)
+        if (phx_json_count(block) != 2 || !phx_json_as_whole(phx_json_at(block, i), &size) ||
+            size != FP8_BLOCK)
             return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "weight_block_size: supported is [128, 128]");
     }
     const phx_json *fmt = phx_json_get(object, "fmt");
@@ -85,7 +72,7 @@ static phx_code check_weights(const phx_json *weights, phx_error *err)
     const bool no_order = is_null(order) || (phx_json_as_bool(order, &flag) && !flag);
     if (is_null(weights))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors: a group says nothing about weights");
-    if (!as_whole(phx_json_get(weights, "num_bits"), &n_bits) || n_bits != 4)
+    if (!phx_json_as_whole(phx_json_get(weights, "num_bits"), &n_bits) || n_bits != 4)
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors num_bits %lld: supported is 4",
                         (long long)n_bits);
     if (!is_text_or_null(phx_json_get(weights, "type"), "int"))
@@ -98,7 +85,7 @@ static phx_code check_weights(const phx_json *weights, phx_error *err)
     if (!is_text_or_null(phx_json_get(weights, "strategy"), "group"))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors strategy '%.*s': supported is group",
                         PHX_STR_ARG(short_text(phx_json_get(weights, "strategy"))));
-    if (!as_whole(phx_json_get(weights, "group_size"), &group_size) || group_size != PHX_INT4_GROUP)
+    if (!phx_json_as_whole(phx_json_get(weights, "group_size"), &group_size) || group_size != PHX_INT4_GROUP)
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors group_size %lld: supported is 32",
                         (long long)group_size);
     if (!no_order)

@@ -95,6 +95,19 @@ static void test_values(void **state)
     phx_json_destroy(root);
 }
 
+static void test_whole(void **state)
+{
+    (void)state;
+    phx_json *root = parse(phx_json_parse, "[32.0, -7, 32.5, " PAST_63 ", 1e400, \"32\"]");
+    int64_t i64 = 0;
+    assert_true(phx_json_as_whole(phx_json_at(root, 0), &i64) && i64 == 32);
+    assert_true(phx_json_as_whole(phx_json_at(root, 1), &i64) && i64 == -7);
+    for (size_t i = 2; i < 6; i++)
+        assert_false(phx_json_as_whole(phx_json_at(root, i), &i64));
+    assert_false(phx_json_as_whole(NULL, &i64));
+    phx_json_destroy(root);
+}
+
 /* A big number makes nothing else pass, and errors keep their place. */
 static void test_refused(void **state)
 {
@@ -150,10 +163,8 @@ static void test_loose(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_verbatim),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_loose),
+        cmocka_unit_test(test_verbatim), cmocka_unit_test(test_values), cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_refused),  cmocka_unit_test(test_loose),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
