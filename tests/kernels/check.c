@@ -202,7 +202,9 @@ static void fill_int4(check *c, phx_matrix *m, check_fill fill)
 {
     const bool aligned = phx_rng_below(&c->rng, 4) < (m->n_cols % 32 == 0 ? 3 : 1);
     m->col_shift = aligned ? 0 : 2 * (int32_t)phx_rng_below(&c->rng, 16);
-    m->scale_stride = (m->n_cols + m->col_shift + 31) / 32 + phx_rng_below(&c->rng, 2);
+    /* Mostly even: tiles read scales in pairs. */
+    const int64_t n_spare = phx_rng_below(&c->rng, 4) ? 2 * phx_rng_below(&c->rng, 2) : 1;
+    m->scale_stride = (m->n_cols + m->col_shift + 31) / 32 + n_spare;
     uint16_t *scales = check_mem(c, m->n_rows * m->scale_stride, sizeof(*scales));
     for (int64_t i = 0; i < m->n_rows * m->scale_stride; i++) {
         const float scale =
