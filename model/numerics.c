@@ -224,7 +224,8 @@ bool phx_numerics_on_device(const phx_numerics *numerics)
 bool phx_numerics_may_round(const phx_numerics *numerics)
 {
     return !numerics->deterministic && numerics->act == PHX_BF16 &&
-           (strcmp(numerics->level, "emu") == 0 || strcmp(numerics->level, "sm90") == 0);
+           (strcmp(numerics->level, "emu") == 0 || strcmp(numerics->level, "sm90") == 0 ||
+            strcmp(numerics->level, "sm") == 0); /* not known yet: room for it is planned */
 }
 
 phx_dtype phx_numerics_index_keys(const phx_numerics *numerics)

@@ -116,6 +116,12 @@ static int64_t span_of(int64_t n_padded)
     return (n_padded - 1) / SPAN;
 }
 
+/* The fewest rows of a span that the library is given, padded. */
+static int64_t first_rows(int64_t span)
+{
+    return span * SPAN + 4 > ROWS_LEAST ? span * SPAN + 4 : ROWS_LEAST;
+}
+
 /* Tells the library how many rows there are. */
 static phx_lt_status set_rows(const phx_lt_api *api, const shape *s, int64_t n_padded)
 {
@@ -267,7 +273,7 @@ static phx_lt_status choose_algo(const phx_lt *lt, shape *s, int64_t span)
     const phx_lt_api *api = &lt->api;
     const int64_t most = phx_rounded_rows(s->n_rows_most);
     const int64_t end = (span + 1) * SPAN < most ? (span + 1) * SPAN : most;
-    const int64_t begin = span * SPAN + 4 > ROWS_LEAST ? span * SPAN + 4 : ROWS_LEAST;
+    const int64_t begin = first_rows(span);
     phx_lt_choice choice = {};
     int n = 0;
     phx_lt_status status = set_rows(api, s, end);
@@ -309,20 +315,29 @@ static void add_shape(phx_lt *lt, const phx_product_args &example)
         shape_done(&lt->api, s);
 }
 
+static cudaError_t try_rows(phx_lt *lt, shape *s, cudaStream_t stream, const phx_product_args &example,
+                            int64_t n_rows)
+{
+    phx_product_args some = example;
+    some.n_rows = n_rows < example.n_rows ? n_rows : example.n_rows;
+    const cudaError_t error = round_rows(stream, some);
+    if (error == cudaSuccess)
+        s->refusal = multiply(lt, s, stream, some);
+    s->chosen = s->refusal == PHX_LT_SUCCESS;
+    return error;
+}
+
 /* A chip loads a kernel when it is first used, which takes memory and time. What the library takes and then
- * cannot run becomes a refusal here, and no failure of a step. */
+ * cannot run at either end of a span becomes a refusal here, and no failure of a step. */
 static phx_code warm_up(phx_lt *lt, cudaStream_t stream, const phx_product_args &example, phx_error *err)
 {
     shape *s = &lt->shapes[lt->n_shapes - 1];
     const int64_t last = span_of(phx_rounded_rows(example.n_rows));
     cudaError_t error = cudaSuccess;
     for (int64_t span = span_of(ROWS_LEAST); span <= last && error == cudaSuccess && s->chosen; span++) {
-        phx_product_args some = example;
-        some.n_rows = (span + 1) * SPAN < example.n_rows ? (span + 1) * SPAN : example.n_rows;
-        error = round_rows(stream, some);
-        if (error == cudaSuccess)
-            s->refusal = multiply(lt, s, stream, some);
-        s->chosen = s->refusal == PHX_LT_SUCCESS;
+        error = try_rows(lt, s, stream, example, first_rows(span));
+        if (error == cudaSuccess && s->chosen)
+            error = try_rows(lt, s, stream, example, (span + 1) * SPAN);
     }
     if (!s->chosen)
         shape_done(&lt->api, s);

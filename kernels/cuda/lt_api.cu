@@ -4,6 +4,7 @@ extern "C" {
 }
 
 #include <dlfcn.h>
+#include <stdio.h>
 #include <string.h>
 
 #define REMEDY "install libcublas 13, or name its folder in LD_LIBRARY_PATH"
@@ -41,13 +42,15 @@ phx_code phx_lt_api_open(const char *library, phx_lt_api *ret_api, phx_error *er
 {
     static const char *const usual[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
     void *handle = NULL;
-    for (size_t i = 0; i < (library ? 1 : sizeof(usual) / sizeof(usual[0])) && !handle; i++)
+    char reason[256] = ""; /* of the first name: the newest library, which may be there and broken */
+    for (size_t i = 0; i < (library ? 1 : sizeof(usual) / sizeof(usual[0])) && !handle; i++) {
         handle = dlopen(library ? library : usual[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!handle) {
-        const char *reason = dlerror();
-        return PHX_FAIL(err, PHX_ERR_UNAVAILABLE, "cuBLASLt cannot be opened (%s): " REMEDY,
-                        reason ? reason : (library ? library : usual[0]));
+        const char *said = handle ? NULL : dlerror();
+        if (i == 0)
+            (void)snprintf(reason, sizeof(reason), "%s", said ? said : usual[0]);
     }
+    if (!handle)
+        return PHX_FAIL(err, PHX_ERR_UNAVAILABLE, "cuBLASLt cannot be opened (%s): " REMEDY, reason);
     const phx_code rc = fill(handle, ret_api, err);
     (void)dlclose(handle); /* not unloaded: NODELETE */
     return rc;

@@ -40,6 +40,7 @@ static size_t slot_bytes(const phx_comm_shape *shape)
     return shape->tp > 1 ? round_up(shape->exchange_bytes, 64) : 0;
 }
 
+/* All sections are alike, so the last stage has room for a message to a next one too. */
 static size_t mail_bytes(const phx_comm_shape *shape)
 {
     return shape->pp > 1 ? round_up(sizeof(phx_seg_message) + shape->stage_bytes, 64) : 0;
