@@ -69,12 +69,14 @@ static void on_event(void *user, const phx_sched_event *event, const phx_error *
         }
         return;
     }
-    if (why || engine->group_lost) /* the group failed meanwhile, and has said why */
+    if (why || !phx_engine_is_starting(engine)) /* the group failed meanwhile, and has said why */
         return;
-    if (settle(engine, &err) == PHX_OK)
-        phx_rehearsal_next(engine);
-    else
+    if (settle(engine, &err) != PHX_OK) {
         phx_fleet_fail(engine->fleet, &err);
+        return;
+    }
+    engine->canary.is_done = true;
+    phx_rehearsal_next(engine);
 }
 
 static phx_code compare(const char *path, const char *now, phx_str before, bool *ret_stale, phx_error *err)

@@ -106,8 +106,11 @@ static void on_ready(void *user, const phx_plan *plan)
         phx_fleet_grant(engine->fleet, r, CAPTURE_CREDIT);
     if (engine->relaunching) {
         engine->relaunching = engine->group_lost = false;
-        phx_engine_now_ready(engine);
         phx_loop_timer_start(engine->pump_timer, 0);
+        if (engine->canary.is_done)
+            phx_engine_now_ready(engine);
+        else if (phx_canary_start(engine, &err) != PHX_OK)
+            phx_fleet_fail(engine->fleet, &err);
         return;
     }
     engine->n_living_max = config.n_queue_max + plan->request.n_batch;
@@ -122,8 +125,23 @@ static void on_ready(void *user, const phx_plan *plan)
 
 void phx_engine_now_ready(phx_engine *engine)
 {
-    engine->state = PHX_ENGINE_READY;
+    engine->state = engine->drained.fn ? PHX_ENGINE_DRAINING : PHX_ENGINE_READY;
     engine->options.on_state(engine->options.user, NULL);
+}
+
+bool phx_engine_is_starting(const phx_engine *engine)
+{
+    return engine->state == PHX_ENGINE_STARTING && !engine->group_lost && !engine->drained.fn &&
+           !engine->ending;
+}
+
+/* Canary and rehearsal are of one start: they neither wait for another group nor keep a server that is to
+ * end. */
+static void cancel_start(phx_engine *engine)
+{
+    phx_engine_cancel(engine, engine->canary.id, PHX_END_CANCELLED);
+    for (uint32_t i = 0; i < engine->rehearsal.n; i++)
+        phx_engine_cancel(engine, engine->rehearsal.ids[i], PHX_END_CANCELLED);
 }
 
 /* ---- generations ---- */
@@ -307,6 +325,7 @@ static void on_lost(void *user, const phx_error *cause)
                                       : "the rank group is lost",
                   cause);
     if (engine->sched) {
+        cancel_start(engine);
         phx_sched_group_lost(engine->sched, engine->relaunching);
         phx_loop_timer_start(engine->pump_timer, 0);
     }
@@ -346,6 +365,7 @@ void phx_engine_drain(phx_engine *engine, phx_loop_call done)
         engine->state = PHX_ENGINE_DRAINING;
         phx_sched_drain(engine->sched);
     }
+    cancel_start(engine);
     phx_loop_timer_start(engine->pump_timer, 0);
     if (!engine->sched)
         check_drained(engine);

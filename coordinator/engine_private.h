@@ -52,6 +52,7 @@ typedef struct phx_canary {
     uint64_t id;
     phx_hasher hasher;
     char path[4096]; /* of the file; empty: none */
+    bool is_done;    /* it was consistent, or the first */
 } phx_canary;
 
 typedef struct phx_rehearsal {
@@ -96,11 +97,13 @@ phx_code phx_engine_submit_now(phx_engine *engine, const phx_sched_request *requ
                                const phx_engine_sink *sink, uint64_t *ret_id, phx_error *err);
 
 /* Runs the canary generation; when it agrees with the recorded one, or is the first, the rehearsal follows.
- */
+ * Both are given up when the group is lost or the server is to end. */
 phx_code phx_canary_start(phx_engine *engine, phx_error *err);
 /* Where draft lengths are chosen: measures steps of the next batch size; the engine becomes ready after the
  * last one, else at once. */
 void phx_rehearsal_next(phx_engine *engine);
 void phx_engine_now_ready(phx_engine *engine);
+/* Whether the start still goes on: neither the group was lost meanwhile nor is the server to end. */
+bool phx_engine_is_starting(const phx_engine *engine);
 
 #endif

@@ -113,7 +113,7 @@ static void on_event(void *user, const phx_sched_event *event, const phx_error *
     if (--engine->rehearsal.n_left)
         return;
     phx_sched_end_rehearsal(engine->sched);
-    if (why || engine->group_lost || engine->state == PHX_ENGINE_READY) /* lost meanwhile, perhaps back */
+    if (why || !phx_engine_is_starting(engine))
         return;
     say(engine);
     if (is_whole)

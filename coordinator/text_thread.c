@@ -118,7 +118,7 @@ phx_code phx_text_thread_submit(phx_text_thread *t, phx_text_job *job, phx_error
 {
     assert(t->n_bytes <= PHX_TEXT_WAITING_BYTES_MAX);
     if (job->n_bytes > PHX_TEXT_WAITING_BYTES_MAX - t->n_bytes)
-        return PHX_FAIL(err, PHX_ERR_BUSY, "too many large requests wait to be read; try again later");
+        return PHX_FAIL(err, PHX_ERR_BUSY, "too many requests wait to be read; try again later");
     t->n_bytes += job->n_bytes;
     job->stop = &t->hurry;
     (void)pthread_mutex_lock(&t->lock);

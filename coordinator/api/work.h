@@ -1,6 +1,6 @@
 /* coordinator/api/work.h - what a request needs done to its texts before it can be answered: at once on the
- * loop for a small one, on a thread for a large one and for one that the checkpoint's own template reads, so
- * that nobody else waits for it.
+ * loop for a small one, on a thread for a large one, on another for a small one that the checkpoint's own
+ * template reads: only what goes the same way waits for it.
  * Owns: where it runs, the copy of a body that the thread needs, clients that leave meanwhile.
  * Not here: what is done (answer.c, tokens.c, control_call.c). The order of a connection's answers is
  * http/'s: it reads no further request while a reply is owed. */

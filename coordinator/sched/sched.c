@@ -335,7 +335,7 @@ void phx_sched_drain(phx_sched *sched)
 
 phx_sched_stats phx_sched_count(const phx_sched *sched)
 {
-    phx_sched_stats stats = sched->totals;
+    phx_sched_stats stats = sched->drafter.rehearsal.is_on ? sched->totals_before : sched->totals;
     stats.n_queued = sched->n_queued;
     stats.n_queued_tokens = sched->n_queued_tokens;
     stats.n_running = sched->n_running;

@@ -1,5 +1,6 @@
 /* tests/coordinator/test_engine.c - real worker processes under the engine: the reference's greedy answers,
- * token for token, alone and together, in several layouts; and what is left behind afterwards. */
+ * token for token, alone and together, in several layouts; groups that are lost, also while the server
+ * starts; and what is left behind afterwards. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +17,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "coordinator/engine_private.h"
+#include "coordinator/sched/drafter.h"
 
 enum { CASES_MAX = 64, IDS_MAX = 1200 };
 
@@ -92,7 +94,15 @@ static const char *demo_dir(char *path, size_t n)
     return path;
 }
 
-static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile, bool relaunch)
+typedef struct site {
+    uint32_t tp, pp;
+    phx_profile profile;
+    bool relaunch;
+    uint32_t n_drafts;
+} site;
+
+/* Launches the group; the engine is not ready yet. */
+static void launch(fixture *f, const site *s)
 {
     char dir[4096], path[4200];
     phx_error err = {0};
@@ -102,15 +112,16 @@ static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile, boo
     read_cases(f, path);
     phx_engine_options options = {.n_queue_max = 256,
                                   .n_queue_tokens_max = 1u << 20,
-                                  .relaunch = relaunch,
+                                  .relaunch = s->relaunch,
                                   .on_state = on_state,
                                   .on_ended = on_ended,
                                   .user = f};
     phx_plan_request_default(&options.fleet.request);
     phx_plan_request *request = &options.fleet.request;
-    phx_numerics_preset(profile, &request->numerics);
+    phx_numerics_preset(s->profile, &request->numerics);
     request->numerics.level[0] = 0;
-    request->layout.tp = tp;
+    request->layout.tp = s->tp;
+    request->n_drafts = s->n_drafts;
     request->memory_bytes = (uint64_t)1 << 30;
     request->n_threads = 1;
     request->n_context = 2048;
@@ -121,7 +132,7 @@ static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile, boo
     if (rc == PHX_OK)
         rc = phx_checkpoint_open(dir, &f->checkpoint, &err);
     char pp_text[8];
-    (void)snprintf(pp_text, sizeof(pp_text), "%u", pp);
+    (void)snprintf(pp_text, sizeof(pp_text), "%u", s->pp);
     if (rc == PHX_OK)
         rc = phx_layout_parse_pp(phx_str_of(pp_text), phx_checkpoint_dims(f->checkpoint), &request->layout,
                                  &err);
@@ -138,9 +149,20 @@ static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile, boo
         rc = phx_engine_start(f->engine, &err);
     if (rc != PHX_OK)
         fail_msg("%s (%s)", err.text, err.place);
+}
+
+static void run_until_ready(fixture *f)
+{
+    phx_error err = {0};
     while (phx_engine_state_of(f->engine) == PHX_ENGINE_STARTING)
         (void)phx_loop_step(f->loop, 100000, &err);
     assert_int_equal(phx_engine_state_of(f->engine), PHX_ENGINE_READY);
+}
+
+static void start(fixture *f, uint32_t tp, uint32_t pp, phx_profile profile, bool relaunch)
+{
+    launch(f, &(site){.tp = tp, .pp = pp, .profile = profile, .relaunch = relaunch});
+    run_until_ready(f);
 }
 
 static void stop(fixture *f)
@@ -336,13 +358,84 @@ static void test_relaunched(void **state)
     phx_free(f);
 }
 
+static bool in_canary(const phx_engine *engine)
+{
+    return engine->n_living > 0 && !engine->canary.is_done;
+}
+
+static bool in_rehearsal(const phx_engine *engine)
+{
+    return engine->rehearsal.n_left > 0;
+}
+
+static void launch_until(fixture *f, bool (*is_in)(const phx_engine *), bool relaunch)
+{
+    phx_error err = {0};
+    launch(f, &(site){.tp = 1, .pp = 1, .profile = PHX_PROFILE_ORACLE, .relaunch = relaunch, .n_drafts = 3});
+    while (phx_engine_state_of(f->engine) == PHX_ENGINE_STARTING && !is_in(f->engine))
+        (void)phx_loop_step(f->loop, 100000, &err);
+    assert_true(is_in(f->engine));
+}
+
+/* A group lost before the server was ready: the next one proves itself anew, and nothing of the start goes on
+ * beside the users' requests. */
+static void test_killed_in_start(void **state)
+{
+    static bool (*const when[])(const phx_engine *) = {in_canary, in_rehearsal};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        fixture *f = phx_alloc(1, sizeof(*f));
+        Phalanx__StatusReply status;
+        launch_until(f, when[i], true);
+        phx_engine_status(f->engine, &status);
+        assert_int_equal(kill((pid_t)status.ranks[0]->pid, SIGKILL), 0);
+        run_until_ready(f);
+        assert_true(f->engine->canary.is_done);
+        assert_false(in_rehearsal(f->engine));
+        assert_false(phx_sched_drafter(f->engine->sched)->rehearsal.is_on);
+        const uint64_t n_before = phx_engine_stats(f->engine).n_output_tokens;
+        uint64_t n_answered = 0;
+        for (uint32_t c = 0; c < f->n_cases; c++)
+            submit(f, c);
+        run_until(f, 0);
+        check_answers(f, 0);
+        for (uint32_t c = 0; c < f->n_cases; c++)
+            n_answered += f->cases[c].n_got;
+        assert_int_equal(phx_engine_stats(f->engine).n_output_tokens, n_before + n_answered);
+        stop(f);
+        phx_free(f);
+    }
+}
+
+static void on_drained(void *user)
+{
+    *(bool *)user = true;
+}
+
+/* Who ends the server while it starts does not wait for the rest of the start, and it is never ready. */
+static void test_drained_in_start(void **state)
+{
+    (void)state;
+    fixture *f = phx_alloc(1, sizeof(*f));
+    bool is_drained = false;
+    phx_error err = {0};
+    launch_until(f, in_rehearsal, false);
+    phx_engine_drain(f->engine, (phx_loop_call){on_drained, &is_drained});
+    while (!is_drained) {
+        (void)phx_loop_step(f->loop, 100000, &err);
+        assert_int_not_equal(phx_engine_state_of(f->engine), PHX_ENGINE_READY);
+    }
+    assert_int_equal(f->engine->rehearsal.n_rows, 1); /* no second size */
+    stop(f);
+    phx_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_rank_oracle),
-        cmocka_unit_test(test_four_ranks_serving),
-        cmocka_unit_test(test_killed_rank),
-        cmocka_unit_test(test_relaunched),
+        cmocka_unit_test(test_one_rank_oracle), cmocka_unit_test(test_four_ranks_serving),
+        cmocka_unit_test(test_killed_rank),     cmocka_unit_test(test_relaunched),
+        cmocka_unit_test(test_killed_in_start), cmocka_unit_test(test_drained_in_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "coordinator/sched/state.h"
 
 #define N_REQUESTS_MAX 48u
 #define N_TEXTS        3u
@@ -280,11 +281,12 @@ static void begin_rehearsal(sim *s)
 /* Whether all lengths were seen or not; steps may be in flight. */
 static void end_rehearsal(sim *s)
 {
-    const uint64_t n_before = phx_sched_count(s->sched).n_output_tokens;
+    const uint64_t n_shown = phx_sched_count(s->sched).n_output_tokens;
+    s->n_uncounted = s->sched->totals.n_output_tokens - n_shown;
     s->report->n_rehearsals += phx_sched_has_rehearsed(s->sched);
     s->is_rehearsing = false;
     phx_sched_end_rehearsal(s->sched);
-    s->n_uncounted = n_before - phx_sched_count(s->sched).n_output_tokens;
+    assert(phx_sched_count(s->sched).n_output_tokens == n_shown); /* no reader sees a counter go back */
 }
 
 static phx_code finish_step(sim *s, phx_error *err)
@@ -474,6 +476,8 @@ static phx_code take_end(sim *s, const phx_sched_event *event, phx_error *err)
 
 static phx_code check_quiet(sim *s, phx_error *err)
 {
+    if (s->is_rehearsing)
+        end_rehearsal(s);
     const phx_sched_stats stats = phx_sched_count(s->sched);
     if (stats.n_queued || stats.n_running || stats.n_in_flight || stats.n_blocks_used ||
         stats.n_queued_tokens)
