@@ -60,29 +60,25 @@ struct shared_piece {
 
 /* Threads of the running block that did something between two barriers. */
 struct doers {
-    bool any = false;
     bool many = false;
     unsigned first = 0;
-    unsigned barriers = 0; /* passed before */
+    uint32_t phase = 0; /* 0: none did */
 
-    void add(unsigned thread, unsigned n_barriers)
+    void add(unsigned thread, uint32_t now)
     {
-        const bool goes_on = any && barriers == n_barriers;
-        many = goes_on && (many || first != thread);
-        first = goes_on ? first : thread;
-        any = true;
-        barriers = n_barriers;
+        many = phase == now && (many || first != thread);
+        first = phase == now ? first : thread;
+        phase = now;
     }
-    bool has_other(unsigned thread, unsigned n_barriers) const
+    bool has_other(unsigned thread, uint32_t now) const
     {
-        return any && barriers == n_barriers && (many || first != thread);
+        return phase == now && (many || first != thread);
     }
 };
 
 struct machine {
     std::mutex lock; /* of a launch */
     uint64_t seed = 1;
-    uint64_t n_launches = 0;
     uint64_t n_seeded = 0; /* launches since the seed was set */
     uint64_t n_switches = 0;
     char fault[512] = "";
@@ -99,15 +95,20 @@ struct machine {
     unsigned block = 0;
     unsigned n_threads = 0;
     unsigned n_done = 0;
-    unsigned barriers = 0;
-    unsigned syncs[THREADS_MAX / WARP] = {};
+    uint32_t phase = 0;                        /* race.hpp */
+    uint32_t first_phase = 0;                  /* of the block */
+    uint32_t syncs[THREADS_MAX / WARP] = {};   /* __syncwarps of a warp in this phase */
     unsigned arrived[THREADS_MAX / WARP] = {}; /* bit per lane that waits in a warp function */
     unsigned current = 0;
+    dim3 current_index; /* its threadIdx */
     unsigned n_pauses = 0;
-    doers writes;        /* to global memory */
-    doers flags;         /* raised */
-    bool looked = false; /* at a flag */
-    race_table races;
+    doers writes;                      /* to global memory */
+    doers flags;                       /* raised */
+    bool looked = false;               /* at a flag */
+    emu::device_piece touched[4] = {}; /* by this launch: they are asked for again and again */
+    unsigned n_touched = 0;
+    global_races global;
+    shared_races shared_by{SHARED_MAX};
 };
 
 machine the_machine;
@@ -140,6 +141,11 @@ void note_fault(const char *format, ...)
     va_start(args, format);
     vsnprintf(m.fault + n, sizeof(m.fault) - (size_t)n, format, args);
     va_end(args);
+}
+
+dim3 split(unsigned i, dim3 size)
+{
+    return i < size.x ? dim3(i, 0, 0) : dim3(i % size.x, i / size.x % size.y, i / (size.x * size.y));
 }
 
 void to_scheduler()
@@ -257,6 +263,12 @@ void try_warp(unsigned arrived)
     answer(first, asked);
 }
 
+void begin_phase(machine &m)
+{
+    m.phase++;
+    memset(m.syncs, 0, sizeof(m.syncs));
+}
+
 /* No thread can run: either all wait at one barrier, or the kernel hangs. */
 void try_barrier()
 {
@@ -283,7 +295,7 @@ void try_barrier()
                    m.n_threads, at->site.line);
         return;
     }
-    m.barriers++;
+    begin_phase(m);
     for (unsigned i = 0; i < m.n_threads; i++) {
         m.threads[i].waits = wait::none;
         m.ready.push_back(i);
@@ -297,10 +309,9 @@ void run_block()
     m.pieces.clear();
     m.shared_used = m.call->shared_bytes;
     m.n_done = 0;
-    m.barriers = 0;
-    m.writes = m.flags = doers();
+    begin_phase(m);
+    m.first_phase = m.phase;
     m.looked = false;
-    memset(m.syncs, 0, sizeof(m.syncs));
     memset(m.arrived, 0, sizeof(m.arrived));
     m.ready.clear();
     const size_t page = 4096;
@@ -316,6 +327,7 @@ void run_block()
         }
         const size_t pick = draw(m.ready.size());
         m.current = m.ready[pick];
+        m.current_index = split(m.current, m.call->block);
         m.ready[pick] = m.ready.back();
         m.ready.pop_back();
         m.n_switches++;
@@ -349,11 +361,6 @@ unsigned volume(dim3 d)
     return d.x * d.y * d.z;
 }
 
-dim3 split(unsigned i, dim3 size)
-{
-    return dim3(i % size.x, i / size.x % size.y, i / (size.x * size.y));
-}
-
 } // namespace
 
 static void touch(const void *address, size_t bytes, bool is_write);
@@ -363,7 +370,7 @@ namespace emu
 
 dim3 thread_index()
 {
-    return split(the().current, the().call->block);
+    return the().current_index;
 }
 
 dim3 block_index()
@@ -462,7 +469,8 @@ unsigned atomic_or(unsigned *p, unsigned value)
 static void check_word(const void *word)
 {
     machine &m = the();
-    if (device_may_touch(static_cast<const char *>(word)))
+    device_piece piece;
+    if (find_device_piece(static_cast<const char *>(word), &piece))
         return;
     note_fault("thread %u uses a flag in host memory", m.current);
     abandon();
@@ -483,12 +491,12 @@ void store_release(uint64_t *word, uint64_t value)
 {
     machine &m = the();
     check_word(word);
-    if (m.writes.has_other(m.current, m.barriers)) {
+    if (m.writes.has_other(m.current, m.phase)) {
         note_fault("thread %u raises a flag without a barrier after what thread %u wrote", m.current,
                    m.writes.first);
         abandon();
     }
-    m.flags.add(m.current, m.barriers);
+    m.flags.add(m.current, m.phase);
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
@@ -558,9 +566,15 @@ cudaError_t run(const kernel_call &call)
         return cudaErrorInvalidConfiguration;
     m.call = &call;
     m.n_pauses = 0;
-    m.n_launches++;
     m.rng = {phx_rng_key(m.seed, m.n_seeded++, 0, 0), 0};
-    m.races.begin(m.n_launches);
+    if (m.phase > UINT32_MAX / 2) { /* no launch has as many barriers as are left */
+        m.phase = 0;
+        m.writes = m.flags = doers();
+        m.global.forget();
+        m.shared_by.forget();
+    }
+    m.global.begin(m.phase + 1);
+    memset(m.touched, 0, sizeof(m.touched));
     m.n_threads = volume(call.block);
     m.threads.resize(THREADS_MAX);
     m.shared.resize(SHARED_MAX, (char)0xFF);
@@ -595,23 +609,81 @@ uint64_t phx_emu_switches(void)
     return the().n_switches;
 }
 
-/* Order between devices: what a flag tells of has been written, and what others wrote is read after a flag.
- */
-static void check_devices(const char *p, bool is_write)
+/* The memory of this or another device, or of the host and open to both, where p lies; NULL: none. */
+static const emu::device_piece *piece_at(const char *p)
 {
     machine &m = the();
-    if (is_write && m.flags.has_other(m.current, m.barriers)) {
+    for (const emu::device_piece &piece : m.touched) {
+        if (static_cast<size_t>(p - piece.first) < piece.bytes)
+            return &piece;
+    }
+    emu::device_piece &next = m.touched[m.n_touched % 4];
+    if (!emu::find_device_piece(p, &next))
+        return nullptr;
+    m.n_touched++;
+    return &next;
+}
+
+/* Order between devices: what a flag tells of has been written, and what others wrote is read after a flag.
+ */
+static void check_devices(const emu::device_piece *piece, bool is_write)
+{
+    machine &m = the();
+    if (is_write && m.flags.has_other(m.current, m.phase)) {
         note_fault("thread %u writes without a barrier after the flag that thread %u raised", m.current,
                    m.flags.first);
         abandon();
     }
     if (is_write)
-        m.writes.add(m.current, m.barriers);
-    if (m.looked || !emu::device_is_elsewhere(p))
+        m.writes.add(m.current, m.phase);
+    if (m.looked || !piece || !piece->is_elsewhere)
         return;
     note_fault("thread %u %s another device's memory before a look at a flag", m.current,
                is_write ? "writes" : "reads");
     abandon();
+}
+
+static void race_in(const char *memory, const char *what, unsigned thread, unsigned block)
+{
+    note_fault("race in %s memory: thread %u %s without a barrier between (thread %u of block %u)", memory,
+               the().current, what, thread, block);
+    abandon();
+}
+
+static void touch_shared(size_t offset, size_t bytes, bool is_write)
+{
+    machine &m = the();
+    const race_access now = race_of(m.phase, m.current, m.syncs[m.current / WARP]);
+    if (bytes > m.shared.size() - offset) {
+        note_fault("thread %u: %zu bytes at offset %zu of shared memory", m.current, bytes, offset);
+        abandon();
+    }
+    for (size_t i = 0; i < bytes; i += 4) {
+        const char *what = is_write ? m.shared_by.write(offset + i, now) : m.shared_by.read(offset + i, now);
+        if (what)
+            race_in("shared", what, m.shared_by.other_thread(), m.block);
+    }
+}
+
+static void touch_global(const char *p, size_t bytes, bool is_write)
+{
+    machine &m = the();
+    const char *args = static_cast<const char *>(m.call->user);
+    const bool is_arg = p >= args && p < args + m.call->user_bytes;
+    const emu::device_piece *piece = is_arg ? nullptr : piece_at(p);
+    if (!is_arg && !piece) {
+        note_fault("thread %u %s host memory", m.current, is_write ? "writes" : "reads");
+        abandon();
+    }
+    check_devices(piece, is_write);
+    const race_access now = race_of(m.phase, m.current, m.syncs[m.current / WARP]);
+    for (size_t i = 0; i < bytes; i += 4) {
+        const uintptr_t at = reinterpret_cast<uintptr_t>(p + i);
+        const char *what = is_write ? m.global.write(at, now, m.first_phase, m.block)
+                                    : m.global.read(at, now, m.first_phase);
+        if (what)
+            race_in("global", what, m.global.other_thread(), m.global.other_block());
+    }
 }
 
 /* What -fsanitize=thread makes of the kernels' loads and stores. */
@@ -619,27 +691,20 @@ static void touch(const void *address, size_t bytes, bool is_write)
 {
     machine &m = the();
     const char *p = static_cast<const char *>(address);
-    if (!inside || (p >= m.stacks && p < m.stacks + THREADS_MAX * STACK))
-        return;
-    const bool shared = p >= m.shared.data() && p < m.shared.data() + m.shared.size();
-    const char *args = static_cast<const char *>(m.call->user);
-    if (!shared && !(p >= args && p < args + m.call->user_bytes) && !emu::device_may_touch(p)) {
-        note_fault("thread %u %s host memory", m.current, is_write ? "writes" : "reads");
-        abandon();
-    }
-    if (!shared)
-        check_devices(p, is_write);
-    const race_access now = {m.n_launches, m.block, m.current, m.barriers, m.syncs[m.current / WARP]};
-    for (size_t i = 0; i < bytes; i += 4) {
-        const uintptr_t at = reinterpret_cast<uintptr_t>(p + i);
-        const char *what = is_write ? m.races.write(at, now, shared) : m.races.read(at, now, shared);
-        if (!what)
-            continue;
-        const race_access &other = m.races.other();
-        note_fault("race in %s memory: thread %u %s without a barrier between (thread %u of block %u)",
-                   shared ? "shared" : "global", m.current, what, other.thread, other.block);
-        abandon();
-    }
+    const size_t offset = static_cast<size_t>(p - m.shared.data());
+    if (offset < m.shared.size())
+        touch_shared(offset, bytes, is_write);
+    else
+        touch_global(p, bytes, is_write);
+}
+
+/* Most accesses are to a thread's own variables, and some are of host code that was compiled with the hooks.
+ */
+static inline void hook(const void *address, size_t bytes, bool is_write)
+{
+    const size_t of_stacks = static_cast<size_t>(static_cast<const char *>(address) - the().stacks);
+    if (of_stacks >= THREADS_MAX * STACK && inside)
+        touch(address, bytes, is_write);
 }
 
 extern "C" {
@@ -647,22 +712,22 @@ extern "C" {
     void __tsan_read##n(void *p);            \
     void __tsan_read##n(void *p)             \
     {                                        \
-        touch(p, n, false);                  \
+        hook(p, n, false);                   \
     }                                        \
     void __tsan_write##n(void *p);           \
     void __tsan_write##n(void *p)            \
     {                                        \
-        touch(p, n, true);                   \
+        hook(p, n, true);                    \
     }                                        \
     void __tsan_unaligned_read##n(void *p);  \
     void __tsan_unaligned_read##n(void *p)   \
     {                                        \
-        touch(p, n, false);                  \
+        hook(p, n, false);                   \
     }                                        \
     void __tsan_unaligned_write##n(void *p); \
     void __tsan_unaligned_write##n(void *p)  \
     {                                        \
-        touch(p, n, true);                   \
+        hook(p, n, true);                    \
     }
 HOOKS(1)
 HOOKS(2)
@@ -672,12 +737,12 @@ HOOKS(16)
 void __tsan_read_range(void *p, size_t n);
 void __tsan_read_range(void *p, size_t n)
 {
-    touch(p, n, false);
+    hook(p, n, false);
 }
 void __tsan_write_range(void *p, size_t n);
 void __tsan_write_range(void *p, size_t n)
 {
-    touch(p, n, true);
+    hook(p, n, true);
 }
 void __tsan_init(void);
 void __tsan_init(void)

@@ -5,6 +5,7 @@
 #define ROWS  16
 #define COLS  8
 #define DEPTH 16
+#define TERMS (DEPTH + 1)
 
 static float half_of(uint32_t pair, int k)
 {
@@ -20,46 +21,83 @@ static double power(int e)
     return x;
 }
 
-/* The sum of terms, each cut to a multiple of 2^-25 of the largest's power of two, cut to f32. */
-static float cut_sum(const double *terms, int n)
+/* Products of a few million warps pass through here in a test: loops are as the compiler likes them. */
+#if defined(__x86_64__)
+#define QUICK __attribute__((target_clones("avx2", "default"), optimize("O3")))
+#else
+#define QUICK
+#endif
+
+static const int E_LEAST = -140; /* below: zeros, and what f32 has no room for */
+static const int E_NONE = 1024;  /* infinity and what is no number */
+
+static void sum_plainly(const double (*terms)[COLS], float *ret)
 {
-    double largest = 0.0;
-    for (int i = 0; i < n; i++)
-        largest = fabs(terms[i]) > largest ? fabs(terms[i]) : largest;
-    if (!(largest > 0x1p-140)) /* zeros, and what f32 has no room for */
-        return 0.0f;
-    uint64_t bits;
-    memcpy(&bits, &largest, sizeof(bits));
-    const int e = (int)(bits >> 52) - 1023;
-    const double up = power(25 - e);
-    int64_t sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += (int64_t)(terms[i] * up);
-    const double exact = (double)sum * power(e - 25);
-    const float near = (float)exact;
-    return fabs((double)near) > fabs(exact) ? nextafterf(near, 0.0f) : near;
+    double sums[COLS] = {0};
+    for (int k = 0; k < TERMS; k++) {
+        for (int c = 0; c < COLS; c++)
+            sums[c] += terms[k][c];
+    }
+    for (int c = 0; c < COLS; c++)
+        ret[c] = (float)sums[c];
+}
+
+/* For each column the sum of its terms, each cut to a multiple of 2^-25 of the largest's power of two, cut to
+ * f32. */
+QUICK static void cut_sums(const double (*terms)[COLS], float *ret)
+{
+    int64_t largest[COLS] = {0}; /* bits of positive numbers are in their order */
+    for (int k = 0; k < TERMS; k++) {
+        for (int c = 0; c < COLS; c++) {
+            const double size = fabs(terms[k][c]);
+            int64_t bits;
+            memcpy(&bits, &size, sizeof(bits));
+            largest[c] = bits > largest[c] ? bits : largest[c];
+        }
+    }
+    double up[COLS], down[COLS];
+    for (int c = 0; c < COLS; c++) {
+        const int e = (int)(largest[c] >> 52) - 1023;
+        if (e == E_NONE)
+            return sum_plainly(terms, ret);
+        up[c] = e < E_LEAST ? 0.0 : power(25 - e);
+        down[c] = e < E_LEAST ? 0.0 : power(e - 25);
+    }
+    int32_t sums[COLS] = {0}; /* of 17 below 2^26 */
+    for (int k = 0; k < TERMS; k++) {
+        for (int c = 0; c < COLS; c++)
+            sums[c] += (int32_t)(terms[k][c] * up[c]);
+    }
+    for (int c = 0; c < COLS; c++) {
+        const double exact = sums[c] * down[c];
+        const float near = (float)exact;
+        ret[c] = fabs((double)near) > fabs(exact) ? nextafterf(near, 0.0f) : near;
+    }
 }
 
 void phx_mma_bf16_c(void *const *lanes)
 {
-    double a[ROWS][DEPTH];
-    double b[COLS][DEPTH];
+    const phx_mma_lane *lane[PHX_WARP];
+    for (int i = 0; i < PHX_WARP; i++)
+        lane[i] = (const phx_mma_lane *)lanes[i];
+    double b[DEPTH][COLS];
     for (int k = 0; k < DEPTH; k++) {
-        const int at = k % 8 / 2;
-        for (int r = 0; r < ROWS; r++)
-            a[r][k] = half_of(((const phx_mma_lane *)lanes[r % 8 * 4 + at])->a[r / 8 + k / 8 * 2], k);
         for (int c = 0; c < COLS; c++)
-            b[c][k] = half_of(((const phx_mma_lane *)lanes[c * 4 + at])->b[k / 8], k);
+            b[k][c] = half_of(lane[c * 4 + k % 8 / 2]->b[k / 8], k);
     }
     for (int r = 0; r < ROWS; r++) {
-        for (int c = 0; c < COLS; c++) {
-            float *d = &((const phx_mma_lane *)lanes[r % 8 * 4 + c / 2])->d[r / 8 * 2 + c % 2];
-            double terms[DEPTH + 1];
-            for (int k = 0; k < DEPTH; k++)
-                terms[k] = a[r][k] * b[c][k];
-            terms[DEPTH] = *d;
-            *d = cut_sum(terms, DEPTH + 1);
+        double terms[TERMS][COLS];
+        for (int k = 0; k < DEPTH; k++) {
+            const double a = half_of(lane[r % 8 * 4 + k % 8 / 2]->a[r / 8 + k / 8 * 2], k);
+            for (int c = 0; c < COLS; c++)
+                terms[k][c] = a * b[k][c];
         }
+        for (int c = 0; c < COLS; c++)
+            terms[DEPTH][c] = lane[r % 8 * 4 + c / 2]->d[r / 8 * 2 + c % 2];
+        float sums[COLS];
+        cut_sums(terms, sums);
+        for (int c = 0; c < COLS; c++)
+            lane[r % 8 * 4 + c / 2]->d[r / 8 * 2 + c % 2] = sums[c];
     }
 }
 

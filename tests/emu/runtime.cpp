@@ -214,16 +214,25 @@ void device_unlock()
     d.lock.unlock();
 }
 
-bool device_may_touch(const char *p)
+bool find_device_piece(const char *p, device_piece *ret)
 {
     const device &d = the();
-    return d.taken.empty() || inside(d.taken, p) || inside(d.pinned, p) || (p >= &__ehdr_start && p < &_end);
-}
-
-bool device_is_elsewhere(const char *p)
-{
-    const device &d = the();
-    return !d.elsewhere.empty() && inside(d.elsewhere, p);
+    if (d.taken.empty()) {
+        *ret = {nullptr, SIZE_MAX, false};
+        return true;
+    }
+    for (const auto *pieces : {&d.taken, &d.pinned}) {
+        auto after = pieces->upper_bound(p);
+        if (after == pieces->begin() || p >= std::prev(after)->first + std::prev(after)->second)
+            continue;
+        --after;
+        *ret = {after->first, after->second, d.elsewhere.count(after->first) != 0};
+        return true;
+    }
+    if (p < &__ehdr_start || p >= &_end)
+        return false;
+    *ret = {&__ehdr_start, static_cast<size_t>(&_end - &__ehdr_start), false};
+    return true;
 }
 
 /* The pages stay open: n_open counts this user still. */

@@ -93,9 +93,14 @@ class device_open
     device_open &operator=(const device_open &) = delete;
 };
 
-/* Whether kernels may touch the byte; everything while no device memory has been taken. */
-bool device_may_touch(const char *p);
-bool device_is_elsewhere(const char *p); /* memory of another process's device */
+/* Memory that kernels may touch. */
+struct device_piece {
+    const char *first;
+    size_t bytes;
+    bool is_elsewhere; /* on another process's device */
+};
+/* The piece where p lies, if there is one; all addresses are one while no device memory has been taken. */
+bool find_device_piece(const char *p, device_piece *ret);
 
 /* Lets other threads at the device's memory for a while, from inside of one device_open alone. */
 void device_rest(unsigned us);
