@@ -327,6 +327,11 @@ const char *phx_json_kind_name(const phx_json *node)
     return node ? names[phx_json_kind_of(node)] : "missing";
 }
 
+bool phx_json_is_null(const phx_json *node)
+{
+    return !node || phx_json_kind_of(node) == PHX_JSON_NULL;
+}
+
 const phx_json *phx_json_get(const phx_json *node, const char *key)
 {
     return node_of(json_object_get(jansson_of(node), key));

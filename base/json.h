@@ -49,6 +49,7 @@ void phx_json_destroy(phx_json *root); /* accepts NULL */
 
 phx_json_kind phx_json_kind_of(const phx_json *node);
 const char *phx_json_kind_name(const phx_json *node); /* "string", ...; "missing" for NULL */
+bool phx_json_is_null(const phx_json *node);          /* missing, too */
 
 /* Member by name or NULL (also when node is NULL or no object). */
 const phx_json *phx_json_get(const phx_json *node, const char *key);

@@ -72,7 +72,6 @@ static phx_code bool_key(const phx_json *object, const char *key, bool otherwise
 static phx_code parse_rope(const phx_json *config, phx_rope *rope, phx_error *err);
 static phx_code text_config(const phx_json *config, const phx_family *family, const phx_json **ret_text,
                             phx_error *err);
-static bool is_null(const phx_json *node);
 static phx_code refuse_bools(const phx_json *config, phx_error *err);
 static phx_code refuse_unknown(const phx_json *config, const phx_dims *dims, phx_error *err);
 static double yarn_mscale(double factor, double m);
@@ -143,8 +142,8 @@ phx_code phx_dims_parse(const phx_json *config, phx_dims *ret_dims, phx_error *e
     if (rc == PHX_OK)
         rc = phx_dims_parse_layers(config, family, &dims, err);
     if (rc == PHX_OK)
-        rc = parse_quantisation(is_null(phx_json_get(config, "quantization_config")) ? whole : config, &dims,
-                                err);
+        rc = parse_quantisation(
+            phx_json_is_null(phx_json_get(config, "quantization_config")) ? whole : config, &dims, err);
     if (rc == PHX_OK)
         rc = add_eos(config, "config.json", &dims, err);
     if (rc == PHX_OK && whole != config) {
@@ -162,11 +161,6 @@ phx_code phx_dims_parse(const phx_json *config, phx_dims *ret_dims, phx_error *e
 
 /* ---- values ---- */
 
-static bool is_null(const phx_json *node)
-{
-    return !node || phx_json_kind_of(node) == PHX_JSON_NULL;
-}
-
 static phx_code parse_ints(const phx_json *config, const int_key *keys, size_t n_keys, phx_dims *dims,
                            phx_error *err)
 {
@@ -174,7 +168,7 @@ static phx_code parse_ints(const phx_json *config, const int_key *keys, size_t n
         const int_key *k = &keys[i];
         const phx_json *node = phx_json_get(config, k->key);
         int64_t value = k->otherwise;
-        if (is_null(node)) {
+        if (phx_json_is_null(node)) {
             if (k->otherwise == REQUIRED)
                 return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is missing", k->key);
         } else if (!phx_json_as_whole(node, &value)) {
@@ -195,12 +189,12 @@ static phx_code real_key(const phx_json *object, const char *key, double min, do
 {
     const phx_json *node = phx_json_get(object, key);
     double value = otherwise;
-    if (!is_null(node) && !phx_json_as_f64(node, &value))
+    if (!phx_json_is_null(node) && !phx_json_as_f64(node, &value))
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is a %s, not a number", key,
                         phx_json_kind_name(node));
     if (!(value >= min && value <= max)) /* catches NaN, which stands for "required" */
         return PHX_FAIL(err, PHX_ERR_CORRUPT,
-                        is_null(node) ? "key '%s' is missing" : "key '%s' is out of range", key);
+                        phx_json_is_null(node) ? "key '%s' is missing" : "key '%s' is out of range", key);
     *ret_value = value;
     return PHX_OK;
 }
@@ -211,7 +205,7 @@ static phx_code bool_key(const phx_json *object, const char *key, bool otherwise
 {
     const phx_json *node = phx_json_get(object, key);
     bool value = otherwise;
-    if (!is_null(node) && !phx_json_as_bool(node, &value))
+    if (!phx_json_is_null(node) && !phx_json_as_bool(node, &value))
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' must be true or false, not of kind %s", key,
                         phx_json_kind_name(node));
     *ret_value = value;
@@ -234,7 +228,7 @@ static phx_code rope_kind(const phx_json *dict, const char *where, phx_rope_kind
     for (size_t i = 0; i < sizeof(spellings) / sizeof(spellings[0]); i++) {
         const phx_json *node = phx_json_get(dict, spellings[i]);
         phx_str text;
-        if (is_null(node))
+        if (phx_json_is_null(node))
             continue;
         if (!phx_json_as_str(node, &text))
             return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' of %s is a %s, not a string", spellings[i], where,
@@ -328,7 +322,7 @@ static phx_code parse_theta(const phx_json *const *homes, const char *const *nam
     size_t first = n;
     for (size_t i = 0; i < n; i++) {
         double value = 0;
-        if (is_null(phx_json_get(homes[i], "rope_theta")))
+        if (phx_json_is_null(phx_json_get(homes[i], "rope_theta")))
             continue;
         const phx_code rc = real_key(homes[i], "rope_theta", 1.0, 1e12, (double)NAN, &value, err);
         if (rc != PHX_OK)
@@ -354,7 +348,7 @@ static phx_code parse_rope(const phx_json *config, phx_rope *ret_rope, phx_error
     const phx_json *dicts[3] = {phx_json_get(config, names[0]), phx_json_get(config, names[1]), config};
     phx_rope ropes[2];
     for (size_t i = 0; i < 2; i++) {
-        if (is_null(dicts[i]))
+        if (phx_json_is_null(dicts[i]))
             dicts[i] = NULL;
         const phx_code rc = parse_rope_dict(dicts[i], names[i], &ropes[i], err);
         if (rc != PHX_OK)
@@ -432,7 +426,7 @@ static phx_code refuse_texts(const phx_json *config, phx_error *err)
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         const phx_json *node = phx_json_get(config, texts[i].key);
         phx_str value = {"", 0};
-        if (is_null(node))
+        if (phx_json_is_null(node))
             continue;
         if (!phx_json_as_str(node, &value) || !phx_str_is(value, texts[i].value))
             return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "%s '%.*s': supported is %s", texts[i].key,
@@ -516,7 +510,7 @@ static phx_code parse_quantisation(const phx_json *config, phx_dims *dims, phx_e
 static phx_code add_eos(const phx_json *config, const char *where, phx_dims *dims, phx_error *err)
 {
     const phx_json *node = phx_json_get(config, "eos_token_id");
-    if (is_null(node))
+    if (phx_json_is_null(node))
         return PHX_OK;
     const bool is_list = phx_json_kind_of(node) == PHX_JSON_ARRAY;
     const size_t n = is_list ? phx_json_count(node) : 1;

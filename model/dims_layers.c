@@ -4,18 +4,13 @@
 
 #include <assert.h>
 
-static bool is_null(const phx_json *node)
-{
-    return !node || phx_json_kind_of(node) == PHX_JSON_NULL;
-}
-
 /* The word of a layer in a list of words; {NULL, 0}: the config has no such list. */
 static phx_code word_of(const phx_json *config, const char *key, const phx_dims *dims, int64_t layer,
                         phx_str *ret_word, phx_error *err)
 {
     const phx_json *list = phx_json_get(config, key);
     *ret_word = (phx_str){NULL, 0};
-    if (is_null(list))
+    if (phx_json_is_null(list))
         return PHX_OK;
     if (phx_json_kind_of(list) != PHX_JSON_ARRAY || phx_json_count(list) < (size_t)dims->n_layers)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' is no list of %lld layers", key,
@@ -58,7 +53,8 @@ static phx_code rule_number(const phx_json *config, const char *key, int64_t min
                             phx_error *err)
 {
     const phx_json *node = phx_json_get(config, key);
-    if (!is_null(node) && (!phx_json_as_i64(node, number) || *number < min || *number > PHX_LAYERS_MAX))
+    if (!phx_json_is_null(node) &&
+        (!phx_json_as_i64(node, number) || *number < min || *number > PHX_LAYERS_MAX))
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "key '%s' must be a whole number from %lld to %d", key,
                         (long long)min, PHX_LAYERS_MAX);
     return PHX_OK;
@@ -72,7 +68,7 @@ static phx_code parse_sharing(const phx_json *config, const phx_dims *dims, shar
     phx_code rc = rule_number(config, "index_topk_freq", 1, &s.freq, err);
     if (rc == PHX_OK)
         rc = rule_number(config, "index_skip_topk_offset", 0, &s.offset, err);
-    if (rc == PHX_OK && !is_null(pattern) &&
+    if (rc == PHX_OK && !phx_json_is_null(pattern) &&
         (!phx_json_as_str(pattern, &s.pattern) || s.pattern.n < (size_t)dims->n_layers))
         rc = PHX_FAIL(err, PHX_ERR_CORRUPT, "key 'index_topk_pattern' is no string of %lld letters",
                       (long long)dims->n_layers);

@@ -5,15 +5,10 @@
 #define GROUPS_MAX 64
 #define IGNORE_MAX 100000
 
-static bool is_null(const phx_json *node)
-{
-    return !node || phx_json_kind_of(node) == PHX_JSON_NULL;
-}
-
 /* Absent, null, or an object without members. */
 static bool is_empty(const phx_json *node)
 {
-    return is_null(node) || (phx_json_kind_of(node) == PHX_JSON_OBJECT && phx_json_count(node) == 0);
+    return phx_json_is_null(node) || (phx_json_kind_of(node) == PHX_JSON_OBJECT && phx_json_count(node) == 0);
 }
 
 static phx_str short_text(const phx_json *node)
@@ -28,13 +23,13 @@ static phx_str short_text(const phx_json *node)
 static bool is_text_or_null(const phx_json *node, const char *expected)
 {
     phx_str text = {"", 0};
-    return is_null(node) || (phx_json_as_str(node, &text) && phx_str_is(text, expected));
+    return phx_json_is_null(node) || (phx_json_as_str(node, &text) && phx_str_is(text, expected));
 }
 
 static phx_code parse_fp8(const phx_json *object, phx_quantisation *quantisation, phx_error *err)
 {
     const phx_json *block = phx_json_get(object, "weight_block_size");
-    for (size_t i = 0; !is_null(block) && i < 2; i++) {
+    for (size_t i = 0; !phx_json_is_null(block) && i < 2; i++) {
         int64_t size = 0;
         if (phx_json_count(block) != 2 || !phx_json_as_whole(phx_json_at(block, i), &size) ||
             size != FP8_BLOCK)
@@ -57,7 +52,7 @@ static phx_code parse_fp8(const phx_json *object, phx_quantisation *quantisation
                         "checkpoint would be left unread",
                         PHX_STR_ARG(short_text(scheme)));
     quantisation->format = PHX_FORMAT_FP8_BLOCK;
-    quantisation->fp8_scale_ue8m0 = !is_null(scale_fmt);
+    quantisation->fp8_scale_ue8m0 = !phx_json_is_null(scale_fmt);
     return PHX_OK;
 }
 
@@ -69,8 +64,8 @@ static phx_code check_weights(const phx_json *weights, phx_error *err)
     bool flag = false;
     const phx_json *dynamic = phx_json_get(weights, "dynamic");
     const phx_json *order = phx_json_get(weights, "actorder");
-    const bool no_order = is_null(order) || (phx_json_as_bool(order, &flag) && !flag);
-    if (is_null(weights))
+    const bool no_order = phx_json_is_null(order) || (phx_json_as_bool(order, &flag) && !flag);
+    if (phx_json_is_null(weights))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors: a group says nothing about weights");
     if (!phx_json_as_whole(phx_json_get(weights, "num_bits"), &n_bits) || n_bits != 4)
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors num_bits %lld: supported is 4",
@@ -79,7 +74,7 @@ static phx_code check_weights(const phx_json *weights, phx_error *err)
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors type '%.*s': supported is int",
                         PHX_STR_ARG(short_text(phx_json_get(weights, "type"))));
     const phx_json *symmetric = phx_json_get(weights, "symmetric"); /* absent: true */
-    if (!is_null(symmetric) && (!phx_json_as_bool(symmetric, &flag) || !flag))
+    if (!phx_json_is_null(symmetric) && (!phx_json_as_bool(symmetric, &flag) || !flag))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
                         "compressed-tensors symmetric false: zero points are not supported");
     if (!is_text_or_null(phx_json_get(weights, "strategy"), "group"))
@@ -92,7 +87,7 @@ static phx_code check_weights(const phx_json *weights, phx_error *err)
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
                         "compressed-tensors actorder '%.*s': permuted columns are not supported",
                         PHX_STR_ARG(short_text(order)));
-    if (!is_null(dynamic) && (!phx_json_as_bool(dynamic, &flag) || flag))
+    if (!phx_json_is_null(dynamic) && (!phx_json_as_bool(dynamic, &flag) || flag))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors dynamic: weights have to be static");
     return PHX_OK;
 }
@@ -102,11 +97,11 @@ static phx_code parse_compressed(const phx_json *object, phx_quantisation *quant
     const phx_json *groups = phx_json_get(object, "config_groups");
     const phx_json *format = phx_json_get(object, "format");
     const phx_json *ignore = phx_json_get(object, "ignore");
-    if (!is_text_or_null(format, "pack-quantized") || is_null(format))
+    if (!is_text_or_null(format, "pack-quantized") || phx_json_is_null(format))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
                         "compressed-tensors format '%.*s': supported is pack-quantized",
                         PHX_STR_ARG(short_text(format)));
-    if (!is_null(phx_json_get(object, "kv_cache_scheme")))
+    if (!phx_json_is_null(phx_json_get(object, "kv_cache_scheme")))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors kv_cache_scheme is not supported");
     if (!is_empty(phx_json_get(object, "transform_config")))
         return PHX_FAIL(
@@ -124,8 +119,8 @@ static phx_code parse_compressed(const phx_json *object, phx_quantisation *quant
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "compressed-tensors config_groups: 1 to %d groups",
                         GROUPS_MAX);
     for (phx_json_member it = phx_json_first(groups); it.value; it = phx_json_next(groups, it)) {
-        if (!is_null(phx_json_get(it.value, "input_activations")) ||
-            !is_null(phx_json_get(it.value, "output_activations")))
+        if (!phx_json_is_null(phx_json_get(it.value, "input_activations")) ||
+            !phx_json_is_null(phx_json_get(it.value, "output_activations")))
             return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
                             "compressed-tensors: quantised activations are not supported");
         if (!is_text_or_null(phx_json_get(it.value, "format"), "pack-quantized"))
@@ -136,7 +131,7 @@ static phx_code parse_compressed(const phx_json *object, phx_quantisation *quant
         if (rc != PHX_OK)
             return rc;
     }
-    if (!is_null(ignore) && phx_json_kind_of(ignore) != PHX_JSON_ARRAY)
+    if (!phx_json_is_null(ignore) && phx_json_kind_of(ignore) != PHX_JSON_ARRAY)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "compressed-tensors ignore is a %s, not an array",
                         phx_json_kind_name(ignore));
     if (phx_json_count(ignore) > IGNORE_MAX)
@@ -154,7 +149,7 @@ phx_code phx_quantisation_parse(const phx_json *object, phx_quantisation *ret_qu
     phx_quantisation quantisation = {.format = PHX_FORMAT_BF16};
     phx_str method = {"", 0};
     phx_code rc = PHX_OK;
-    if (!is_null(object)) {
+    if (!phx_json_is_null(object)) {
         (void)phx_json_as_str(phx_json_get(object, "quant_method"), &method);
         if (phx_str_is(method, "fp8"))
             rc = parse_fp8(object, &quantisation, err);

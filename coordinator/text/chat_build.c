@@ -90,11 +90,6 @@ void phx_chat_destroy(phx_chat *chat)
 /* ---- small readers
  * ----------------------------------------------------------------------------------------- */
 
-static bool is_null(const phx_json *node)
-{
-    return !node || phx_json_kind_of(node) == PHX_JSON_NULL;
-}
-
 static phx_code wrong(builder *b, const char *field, const char *expected, const phx_json *node)
 {
     return PHX_FAIL(b->err, PHX_ERR_INVALID, "%s%s: expected %s, got %s", b->path, field, expected,
@@ -133,7 +128,7 @@ static phx_code only_fields(builder *b, const char *where, const phx_json *objec
 static phx_code read_text(builder *b, const phx_json *object, const char *field, phx_str *text)
 {
     const phx_json *node = phx_json_get(object, field + 1);
-    if (is_null(node))
+    if (phx_json_is_null(node))
         return PHX_OK;
     if (!phx_json_as_str(node, text))
         return wrong(b, field, "string", node);
@@ -193,7 +188,7 @@ static phx_code check_fields(builder *b, const phx_json *node, phx_chat_role rol
                 rule = &field_rules[i];
         if (!rule)
             return unknown_field(b, "", it.key);
-        const bool empty = is_null(it.value) ||
+        const bool empty = phx_json_is_null(it.value) ||
                            (phx_json_kind_of(it.value) == PHX_JSON_ARRAY && phx_json_count(it.value) == 0);
         if (!empty && !(rule->roles & ROLE(role)))
             return PHX_FAIL(b->err, PHX_ERR_INVALID, "%s.%s: not allowed in a message of role %s", b->path,
@@ -244,12 +239,12 @@ static phx_code build_message(builder *b, const phx_json *node, phx_chat_message
     if (rc != PHX_OK)
         return rc;
     const phx_json *format = phx_json_get(node, "response_format");
-    if (!is_null(format) && phx_json_kind_of(format) != PHX_JSON_OBJECT)
+    if (!phx_json_is_null(format) && phx_json_kind_of(format) != PHX_JSON_OBJECT)
         return wrong(b, ".response_format", "object", format);
-    message->response_format = is_null(format) ? NULL : format;
-    message->has_reasoning =
-        !is_null(phx_json_get(node, "reasoning_content")) || !is_null(phx_json_get(node, "reasoning"));
-    if (message->role == PHX_CHAT_TOOL && is_null(phx_json_get(node, "tool_call_id")))
+    message->response_format = phx_json_is_null(format) ? NULL : format;
+    message->has_reasoning = !phx_json_is_null(phx_json_get(node, "reasoning_content")) ||
+                             !phx_json_is_null(phx_json_get(node, "reasoning"));
+    if (message->role == PHX_CHAT_TOOL && phx_json_is_null(phx_json_get(node, "tool_call_id")))
         return wrong(b, ".tool_call_id", "string", phx_json_get(node, "tool_call_id"));
     return build_tools(b, phx_json_get(node, "tools"), &message->tools, &message->n_tools);
 }
@@ -309,7 +304,7 @@ out:
 static phx_code build_content(builder *b, const phx_json *node, phx_chat_message *message)
 {
     message->content = message->reasoning = message->name = message->tool_call_id = (phx_str){"", 0};
-    if (is_null(node) && message->role == PHX_CHAT_ASSISTANT)
+    if (phx_json_is_null(node) && message->role == PHX_CHAT_ASSISTANT)
         return PHX_OK;
     if (node && phx_json_kind_of(node) == PHX_JSON_ARRAY)
         return join_parts(b, node, message);
@@ -384,7 +379,7 @@ static phx_code build_calls(builder *b, const phx_json *node, phx_chat_message *
 {
     const size_t n = phx_json_count(node), n_path = strlen(b->path);
     phx_code rc = PHX_OK;
-    if (is_null(node))
+    if (phx_json_is_null(node))
         return PHX_OK;
     if (phx_json_kind_of(node) != PHX_JSON_ARRAY)
         return wrong(b, ".tool_calls", "array", node);
@@ -431,11 +426,11 @@ static phx_code build_tool(builder *b, const phx_json *node, phx_chat_tool *tool
     if (rc != PHX_OK)
         return rc;
     const phx_json *parameters = phx_json_get(tool->function, "parameters");
-    if (!is_null(parameters) && phx_json_kind_of(parameters) != PHX_JSON_OBJECT)
+    if (!phx_json_is_null(parameters) && phx_json_kind_of(parameters) != PHX_JSON_OBJECT)
         return wrong(b, ".parameters", "object", parameters);
-    tool->parameters = is_null(parameters) ? NULL : parameters;
+    tool->parameters = phx_json_is_null(parameters) ? NULL : parameters;
     const phx_json *strict = phx_json_get(tool->function, "strict");
-    if (!is_null(strict) && phx_json_kind_of(strict) != PHX_JSON_BOOL)
+    if (!phx_json_is_null(strict) && phx_json_kind_of(strict) != PHX_JSON_BOOL)
         return wrong(b, ".strict", "boolean", strict);
     return PHX_OK;
 }
@@ -445,7 +440,7 @@ static phx_code build_tools(builder *b, const phx_json *node, phx_chat_tool **to
     const size_t n = phx_json_count(node), n_path = strlen(b->path);
     const char *dot = n_path ? "." : "";
     phx_code rc = PHX_OK;
-    if (is_null(node))
+    if (phx_json_is_null(node))
         return PHX_OK;
     if (phx_json_kind_of(node) != PHX_JSON_ARRAY)
         return wrong(b, n_path ? ".tools" : "tools", "array", node);
@@ -483,7 +478,7 @@ static phx_code build_tool_choice(builder *b, const phx_json *node)
     for (size_t i = 0; i < b->chat->n_messages; i++)
         any = any || b->chat->messages[i].n_tools > 0;
     b->chat->tool_choice = any ? PHX_CHAT_TOOLS_AUTO : PHX_CHAT_TOOLS_NONE;
-    if (is_null(node))
+    if (phx_json_is_null(node))
         return PHX_OK;
     if (phx_json_kind_of(node) == PHX_JSON_OBJECT)
         return PHX_FAIL(b->err, PHX_ERR_UNSUPPORTED,

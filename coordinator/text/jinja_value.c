@@ -182,7 +182,7 @@ phx_jv phx_jv_of_json(phx_jpool *pool, const phx_json *node)
         return phx_jv_float(real);
     if (phx_json_as_bool(node, &flag))
         return phx_jv_bool(flag);
-    if (!node || phx_json_kind_of(node) == PHX_JSON_NULL)
+    if (phx_json_is_null(node))
         return phx_jv_none();
     const size_t n = phx_json_count(node);
     if (phx_json_kind_of(node) == PHX_JSON_ARRAY) {

@@ -55,7 +55,7 @@ static void put_scalar(ts_writer *w, const phx_json *node)
         put(w, text);
     else if (phx_json_as_bool(node, &flag))
         put_text(w, flag ? "True" : "False");
-    else if (node && phx_json_kind_of(node) == PHX_JSON_NULL)
+    else if (node && phx_json_is_null(node))
         put_text(w, "None");
     else if (is_array(node) || is_object(node) || !node)
         w->failed = true;
@@ -121,7 +121,7 @@ static void put_docstring(ts_writer *w, const phx_json *schema, unsigned indent)
 
 static void put_default(ts_writer *w, const phx_json *value, unsigned indent)
 {
-    if (!value || phx_json_kind_of(value) == PHX_JSON_NULL)
+    if (phx_json_is_null(value))
         return;
     put_indent(w, indent);
     put_text(w, "// Default: ");

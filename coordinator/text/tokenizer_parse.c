@@ -115,11 +115,6 @@ out:
     return rc;
 }
 
-static bool is_null(const phx_json *node)
-{
-    return !node || phx_json_kind_of(node) == PHX_JSON_NULL;
-}
-
 static phx_str text_of(const phx_json *object, const char *key)
 {
     phx_str text = {"", 0};
@@ -140,7 +135,7 @@ static bool is_off(const phx_json *node)
     phx_str text;
     bool flag;
     double number;
-    if (is_null(node))
+    if (phx_json_is_null(node))
         return true;
     return (phx_json_as_str(node, &text) && text.n == 0) || (phx_json_as_bool(node, &flag) && !flag) ||
            (phx_json_as_f64(node, &number) && number <= 0 && number >= 0);
@@ -150,7 +145,7 @@ static bool is_off(const phx_json *node)
  * only such. */
 static bool is_neutral_stage(const phx_json *stage, const char *list_key, const char *neutral_type)
 {
-    if (is_null(stage))
+    if (phx_json_is_null(stage))
         return true;
     if (neutral_type && phx_str_is(text_of(stage, "type"), neutral_type))
         return true;
@@ -185,7 +180,7 @@ static phx_code check_pipeline(const phx_json *root, phx_error *err)
     if (!is_neutral_stage(phx_json_get(root, "post_processor"), "processors", "ByteLevel"))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED, "tokenizer.json: post_processor '%.*s' is not supported",
                         PHX_STR_ARG(text_of(phx_json_get(root, "post_processor"), "type")));
-    if (is_null(decoder) || !is_neutral_stage(decoder, "decoders", "ByteLevel"))
+    if (phx_json_is_null(decoder) || !is_neutral_stage(decoder, "decoders", "ByteLevel"))
         return PHX_FAIL(err, PHX_ERR_UNSUPPORTED,
                         "tokenizer.json: decoder '%.*s'; only the byte-level one is known",
                         PHX_STR_ARG(text_of(decoder, "type")));
@@ -391,7 +386,7 @@ static phx_code read_vocab(phx_tokenizer *t, const phx_json *root, phx_error *er
     census c = {0, 0, 0};
     if (!vocab || phx_json_kind_of(vocab) != PHX_JSON_OBJECT)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "tokenizer.json: model.vocab is not an object");
-    if (!is_null(added) && phx_json_kind_of(added) != PHX_JSON_ARRAY)
+    if (!phx_json_is_null(added) && phx_json_kind_of(added) != PHX_JSON_ARRAY)
         return PHX_FAIL(err, PHX_ERR_CORRUPT, "tokenizer.json: added_tokens is not a list");
     phx_code rc = take_census(vocab, added, &c, err);
     if (rc != PHX_OK)
@@ -471,7 +466,7 @@ static phx_code read_named(const phx_tokenizer *t, const phx_json *config, const
 {
     const phx_json *node = phx_json_get(config, key);
     phx_str text = {"", 0};
-    if (is_null(node))
+    if (phx_json_is_null(node))
         return PHX_OK;
     if (!phx_json_as_str(node, &text))
         text = text_of(node, "content");
