@@ -18,8 +18,8 @@ typedef struct phx_steady {
     uint64_t stood_us; /* pauses left out so far */
 } phx_steady;
 
-#define PHX_STEADY_GAP_US \
-    1500000u /* so late can no busy loop look; what is longer between two looks counts as this */
+/* so late can no busy loop look; what is longer between two looks counts as this */
+#define PHX_STEADY_GAP_US 1500000u
 
 /* now_us: phx_clock_us(), never less than before. Never goes back either. */
 uint64_t phx_steady_us(phx_steady *steady, uint64_t now_us);

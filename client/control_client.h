@@ -6,11 +6,10 @@
 
 #include "proto/codec.h"
 
-#define PHX_CLIENT_CALLS_MAX  256u   /* calls that run together on one connection */
-#define PHX_CLIENT_EVENTS_MAX 16384u /* of one call, received but not yet read */
-#define PHX_CLIENT_BYTES_MAX \
-    (64u << 20)              /* the same, in bytes; past either the call ends with PHX_ERR_TOO_LONG */
-#define PHX_CLIENT_CREDIT 8u /* capture parts that may be under way */
+#define PHX_CLIENT_CALLS_MAX  256u        /* calls that run together on one connection */
+#define PHX_CLIENT_EVENTS_MAX 16384u      /* of one call, received but not yet read */
+#define PHX_CLIENT_BYTES_MAX  (64u << 20) /* the same, in bytes; past either: PHX_ERR_TOO_LONG */
+#define PHX_CLIENT_CREDIT     8u          /* capture parts that may be under way */
 
 /* Belongs to one thread. */
 typedef struct phx_client phx_client;

@@ -15,11 +15,11 @@
 #include "coordinator/engine_private.h"
 #include "model/request_options.h"
 
-#define STEP_TIMEOUT_MS \
-    120000u /* the longest step that is not a hang: a full prefill of the largest models on few cores */
-#define MEMORY_UNKNOWN ((uint64_t)1 << 40) /* more than a GPU has */
-#define RANK_GRACE_MS  3000u
-#define LAST_WORDS_US  1000000u /* for error events to leave */
+/* the longest step that is not a hang: a full prefill of the largest models on few cores */
+#define STEP_TIMEOUT_MS 120000u
+#define MEMORY_UNKNOWN  ((uint64_t)1 << 40) /* more than a GPU has */
+#define RANK_GRACE_MS   3000u
+#define LAST_WORDS_US   1000000u /* for error events to leave */
 
 /* Exit codes, also in --help. */
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_REFUSED = 3, EXIT_ADDRESS = 4, EXIT_GROUP = 5 };

@@ -31,9 +31,9 @@ typedef struct phx_product_choice {
                                          may ask for, n_rows as many as it ever has */
     size_t n;
     bool warm; /* each runs once for every number of rows that makes a difference */
-    int64_t
-        *rows_least; /* [n] from so many rows on the device's library computes it, 0: never; may be NULL */
-    phx_buf *text;   /* one line without its end is appended, nothing where the device has no such library */
+    /* [n] from so many rows on the device's library computes it, 0: never; may be NULL */
+    int64_t *rows_least;
+    phx_buf *text; /* one line without its end is appended, nothing where the device has no such library */
 } phx_product_choice;
 
 typedef struct phx_backend_fns {

@@ -171,8 +171,8 @@ typedef struct phx_expert_rows {
  * rounding of out. */
 typedef struct phx_ffn_in_args {
     phx_activation x;
-    const phx_matrix *const
-        *gate; /* [n_experts] pointers, each [n_out][K]; NULL where an expert has no entries here */
+    /* [n_experts] pointers, each [n_out][K]; NULL where an expert has no entries here */
+    const phx_matrix *const *gate;
     const phx_matrix *const *up;
     phx_expert_rows rows;
     int64_t n_tokens; /* rows of x, or 0 when the caller does not say; chooses kernels, never bits */
@@ -273,8 +273,8 @@ typedef struct phx_cache {
     int64_t width;
     phx_dtype dtype; /* PHX_BF16 or PHX_F32; latents also PHX_F8_E4M3 (kernels/cache.h), index keys PHX_F16 */
     int64_t n_before; /* 1 for draft layers, whose first entry belongs to token 1 */
-    int64_t
-        d_latent; /* of PHX_F8_E4M3: the first numbers of an entry, which are codes; the others are bf16 */
+    /* of PHX_F8_E4M3: the first numbers of an entry, which are codes; the others are bf16 */
+    int64_t d_latent;
 } phx_cache;
 
 /* Where position p of the request with that block table lies. */

@@ -21,8 +21,8 @@ struct phx_checkpoint {
     phx_ck_files files;
     phx_ck_tensor *tensors; /* [n_tensors] in phx_family_each order */
     size_t n_tensors;
-    uint32_t
-        *first; /* [PHX_ROLE_COUNT][n_layers_all + 1]: first tensor of a role at layer - 1, or NOT_EXPECTED */
+    /* [PHX_ROLE_COUNT][n_layers_all + 1]: first tensor of a role at layer - 1, or NOT_EXPECTED */
+    uint32_t *first;
     bool lenient;
     phx_buf missing_names; /* terminated names, one after the other */
     uint32_t *missing_at;  /* [n_missing] byte offsets into missing_names */

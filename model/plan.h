@@ -64,14 +64,14 @@ typedef struct phx_rank_plan {
     uint32_t rank;
     uint32_t stage;
     uint32_t tp_rank;
-    phx_range
-        layers;      /* of this stage; with request.n_drafts the last one's range ends after the MTP layers */
-    phx_range heads; /* of this rank */
-    phx_range vocab; /* rows of embed and head */
+    /* of this stage; with request.n_drafts the last one's range ends after the MTP layers */
+    phx_range layers;
+    phx_range heads;   /* of this rank */
+    phx_range vocab;   /* rows of embed and head */
     phx_range experts; /* ep mode: whole experts of this rank; tp mode: all */
-    phx_plan_slice
-        *slices; /* [n_slices] in phx_family_each order; the embedding on the first stage and, for
-                    MTP, on the last; the MTP layers' own copies of embedding and head are not held */
+    /* [n_slices] in phx_family_each order; the embedding on the first stage and, for MTP, on the last; the
+     * MTP layers' own copies of embedding and head are not held */
+    phx_plan_slice *slices;
     size_t n_slices;
 #define X(field, text) uint64_t field##_bytes;
     PHX_ACCOUNT(X)

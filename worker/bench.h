@@ -31,8 +31,8 @@ typedef struct phx_bench_options {
         uint32_t tp;
         uint32_t rank;
         uint32_t n_batch;
-        uint32_t
-            depth; /* entries that each sequence already has in the cache; 0: 4096, or what the model has */
+        /* entries that each sequence already has in the cache; 0: 4096, or what the model has */
+        uint32_t depth;
         uint32_t n_steps;
         uint32_t latency_ns; /* of a modelled verb */
         uint32_t link_gbs;   /* bytes of a modelled verb, in 10^9 per second */

@@ -13,8 +13,8 @@ typedef struct phx_api phx_api;
 typedef struct phx_api_options {
     phx_loop *loop;
     phx_engine *engine;
-    const phx_model_text
-        *text; /* NULL until phx_api_set_text: only /livez, /readyz, /metrics and Status work */
+    /* NULL until phx_api_set_text: only /livez, /readyz, /metrics and Status work */
+    const phx_model_text *text;
     const char *http_address;                       /* shown by Status; NULL: no HTTP */
     void (*drain)(void *user, uint32_t timeout_ms); /* the Drain method and SIGTERM share this */
     void *drain_user;

@@ -17,8 +17,8 @@
 #include "base/hash.h"
 #include "base/str.h"
 
-#define JANITOR_TRIES \
-    30u /* of 100 ms: ranks and mpirun need about a second to notice that they are orphans */
+/* of 100 ms: ranks and mpirun need about a second to notice that they are orphans */
+#define JANITOR_TRIES 30u
 
 /* What the janitor is told through its pipe; a single byte means that everything was removed in order. */
 typedef struct janitor_socket {

@@ -44,8 +44,8 @@ typedef void (*phx_http_handler)(void *user, const phx_http_request *request, ph
 
 typedef struct phx_http_route {
     const char *method; /* "GET", "POST" */
-    const char
-        *path; /* compared byte by byte with the request's path; with '/' at its end: begins longer ones */
+    /* compared byte by byte with the request's path; with '/' at its end: begins longer ones */
+    const char *path;
     bool needs_key; /* when a key file is given; false for /livez alone */
     phx_http_handler handler;
     void *user;

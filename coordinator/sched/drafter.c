@@ -20,9 +20,9 @@
 #define N_ISSUED_MAX (4u * PHX_DRAFTER_WINDOW) /* steps of a trial, when few of them can be noted */
 #define N_OF_TRIAL   (PHX_DRAFTER_WINDOW + 2u) /* steps that ask for drafts until a trial's end is seen */
 #define N_SURE       4u                        /* comparisons after which a cost is taken for certain */
-#define TRIAL_FIRST \
-    0.02 /* of all time may be lost in trials at first, and less after such that changed nothing; */
-#define TRIALS_WEIGH   8.0    /* half of it after so many */
+/* All of time that may be lost in trials at first; less after such that changed nothing, half after some. */
+#define TRIAL_FIRST    0.02
+#define TRIALS_WEIGH   8.0
 #define TRIAL_PAID     0.01   /* at least, where drafts are in use */
 #define TRIAL_LEAST    0.0025 /* at least, where none are */
 #define TRIAL_HOPELESS 0.001  /* for lengths that would lose even if every draft held, ... */

@@ -38,8 +38,8 @@ typedef struct phx_chat_call {
     phx_str id;
     phx_str name;
     phx_str arguments; /* JSON text of an object, as sent */
-    phx_json
-        *parsed; /* the same, parsed; owned by the conversation; NULL when the text is empty (no arguments) */
+    /* the same, parsed; owned by the conversation; NULL when the text is empty (no arguments) */
+    phx_json *parsed;
 } phx_chat_call;
 
 typedef struct phx_chat_message {
@@ -63,8 +63,8 @@ typedef struct phx_chat_message {
 typedef enum phx_chat_tool_choice { PHX_CHAT_TOOLS_NONE, PHX_CHAT_TOOLS_AUTO } phx_chat_tool_choice;
 
 typedef struct phx_chat {
-    phx_chat_message
-        *messages; /* [n_messages]; the results of one assistant turn are in the order of its calls */
+    /* [n_messages]; the results of one assistant turn are in the order of its calls */
+    phx_chat_message *messages;
     size_t n_messages;
     phx_chat_tool *tools; /* of the request: [n_tools] */
     size_t n_tools;

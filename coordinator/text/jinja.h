@@ -40,8 +40,8 @@ void phx_jinja_out_init(phx_jinja_out *out, size_t n_max);
 void phx_jinja_out_done(phx_jinja_out *out);
 
 /* What one rendering may use. */
-#define PHX_JINJA_STEPS_MAX \
-    4000000u /* nodes visited, and one for each 64 bytes that a text operation reads */
+/* nodes visited, and one for each 64 bytes that a text operation reads */
+#define PHX_JINJA_STEPS_MAX  4000000u
 #define PHX_JINJA_MEMORY_MAX (256u << 20) /* bytes of values */
 
 typedef struct phx_jinja_inputs {

@@ -17,8 +17,8 @@ struct phx_jframe {
     phx_jvar *vars;
     size_t n;
     size_t cap;
-    uint32_t
-        *slots;     /* [n_slots], by the hash of a name: 1 + its index, 0 for none; NULL while vars are few */
+    /* [n_slots], by the hash of a name: 1 + its index, 0 for none; NULL while vars are few */
+    uint32_t *slots;
     size_t n_slots; /* a power of two */
 };
 

@@ -26,8 +26,8 @@ typedef struct ffn_work {
     int64_t n_items;
     int64_t n_threads;
     int64_t tiles_few; /* items of an expert with up to PHX_DOTS_FEW entries */
-    const phx_matrix
-        *wide; /* the one row of activations is widened once for all matrices like this; or NULL */
+    /* the one row of activations is widened once for all matrices like this; or NULL */
+    const phx_matrix *wide;
 } ffn_work;
 
 static int64_t ffn_tile_out(const ffn_work *p, int64_t n_rows)
