@@ -11,8 +11,8 @@
 #include "base/alloc.h"
 #include "kernels/backend.h"
 
-#define SLAB_BYTES ((size_t)96 << 20) /* of the largest case */
-#define ALIGN      256                /* as cudaMalloc gives it */
+#define SLAB_BYTES ((size_t)320 << 20) /* of the largest case (check_rounded.c) */
+#define ALIGN      256                 /* as cudaMalloc gives it */
 #define COPY_BYTES ((size_t)1 << 20)
 
 typedef struct piece {
