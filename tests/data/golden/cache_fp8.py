@@ -100,24 +100,30 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def stray(folder):
-    """[draws + 1, 3]: mean and median of KL, top-1 agreement."""
+def apart(expected, logits):
+    """Of logits [rows, vocabulary]: mean and median of KL(expected || logits), top-1 agreement."""
+    wanted, got = log_softmax(expected), log_softmax(logits)
+    kl = (np.exp(wanted) * (wanted - got)).sum(-1)
+    return [kl.mean(), np.median(kl), (logits.argmax(-1) == expected.argmax(-1)).mean()]
+
+
+def stray(folder, rounded):
+    """[draws + 1, 3]: how far each run of the class `rounded` is from the golden logits."""
     golden = load(folder / "golden.safetensors")
     config, values = json.loads((folder / "config.json").read_text()), weights(folder)
     config = config.get("text_config", config)
     expected, rows = golden["logits"].astype(np.float64), []
     for draw in range(DRAWS + 1):
         rng = np.random.default_rng(draw) if draw else None
-        logits = Rounded(config, values, rng).forward(golden["input_ids"]).logits
-        kl = (np.exp(log_softmax(expected)) * (log_softmax(expected) - log_softmax(logits))).sum(-1)
-        rows.append([kl.mean(), np.median(kl), (logits.argmax(-1) == expected.argmax(-1)).mean()])
+        rows.append(apart(expected, rounded(config, values, rng).forward(golden["input_ids"]).logits))
     return np.array(rows)
 
 
-def main():
+def print_worst(cases, stray_of):
+    """stray_of(folder): [runs, 3], the first without a draw."""
     figures = {}
-    for name in CASES:
-        rows = stray(Path(sys.argv[1]) / name)
+    for name in cases:
+        rows = stray_of(Path(sys.argv[1]) / name)
         print(name, rows[0].round(5), rows.mean(0).round(5), file=sys.stderr, flush=True)
         worst = rows[:, 0].max(), rows[:, 1].max(), rows[:, 2].min()
         figures[name] = dict(zip(("kl_mean", "kl_median", "top1"), (float(f"{x:.3g}") for x in worst)))
@@ -125,4 +131,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    print_worst(CASES, lambda folder: stray(folder, Rounded))

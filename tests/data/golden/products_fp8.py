@@ -8,12 +8,7 @@ entries, o_proj and dense down are made of, to e4m3 with one power of two for 12
 first move by up to half a bf16 step; the worst of all. Cases with fp8 weights, the others have no such products.
 """
 
-import json
-import sys
-from pathlib import Path
-
 import cache_fp8
-import numpy as np
 
 CASES = [name for name in cache_fp8.CASES if name.endswith("-fp8")]
 ROUNDED = ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj", "mlp.down_proj")
@@ -33,16 +28,5 @@ class Rounded(cache_fp8.oracle.Oracle):
         return super().linear(x, name)
 
 
-def main():
-    figures = {}
-    cache_fp8.Rounded = Rounded
-    for name in CASES:
-        rows = cache_fp8.stray(Path(sys.argv[1]) / name)
-        print(name, rows[0].round(5), rows.mean(0).round(5), file=sys.stderr, flush=True)
-        worst = rows[:, 0].max(), rows[:, 1].max(), rows[:, 2].min()
-        figures[name] = dict(zip(("kl_mean", "kl_median", "top1"), (float(f"{x:.3g}") for x in worst)))
-    print(json.dumps(figures, indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    cache_fp8.print_worst(CASES, lambda folder: cache_fp8.stray(folder, Rounded))
