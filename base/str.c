@@ -5,6 +5,16 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/rng.h"
+
+uint32_t phx_str_hash(phx_str text)
+{
+    uint64_t h = 0xCBF29CE484222325u; /* FNV-1a */
+    for (size_t i = 0; i < text.n; i++)
+        h = (h ^ (uint8_t)text.ptr[i]) * 0x100000001B3u;
+    return (uint32_t)(phx_rng_mix(h) >> 32);
+}
+
 bool phx_str_copy(char *to, size_t to_bytes, phx_str from)
 {
     if (to_bytes == 0)

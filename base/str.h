@@ -46,6 +46,9 @@ static inline bool phx_str_ends(phx_str a, phx_str suffix)
     return a.n >= suffix.n && (suffix.n == 0 || memcmp(a.ptr + a.n - suffix.n, suffix.ptr, suffix.n) == 0);
 }
 
+/* For tables of ours: anyone can make two texts that meet. */
+uint32_t phx_str_hash(phx_str text);
+
 /* Copies into a caller's array, always terminated; false when it did not fit (then cut). */
 bool phx_str_copy(char *to, size_t to_bytes, phx_str from);
 

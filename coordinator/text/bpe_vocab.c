@@ -2,7 +2,6 @@
 #include "coordinator/text/bpe_vocab.h"
 #include "coordinator/text/unicode.h"
 #include "base/alloc.h"
-#include "base/rng.h"
 
 #include <assert.h>
 
@@ -62,14 +61,6 @@ void phx_vocab_destroy(phx_vocab *vocab)
     phx_free(vocab);
 }
 
-static uint32_t hash_of(phx_str piece)
-{
-    uint64_t h = 0xCBF29CE484222325u; /* FNV-1a */
-    for (size_t i = 0; i < piece.n; i++)
-        h = (h ^ (uint8_t)piece.ptr[i]) * 0x100000001B3u;
-    return (uint32_t)(phx_rng_mix(h) >> 32);
-}
-
 static phx_str piece_of(const phx_vocab *v, uint32_t id)
 {
     return (phx_str){v->bytes + v->pieces[id].at, v->pieces[id].n};
@@ -78,7 +69,7 @@ static phx_str piece_of(const phx_vocab *v, uint32_t id)
 /* The slot that holds the piece, or the free one where it belongs. */
 static uint32_t slot_of(const phx_vocab *v, phx_str piece)
 {
-    uint32_t slot = hash_of(piece) & v->slot_mask;
+    uint32_t slot = phx_str_hash(piece) & v->slot_mask;
     while (v->slots[slot] && !phx_str_eq(piece_of(v, v->slots[slot] - 1), piece))
         slot = (slot + 1) & v->slot_mask;
     return slot;

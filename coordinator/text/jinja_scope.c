@@ -17,20 +17,11 @@ phx_jframe *phx_jrun_push(phx_jrun *x, phx_jframe *parent)
     return frame;
 }
 
-/* FNV-1a. */
-static uint32_t hash_of(phx_str name)
-{
-    uint32_t hash = 2166136261u;
-    for (size_t i = 0; i < name.n; i++)
-        hash = (hash ^ (uint8_t)name.ptr[i]) * 16777619u;
-    return hash;
-}
-
 /* The slot of a name, or the free one where it would be. */
 static size_t slot_of(phx_jrun *x, const phx_jframe *f, phx_str name)
 {
     size_t n_looks = 0;
-    size_t at = hash_of(name) & (f->n_slots - 1);
+    size_t at = phx_str_hash(name) & (f->n_slots - 1);
     while (f->slots[at] && !phx_str_eq(f->vars[f->slots[at] - 1].name, name)) {
         at = (at + 1) & (f->n_slots - 1);
         n_looks++;
