@@ -45,7 +45,7 @@ typedef struct device {
 
 static phx_code code_of(cudaError_t error, const char *what, phx_error *err)
 {
-    if (error == cudaSuccess)
+    if (phx_told(error) == cudaSuccess)
         return PHX_OK;
     return PHX_FAIL(err, error == cudaErrorMemoryAllocation ? PHX_ERR_NOMEM : PHX_ERR_DEVICE,
                     "device: %s: %s", what, cudaGetErrorString(error));
@@ -55,7 +55,7 @@ static phx_code code_of(cudaError_t error, const char *what, phx_error *err)
 
 static void note(device *d, const char *op, cudaError_t error)
 {
-    if (error == cudaSuccess || d->failure != cudaSuccess)
+    if (phx_told(error) == cudaSuccess || d->failure != cudaSuccess)
         return;
     d->failure = error;
     d->failed_op = op;
@@ -125,7 +125,7 @@ static phx_code take(void *user, size_t n_bytes, void **ret_memory, phx_error *e
         error = cudaMalloc(&memory, n_bytes);
     if (error == cudaSuccess)
         error = cudaMemsetAsync(memory, 0, n_bytes, d->stream);
-    if (error != cudaSuccess)
+    if (phx_told(error) != cudaSuccess)
         return PHX_FAIL(err, PHX_ERR_NOMEM,
                         "cannot take %zu bytes of device memory: %s; lower --memory, "
                         "--context or --cache-tokens",
@@ -148,9 +148,10 @@ static phx_code take_pinned(void *user, size_t n_bytes, void **ret_memory, phx_e
     cudaError_t error = cudaSetDevice(d->ordinal);
     if (error == cudaSuccess)
         error = cudaMallocHost(&memory, n_bytes);
-    if (error != cudaSuccess)
-        return PHX_FAIL(err, PHX_ERR_NOMEM, "cannot pin %zu bytes of host memory: %s; see ulimit -l", n_bytes,
-                        cudaGetErrorString(error));
+    if (phx_told(error) != cudaSuccess)
+        return PHX_FAIL(err, PHX_ERR_NOMEM,
+                        "cannot pin %zu bytes of host memory: %s; the host or its cgroup has no more",
+                        n_bytes, cudaGetErrorString(error));
     memset(memory, 0, n_bytes);
     *ret_memory = memory;
     return PHX_OK;
@@ -257,7 +258,7 @@ static uint64_t free_memory(phx_backend *backend)
     size_t free_bytes = 0;
     size_t total_bytes = 0;
     (void)backend;
-    return cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess ? free_bytes : 0;
+    return phx_told(cudaMemGetInfo(&free_bytes, &total_bytes)) == cudaSuccess ? free_bytes : 0;
 }
 
 static phx_code choose_products(phx_backend *backend, const phx_product_choice *choice, phx_error *err)
@@ -308,8 +309,8 @@ static double stated_bandwidth(int ordinal)
 #else
     int khz = 0;
     int bits = 0;
-    if (cudaDeviceGetAttribute(&khz, cudaDevAttrMemoryClockRate, ordinal) != cudaSuccess ||
-        cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, ordinal) != cudaSuccess)
+    if (phx_told(cudaDeviceGetAttribute(&khz, cudaDevAttrMemoryClockRate, ordinal)) != cudaSuccess ||
+        phx_told(cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, ordinal)) != cudaSuccess)
         return 0.0;
     return 2.0 * 1e3 * (double)khz * (double)bits / 8.0;
 #endif

@@ -54,7 +54,7 @@ typedef struct alignas(16) quad {
 
 static phx_code code_of(cudaError_t error, const char *what, phx_error *err)
 {
-    if (error == cudaSuccess)
+    if (phx_told(error) == cudaSuccess)
         return PHX_OK;
     return PHX_FAIL(err, error == cudaErrorMemoryAllocation ? PHX_ERR_NOMEM : PHX_ERR_DEVICE,
                     "device: %s: %s", what, cudaGetErrorString(error));
@@ -307,7 +307,6 @@ static phx_code offer(void *user, size_t n_bytes, void **ret_room, phx_device_of
         error = cudaDeviceGetPCIBusId(mine.where, (int)sizeof(mine.where), ordinal);
     if (error != cudaSuccess) {
         (void)cudaFree(room);
-        (void)cudaGetLastError();
         return code_of(error, "memory for other processes", err);
     }
     memcpy(mine.handle, &handle, sizeof(handle));
@@ -316,7 +315,6 @@ static phx_code offer(void *user, size_t n_bytes, void **ret_room, phx_device_of
     return PHX_OK;
 }
 
-/* cudaGetLastError takes the error away: it is told here, and no later launch shall find it. */
 static phx_code open_room(void *user, const phx_device_offer *from, void **ret_room, phx_error *err)
 {
     cudaIpcMemHandle_t handle;
@@ -326,13 +324,11 @@ static phx_code open_room(void *user, const phx_device_offer *from, void **ret_r
     cudaError_t error = cudaGetDevice(&own);
     if (error == cudaSuccess)
         error = cudaDeviceGetByPCIBusId(&other, from->where);
-    if (error != cudaSuccess) {
-        (void)cudaGetLastError();
+    if (phx_told(error) != cudaSuccess)
         return PHX_FAIL(err, PHX_ERR_UNAVAILABLE,
                         "GPU %.31s is not visible here: %s; see "
                         "CUDA_VISIBLE_DEVICES",
                         from->where, cudaGetErrorString(error));
-    }
     if (other != own)
         error = cudaDeviceCanAccessPeer(&reaches, own, other);
     if (error == cudaSuccess && other != own && !reaches)
@@ -340,11 +336,9 @@ static phx_code open_room(void *user, const phx_device_offer *from, void **ret_r
     memcpy(&handle, from->handle, sizeof(handle));
     if (error == cudaSuccess)
         error = cudaIpcOpenMemHandle(&room, handle, cudaIpcMemLazyEnablePeerAccess);
-    if (error != cudaSuccess) {
-        (void)cudaGetLastError();
+    if (phx_told(error) != cudaSuccess)
         return PHX_FAIL(err, PHX_ERR_UNAVAILABLE, "memory of GPU %.31s cannot be opened: %s", from->where,
                         cudaGetErrorString(error));
-    }
     *ret_room = room;
     return PHX_OK;
 }

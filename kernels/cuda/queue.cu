@@ -14,7 +14,7 @@ extern "C" {
 
 static phx_code code_of(cudaError_t error, const char *what, phx_error *err)
 {
-    if (error == cudaSuccess)
+    if (phx_told(error) == cudaSuccess)
         return PHX_OK;
     return PHX_FAIL(err, error == cudaErrorMemoryAllocation ? PHX_ERR_NOMEM : PHX_ERR_DEVICE,
                     "device: %s: %s", what, cudaGetErrorString(error));
@@ -139,7 +139,7 @@ static phx_code follow(void *user, void *stream, void *event, phx_error *err)
 static phx_code is_done(void *user, void *event, bool *ret_done, phx_error *err)
 {
     (void)user;
-    const cudaError_t error = cudaEventQuery((cudaEvent_t)event);
+    const cudaError_t error = phx_told(cudaEventQuery((cudaEvent_t)event));
     if (error == cudaSuccess || error == cudaErrorNotReady)
         *ret_done = error == cudaSuccess;
     return error == cudaErrorNotReady ? PHX_OK : code_of(error, "an op or a copy before", err);

@@ -4,6 +4,15 @@
 
 #include "kernels/cuda/launch.cuh"
 
+/* The runtime keeps what it has refused until it is asked, and the next launch asks (launch.cuh): an error
+ * that is told must not be found there a second time. Faults of the device stay whatever is asked. */
+static inline cudaError_t phx_told(cudaError_t error)
+{
+    if (error != cudaSuccess)
+        (void)cudaGetLastError();
+    return error;
+}
+
 extern "C" {
 #include "kernels/device.h"
 

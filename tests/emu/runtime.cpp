@@ -11,6 +11,7 @@
 #include <atomic>
 #include <map>
 #include <mutex>
+#include <set>
 
 /* The plugin's own constants, which kernels may read. */
 extern "C" const char __ehdr_start __attribute__((visibility("hidden")));
@@ -66,6 +67,30 @@ void protect(device &d, int protection)
         mprotect(const_cast<char *>(piece.first), round_up(piece.second), protection);
 }
 
+struct stream_list {
+    std::mutex lock;
+    std::set<phx_emu_stream *> all;
+};
+
+stream_list &streams()
+{
+    static stream_list list;
+    return list;
+}
+
+/* As the driver does before memory goes. Nobody else makes or ends streams meanwhile: there is one thread
+ * that asks, as on a chip (kernels/backend.h). */
+void wait_for_device()
+{
+    std::set<phx_emu_stream *> all;
+    {
+        const std::lock_guard<std::mutex> guard(streams().lock);
+        all = streams().all;
+    }
+    for (phx_emu_stream *stream : all)
+        phx_emu_stream_sync(stream);
+}
+
 /* Where the next piece of the heap goes; a closed page follows every piece. */
 char *next_piece(device &d, size_t pages)
 {
@@ -99,9 +124,23 @@ std::atomic<int> &late_failure()
     return failure;
 }
 
+/* What the calling thread has been refused last, until it asks. */
+cudaError_t &last_error()
+{
+    static thread_local cudaError_t error = cudaSuccess;
+    return error;
+}
+
+cudaError_t refused(cudaError_t error)
+{
+    if (error != cudaSuccess && error != cudaErrorNotReady)
+        last_error() = error;
+    return error;
+}
+
 cudaError_t queued(bool good)
 {
-    return good ? cudaSuccess : cudaErrorMemoryAllocation;
+    return good ? cudaSuccess : refused(cudaErrorMemoryAllocation);
 }
 
 void copy_open(phx_emu_stream *, void *to, const void *from, size_t bytes)
@@ -164,7 +203,7 @@ cudaStream_t &recording()
 cudaError_t unsupported()
 {
     phx_emu_stream_spoil(recording());
-    return cudaErrorStreamCaptureUnsupported;
+    return refused(cudaErrorStreamCaptureUnsupported);
 }
 
 bool is_fixed(const void *p, size_t bytes) /* memory that a recording may name */
@@ -174,12 +213,18 @@ bool is_fixed(const void *p, size_t bytes) /* memory that a recording may name *
            (inside(the().pinned, first) && inside(the().pinned, first + bytes - 1));
 }
 
+bool are_fixed(const void *a, const void *b, size_t bytes)
+{
+    const emu::device_open open;
+    return is_fixed(a, bytes) && is_fixed(b, bytes);
+}
+
 } // namespace
 
 namespace emu
 {
 
-cudaError_t run_on(cudaStream_t stream, const kernel_call &call)
+static cudaError_t queue_on(cudaStream_t stream, const kernel_call &call)
 {
     if (stream && phx_emu_stream_is_recording(stream)) {
         late_launch kept = {call, new char[call.user_bytes]};
@@ -189,13 +234,20 @@ cudaError_t run_on(cudaStream_t stream, const kernel_call &call)
     if (!call.waits && (!stream || phx_emu_stream_is_idle(stream)))
         return run(call);
     if (!stream)
-        return cudaErrorInvalidValue; /* it would wait for ever, and nobody could end it */
+        return refused(cudaErrorInvalidValue); /* it would wait for ever, and nobody could end it */
     late_launch what = {call, new char[call.user_bytes]};
     memcpy(what.user, call.user, call.user_bytes);
     if (phx_emu_stream_queue(stream, launch_late, &what, sizeof(what)))
         return cudaSuccess;
     delete[] what.user;
-    return cudaErrorMemoryAllocation;
+    return refused(cudaErrorMemoryAllocation);
+}
+
+/* As PHX_LAUNCH of a chip, which asks for the last error: that of an earlier call counts too. */
+cudaError_t run_on(cudaStream_t stream, const kernel_call &call)
+{
+    const cudaError_t error = queue_on(stream, call), earlier = cudaGetLastError();
+    return error == cudaSuccess ? earlier : error;
 }
 
 void device_lock()
@@ -256,7 +308,7 @@ cudaError_t cudaGetDeviceCount(int *count)
 
 cudaError_t cudaSetDevice(int device)
 {
-    return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
+    return refused(device == 0 ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int)
@@ -292,7 +344,7 @@ cudaError_t cudaMalloc(void **ret, size_t bytes)
     const size_t pages = round_up(bytes == 0 ? 1 : bytes);
     char *p = next_piece(d, pages);
     if (!p || mprotect(p, pages, PROT_READ | PROT_WRITE) != 0)
-        return cudaErrorMemoryAllocation;
+        return refused(cudaErrorMemoryAllocation);
     d.used += pages + PAGE;
     d.taken[p] = bytes;
     *ret = p;
@@ -303,13 +355,15 @@ cudaError_t cudaFree(void *p)
 {
     if (recording())
         return unsupported();
+    if (p)
+        wait_for_device();
     const emu::device_open open;
     device &d = the();
     const auto piece = d.taken.find(static_cast<const char *>(p));
     if (!p || piece == d.taken.end())
-        return p ? cudaErrorInvalidValue : cudaSuccess;
+        return refused(p ? cudaErrorInvalidValue : cudaSuccess);
     if (d.elsewhere.count(piece->first) != 0)
-        return cudaErrorInvalidValue;
+        return refused(cudaErrorInvalidValue);
     const auto offered = d.offered.find(piece->first);
     if (offered != d.offered.end()) {
         close(offered->second);
@@ -328,7 +382,7 @@ cudaError_t cudaMallocHost(void **ret, size_t bytes)
     void *p = mmap(nullptr, round_up(bytes == 0 ? 1 : bytes), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
-        return cudaErrorMemoryAllocation;
+        return refused(cudaErrorMemoryAllocation);
     the().pinned[static_cast<char *>(p)] = bytes;
     *ret = p;
     return cudaSuccess;
@@ -338,10 +392,12 @@ cudaError_t cudaFreeHost(void *p)
 {
     if (recording())
         return unsupported();
+    if (p)
+        wait_for_device();
     const emu::device_open open;
     const auto piece = the().pinned.find(static_cast<const char *>(p));
     if (!p || piece == the().pinned.end())
-        return p ? cudaErrorInvalidValue : cudaSuccess;
+        return refused(p ? cudaErrorInvalidValue : cudaSuccess);
     munmap(p, round_up(piece->second == 0 ? 1 : piece->second));
     the().pinned.erase(piece);
     return cudaSuccess;
@@ -355,21 +411,24 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
         phx_emu_stream_sync(stream);
     const emu::device_open open;
     if (!is_memory_of_device(p, bytes))
-        return cudaErrorInvalidValue;
+        return refused(cudaErrorInvalidValue);
     memset(p, value, bytes);
     return cudaSuccess;
 }
 
-/* The kind must be true: a chip would read another memory than was meant. */
+/* The kind must be true: a chip would read another memory than was meant. Memory that is neither the device's
+ * nor pinned goes through a buffer of the driver, which waits for the stream. */
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
+    if (stream && !phx_emu_stream_is_recording(stream) && !are_fixed(to, from, bytes))
+        phx_emu_stream_sync(stream);
     const emu::device_open open;
     const bool to_device = is_memory_of_device(to, bytes);
     const bool from_device = is_memory_of_device(from, bytes);
     if (bytes != 0 && kind != cudaMemcpyDefault &&
         (to_device != (kind != cudaMemcpyDeviceToHost) || from_device != (kind != cudaMemcpyHostToDevice)))
-        return cudaErrorInvalidValue;
+        return refused(cudaErrorInvalidValue);
     if (stream && phx_emu_stream_is_recording(stream)) {
         const late_copy kept = {stream, to, from, bytes};
         if (!is_fixed(to, bytes) || !is_fixed(from, bytes))
@@ -412,7 +471,7 @@ cudaError_t cudaDeviceGetByPCIBusId(int *device, const char *text)
 {
     int pid = 0;
     if (sscanf(text, "emu:%d", &pid) != 1)
-        return cudaErrorInvalidDevice;
+        return refused(cudaErrorInvalidDevice);
     *device = pid == (int)getpid() ? 0 : 1;
     return cudaSuccess;
 }
@@ -430,7 +489,7 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *handle, void *p)
     device &d = the();
     const auto piece = d.taken.find(static_cast<const char *>(p));
     if (piece == d.taken.end() || d.elsewhere.count(piece->first) != 0)
-        return cudaErrorInvalidValue;
+        return refused(cudaErrorInvalidValue);
     const size_t bytes = round_up(piece->second);
     struct stat st;
     if (d.offered.count(piece->first) == 0) {
@@ -439,13 +498,13 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *handle, void *p)
             mmap(p, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
             if (fd >= 0)
                 close(fd);
-            return cudaErrorMemoryAllocation;
+            return refused(cudaErrorMemoryAllocation);
         }
         d.offered[piece->first] = fd;
     }
     const int fd = d.offered[piece->first];
     if (fstat(fd, &st) != 0)
-        return cudaErrorInvalidValue;
+        return refused(cudaErrorInvalidValue);
     const offer mine = {(int)getpid(), fd, piece->second, (uint64_t)st.st_ino};
     memset(handle, 0, sizeof(*handle));
     memcpy(handle->reserved, &mine, sizeof(mine));
@@ -462,11 +521,11 @@ cudaError_t cudaIpcOpenMemHandle(void **ret, cudaIpcMemHandle_t handle, unsigned
     struct stat st;
     memcpy(&from, handle.reserved, sizeof(from));
     if (from.pid == (int)getpid())
-        return cudaErrorDeviceUninitialized;
+        return refused(cudaErrorDeviceUninitialized);
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", from.pid, from.fd);
     const int fd = ::open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
-        return cudaErrorInvalidResourceHandle;
+        return refused(cudaErrorInvalidResourceHandle);
     const size_t pages = round_up(from.bytes);
     char *p = next_piece(d, pages);
     const bool good = p && fstat(fd, &st) == 0 && (uint64_t)st.st_ino == from.inode &&
@@ -474,7 +533,7 @@ cudaError_t cudaIpcOpenMemHandle(void **ret, cudaIpcMemHandle_t handle, unsigned
                       mmap(p, pages, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
     close(fd);
     if (!good)
-        return cudaErrorInvalidResourceHandle;
+        return refused(cudaErrorInvalidResourceHandle);
     d.used += pages + PAGE;
     d.taken[p] = from.bytes;
     d.elsewhere[p] = from.bytes;
@@ -488,7 +547,7 @@ cudaError_t cudaIpcCloseMemHandle(void *p)
     device &d = the();
     const auto piece = d.elsewhere.find(static_cast<const char *>(p));
     if (piece == d.elsewhere.end())
-        return cudaErrorInvalidValue;
+        return refused(cudaErrorInvalidValue);
     close_piece(p, piece->second);
     d.taken.erase(piece->first);
     d.elsewhere.erase(piece);
@@ -501,13 +560,19 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *ret, unsigned)
 {
     phx_emu_stream *stream = phx_emu_stream_create(copy_open);
     if (!stream)
-        return cudaErrorMemoryAllocation;
+        return refused(cudaErrorMemoryAllocation);
+    const std::lock_guard<std::mutex> guard(streams().lock);
+    streams().all.insert(stream);
     *ret = stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+    {
+        const std::lock_guard<std::mutex> guard(streams().lock);
+        streams().all.erase(stream);
+    }
     phx_emu_stream_destroy(stream);
     return cudaSuccess;
 }
@@ -518,7 +583,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
         return unsupported();
     if (stream)
         phx_emu_stream_sync(stream);
-    return (cudaError_t)late_failure().load();
+    return refused((cudaError_t)late_failure().load());
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
@@ -533,16 +598,16 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *ret)
 {
     if (!stream || recording() != stream)
-        return cudaErrorInvalidValue;
+        return refused(cudaErrorInvalidValue);
     recording() = nullptr;
     *ret = phx_emu_stream_recorded(stream);
-    return *ret ? cudaSuccess : cudaErrorStreamCaptureInvalidated;
+    return refused(*ret ? cudaSuccess : cudaErrorStreamCaptureInvalidated);
 }
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *ret_n)
 {
     if (nodes)
-        return cudaErrorInvalidValue;
+        return refused(cudaErrorInvalidValue);
     *ret_n = phx_emu_recording_length(graph);
     return cudaSuccess;
 }
@@ -583,7 +648,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *ret, unsigned)
 {
     phx_emu_event *event = phx_emu_event_create();
     if (!event)
-        return cudaErrorMemoryAllocation;
+        return refused(cudaErrorMemoryAllocation);
     *ret = event;
     return cudaSuccess;
 }
@@ -605,13 +670,15 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
         return unsupported();
     const int failure = late_failure().load();
     if (failure != cudaSuccess)
-        return (cudaError_t)failure;
+        return refused((cudaError_t)failure);
     return phx_emu_event_is_done(event) ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaGetLastError(void)
 {
-    return cudaSuccess;
+    const cudaError_t error = last_error();
+    last_error() = cudaSuccess;
+    return error;
 }
 
 const char *cudaGetErrorString(cudaError_t error)

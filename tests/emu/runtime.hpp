@@ -4,9 +4,10 @@
  * has been taken, a kernel that touches plain host memory is a fault too (emu.cpp, touch); pinned memory is
  * open to both. Streams run in order (stream.h). Copies and launches are done when they return, unless
  * something is still queued on their stream, which only collectives do: then they follow it on the stream's
- * thread, and what goes wrong there is told by the next cudaStreamSynchronize. Memory for other processes
- * becomes a mapping that they open too; a process sees its own device as number 0 and those of all others as
- * number 1. */
+ * thread, and what goes wrong there is told by the next cudaStreamSynchronize. As on a chip, an error stays
+ * until cudaGetLastError or a launch asks for it, copies of memory that is not pinned wait for their stream,
+ * and memory goes when all streams are idle. Memory for other processes becomes a mapping that they open too;
+ * a process sees its own device as number 0 and those of all others as number 1. */
 #ifndef PHX_TESTS_EMU_RUNTIME_HPP
 #define PHX_TESTS_EMU_RUNTIME_HPP
 

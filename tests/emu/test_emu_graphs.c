@@ -179,17 +179,35 @@ static void what_a_chip_refuses_is_refused(void **state)
         assert_int_not_equal(s->backend->fns->recorded(s->backend, &graph, &n_nodes, &again), PHX_OK);
         assert_null(graph);
         put(s, s->x, 1); /* and the device goes on */
-        expect(s, s->x, 1);
+        put(s, s->y, 2);
+        s->backend->ops.add(s->backend->queue, &(phx_add_args){s->y, s->x, N});
+        expect(s, s->y, 3);
     }
+}
+
+/* The runtime keeps an error until it is asked, and every launch asks. */
+static void a_refusal_is_told_once(void **state)
+{
+    setup *s = *state;
+    phx_error err = {0};
+    void *memory = NULL;
+    const phx_device *d = s->backend->order;
+    put(s, s->x, 1);
+    put(s, s->y, 2);
+    assert_int_equal(phx_device_take(s->backend, (size_t)1 << 50, &memory, &err), PHX_ERR_NOMEM);
+    s->backend->ops.add(s->backend->queue, &(phx_add_args){s->y, s->x, N});
+    expect(s, s->y, 3);
+    assert_int_equal(d->alloc(d->user, (size_t)1 << 50, &memory, &err), PHX_ERR_NOMEM);
+    s->backend->ops.add(s->backend->queue, &(phx_add_args){s->y, s->x, N});
+    expect(s, s->y, 4);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(replays_read_device_memory),
-        cmocka_unit_test(stale_arguments_show),
-        cmocka_unit_test(copies_read_pinned_memory_late),
-        cmocka_unit_test(what_a_chip_refuses_is_refused),
+        cmocka_unit_test(replays_read_device_memory),     cmocka_unit_test(stale_arguments_show),
+        cmocka_unit_test(copies_read_pinned_memory_late), cmocka_unit_test(what_a_chip_refuses_is_refused),
+        cmocka_unit_test(a_refusal_is_told_once),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }
