@@ -480,10 +480,11 @@ void phx_rank_engine_destroy(phx_rank_engine *e)
 {
     if (!e)
         return;
+    phx_exec_drop_graphs(e->exec);
+    phx_comm_destroy(e->comm); /* ends what waits on the device for peers; memory goes only then */
     phx_exec_destroy(e->exec);
     phx_kv_pool_destroy(e->kv);
     phx_weights_destroy(e->weights);
-    phx_comm_destroy(e->comm);
     phx_comm_hub_destroy(e->hub);
     phx_backend_destroy(e->cpu);
     phx_pool_destroy(e->pool);

@@ -10,7 +10,15 @@ typedef struct device_comm {
     phx_comm base;
     phx_comm *inner;
     phx_backend *backend;
+    struct dropped *dropped;
 } device_comm;
+
+/* Memory goes when the communicator has ended: a device gives none back while something runs on it, and a
+ * message that nobody receives runs. */
+typedef struct dropped {
+    struct dropped *next;
+    void *memory;
+} dropped;
 
 static device_comm *of(phx_comm *comm)
 {
@@ -31,7 +39,21 @@ static phx_code put(device_comm *c, const void *from, size_t n_bytes, void **ret
 
 static void drop(device_comm *c, void *memory)
 {
-    c->backend->order->release(c->backend->order->user, memory);
+    dropped *d = memory ? phx_alloc(1, sizeof(*d)) : NULL;
+    if (!d) /* without memory for the note it stays */
+        return;
+    *d = (dropped){c->dropped, memory};
+    c->dropped = d;
+}
+
+static void release_dropped(device_comm *c)
+{
+    while (c->dropped) {
+        dropped *d = c->dropped;
+        c->dropped = d->next;
+        c->backend->order->release(c->backend->order->user, d->memory);
+        phx_free(d);
+    }
 }
 
 static phx_code exchange(phx_comm *comm, float *values, size_t n, phx_error *err)
@@ -123,6 +145,7 @@ static void destroy(phx_comm *comm)
 {
     device_comm *c = of(comm);
     phx_comm_destroy(c->inner);
+    release_dropped(c);
     phx_backend_destroy(c->backend);
     phx_free(c);
 }

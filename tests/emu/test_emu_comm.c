@@ -62,7 +62,7 @@ static bool says(const phx_comm *comm, const char *part, phx_error *err)
 }
 
 /* Devices with one fault each, for rooms. */
-typedef enum fault { NO_FAULT, OFF_BY_OPTION, NO_ACCESS, LOST_VALUE } fault;
+typedef enum fault { NO_FAULT, OFF_BY_OPTION, NO_ACCESS, LOST_VALUE, LOST_RANKS, LOST_IN_CHECK } fault;
 
 static phx_code no_access(void *user, const phx_device_offer *offer, void **ret_room, phx_error *err)
 {
@@ -83,6 +83,7 @@ typedef struct setup {
     const char *segment;
     bool measure;
     fault fault;
+    phx_backend *backend;
 } setup;
 
 /* Only the last rank cannot reach the others: none of the stage may go that way then. */
@@ -97,6 +98,23 @@ static void break_device(const setup *how, const phx_comm_shape *shape, phx_devi
     ret_device->peers = ret_peers;
 }
 
+/* After the first exchange of the check, of the value that rank 1 has in it (nccl_check.c, pattern). */
+static bool leaves_in_check(phx_backend *backend, phx_comm *comm, phx_error *err)
+{
+    static const float its_value = 77;
+    void *one = NULL;
+    phx_code rc = phx_device_take(backend, sizeof(float), &one, err);
+    if (rc == PHX_OK)
+        rc = phx_upload(backend, one, &its_value, sizeof(float), err);
+    if (rc == PHX_OK)
+        rc = phx_exchange(comm, one, 1, err);
+    if (rc == PHX_OK)
+        rc = phx_comm_wait(comm, err);
+    if (rc != PHX_OK)
+        (void)fprintf(stderr, "the rank that leaves: %s\n", err->text);
+    return rc == PHX_OK;
+}
+
 static bool check_comm(const setup *how, phx_comm *comm, phx_error *err)
 {
     static const char *const expected[] = {
@@ -104,11 +122,17 @@ static bool check_comm(const setup *how, phx_comm *comm, phx_error *err)
         [OFF_BY_OPTION] = "no peers' memory (rank 0: peer access is switched off by NCCL_P2P_DISABLE); "
                           "exchange by NCCL in one shot",
         [NO_ACCESS] = "no peers' memory (rank 1: rank 0: no peer access to GPU emu:",
-        [LOST_VALUE] = "; exchange by peers' memory"};
+        [LOST_VALUE] = "; exchange by peers' memory",
+        [LOST_RANKS] = "; exchange by peers' memory",
+        [LOST_IN_CHECK] = "; exchange by peers' memory"};
     const char *part = how->measure ? "as measured" : expected[how->fault];
     if (comm->shape.tp > 1 && !says(comm, part, err))
         return false;
+    if (how->fault == LOST_IN_CHECK && comm->shape.rank == 1)
+        _exit(leaves_in_check(how->backend, comm, err) ? 0 : 1);
     const phx_code rc = phx_comm_nccl_check(comm, err);
+    if (how->fault == LOST_IN_CHECK)
+        return rc == PHX_ERR_PEER_LOST; /* and no wait without an end for what rank 1 does not bring */
     if (how->fault != LOST_VALUE)
         return rc == PHX_OK;
     return rc == PHX_ERR_NUMERIC || rc == PHX_ERR_COMM; /* or another rank has found it first */
@@ -165,6 +189,43 @@ static bool replays_are_right(phx_backend *backend, phx_comm *comm, phx_error *e
     return rc == PHX_OK;
 }
 
+/* The ranks of the first stage have gone. Those of the second wait for their message, with a recording that
+ * names the link of their stage: NCCL ends that link when the recording has gone, and no link while a kernel
+ * of another one spins. All of it ends here, and then memory can be given back, for which the device must be
+ * idle. */
+static bool loss_ends(phx_backend *backend, phx_comm *comm, phx_error *err)
+{
+    enum { N = 8 };
+    void *mine = NULL, *all = NULL;
+    phx_graph *graph = NULL;
+    size_t n_nodes = 0;
+    phx_code rc = phx_device_take(backend, N, &mine, err);
+    if (rc == PHX_OK)
+        rc = phx_device_take(backend, comm->shape.tp * N, &all, err);
+    if (rc == PHX_OK)
+        rc = backend->fns->record(backend, err);
+    if (rc == PHX_OK)
+        rc = phx_gather(comm, mine, N, all, err);
+    if (rc == PHX_OK)
+        rc = backend->fns->recorded(backend, &graph, &n_nodes, err);
+    bool good = rc == PHX_OK;
+    if (good)
+        rc = phx_comm_barrier(comm, err); /* all have recorded; who is late sees the loss here already */
+    if (!good)
+        (void)fprintf(stderr, "recording: %s\n", err->text);
+    if (comm->shape.rank < comm->shape.tp)
+        _exit(good ? 0 : 1);
+    if (rc == PHX_OK)
+        rc = phx_stage_recv(comm, 0, mine, N, err);
+    if (rc == PHX_OK)
+        rc = phx_comm_wait(comm, err);
+    good = good && rc != PHX_OK;
+    backend->fns->graph_destroy(backend, graph);
+    phx_device_give(backend, mine, N);
+    phx_device_give(backend, all, comm->shape.tp * N);
+    return good;
+}
+
 static bool run_rank(const setup *how, const phx_comm_shape *shape)
 {
     const phx_device_request request = {.name = "emu", .dir = PHX_TEST_PLUGINS};
@@ -189,9 +250,11 @@ static bool run_rank(const setup *how, const phx_comm_shape *shape)
         options.queue_only = true;
         good = phx_comm_shm_create(how->segment, &group, &comm, &err) == PHX_OK &&
                phx_comm_nccl_create(comm, shape, &options, &comm, &err) == PHX_OK &&
-               check_comm(how, comm, &err);
+               check_comm(&(setup){how->segment, how->measure, how->fault, backend}, comm, &err);
     }
-    if (good && shape->tp > 1 && how->fault != LOST_VALUE)
+    if (good && how->fault == LOST_RANKS)
+        good = loss_ends(backend, comm, &err);
+    else if (good && shape->tp > 1 && how->fault != LOST_VALUE && how->fault != LOST_IN_CHECK)
         good = replays_are_right(backend, comm, &err);
     phx_comm_destroy(comm);
     phx_backend_destroy(backend);
@@ -240,12 +303,20 @@ static void wrong_bytes_are_found_before_ready(void **state)
     run_group(2, 1, false, LOST_VALUE);
 }
 
+static void lost_ranks_leave_no_kernel_behind(void **state)
+{
+    (void)state;
+    run_group(2, 2, false, LOST_RANKS);
+    run_group(2, 1, false, LOST_IN_CHECK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(collectives_move_device_memory),
         cmocka_unit_test(without_peers_nccl_does_it),
         cmocka_unit_test(wrong_bytes_are_found_before_ready),
+        cmocka_unit_test(lost_ranks_leave_no_kernel_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,23 +26,18 @@ static uint32_t pattern(uint32_t rank, size_t i)
     return (uint32_t)((i * 31 + rank * 77 + i / 1024) % 1024);
 }
 
+/* The host's memory is not pinned: the driver would wait, without an end, for verbs that are only queued. So
+ * they are waited for before. */
 static phx_code copy(check *k, void *to, const void *from, size_t n_bytes, phx_error *err)
 {
     phx_nccl *c = k->c;
     phx_error cause = {0};
     const phx_device_copy what = {to, from, n_bytes};
-    phx_code rc = c->under->ops->under->begin(c->under, PHX_VERB_WAIT, n_bytes, err);
+    phx_code rc = phx_nccl_await_stream(c, err);
     if (rc != PHX_OK)
         return rc;
     rc = c->device->copy(c->device->user, c->stream, &what, &cause);
-    if (rc == PHX_OK)
-        rc = c->device->record(c->device->user, c->done, c->stream, &cause);
-    if (rc != PHX_OK)
-        return phx_nccl_fail_as(c, &cause, err);
-    rc = phx_nccl_await(c, PHX_NCCL_STAGE, c->done, err);
-    if (rc == PHX_OK)
-        c->under->ops->under->end(c->under);
-    return rc;
+    return rc == PHX_OK ? phx_nccl_await_stream(c, err) : phx_nccl_fail_as(c, &cause, err);
 }
 
 static phx_code wrong(check *k, const char *what, size_t n, size_t at, phx_error *err)

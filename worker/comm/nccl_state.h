@@ -52,6 +52,8 @@ typedef struct phx_nccl_peers {
     char reason[PHX_NCCL_REASON_BYTES]; /* why not on */
 } phx_nccl_peers;
 
+typedef struct phx_nccl_ending phx_nccl_ending; /* nccl_wait.c */
+
 typedef struct phx_nccl {
     phx_comm base;
     phx_comm *under;
@@ -65,10 +67,11 @@ typedef struct phx_nccl {
     uint64_t n_sent;
     float *parts; /* the vectors, or shares, of all ranks of the stage */
     size_t parts_bytes;
-    uint8_t *mail[PHX_COMM_STAGE_DEPTH];      /* [stage_bytes] each */
-    void *nothing;                            /* one byte that an empty message fills */
-    phx_nccl_comm links[PHX_NCCL_LINK_COUNT]; /* NULL: not made */
-    uint32_t first;                           /* rank of tp_rank 0 of this stage */
+    uint8_t *mail[PHX_COMM_STAGE_DEPTH];           /* [stage_bytes] each */
+    void *nothing;                                 /* one byte that an empty message fills */
+    phx_nccl_comm links[PHX_NCCL_LINK_COUNT];      /* NULL: not made */
+    phx_nccl_ending *endings[PHX_NCCL_LINK_COUNT]; /* of links that are being aborted */
+    uint32_t first;                                /* rank of tp_rank 0 of this stage */
     phx_nccl_peers peers;
     phx_nccl_limit limits[PHX_NCCL_TIMES]; /* ascending; longer ones go through NCCL in two shots */
     uint32_t n_limits;
@@ -102,7 +105,8 @@ phx_code phx_nccl_fail(phx_nccl *c, phx_code code, phx_error *err, const char *f
     __attribute__((format(printf, 4, 5)));
 phx_code phx_nccl_fail_as(phx_nccl *c, const phx_error *cause, phx_error *err);
 
-/* Aborts NCCL and waits a little for the stream, so that the verbs' buffers are the caller's again. */
+/* Begins to abort NCCL and waits a little for the stream, so that the verbs' buffers are the caller's again.
+ */
 void phx_nccl_give_up(phx_nccl *c);
 
 /* Until the call of NCCL that returned `result` has been queued: calls do not block, but may take their
@@ -116,13 +120,14 @@ phx_code phx_nccl_await(phx_nccl *c, phx_nccl_link link, void *event, phx_error 
 /* Waits a little for the own messages to leave; false when they have not. */
 bool phx_nccl_linger(phx_nccl *c);
 
-/* Waits a little for the stream, after the links have ended; false and stuck when it goes on. */
+/* Waits a little for the streams, after the links have ended; false and stuck when one goes on. */
 bool phx_nccl_drain(phx_nccl *c);
 
 /* Until all links are connected, at most for limit_us. */
 phx_code phx_nccl_await_links(phx_nccl *c, uint64_t limit_us, phx_error *err);
 
-/* Gives the links back, in good order or by abort, in bounded time: sets stuck when NCCL stays inside. */
+/* Gives the links back, in good order or by abort, and waits for those that are being aborted, in bounded
+ * time: sets stuck when NCCL stays inside. Graphs that name them go before. */
 void phx_nccl_end_links(phx_nccl *c, bool in_order);
 
 /* ---- nccl_verbs.c ---- */
@@ -135,6 +140,9 @@ phx_code phx_nccl_note_send(phx_comm *comm, const void *data, size_t n_bytes, ph
 phx_code phx_nccl_note_recv(phx_comm *comm, void *data, size_t n_bytes, phx_error *err);
 phx_code phx_nccl_barrier(phx_comm *comm, phx_error *err);
 phx_code phx_nccl_wait(phx_comm *comm, phx_error *err);
+
+/* Until the device has done all that was queued on the rank's stream; a verb of its own. */
+phx_code phx_nccl_await_stream(phx_nccl *c, phx_error *err);
 
 /* One exchange in the given way, timed; all ranks of the stage. */
 phx_code phx_nccl_time(phx_nccl *c, phx_nccl_way way, float *values, size_t n, uint32_t *ret_us,

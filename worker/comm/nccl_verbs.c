@@ -260,12 +260,15 @@ phx_code phx_nccl_note_recv(phx_comm *comm, void *data, size_t n_bytes, phx_erro
 phx_code phx_nccl_wait(phx_comm *comm, phx_error *err)
 {
     phx_nccl *c = phx_nccl_of(comm);
-    if (!c->queue_only)
-        return PHX_OK;
+    return c->queue_only ? phx_nccl_await_stream(c, err) : PHX_OK;
+}
+
+phx_code phx_nccl_await_stream(phx_nccl *c, phx_error *err)
+{
     phx_code rc = begin(c, PHX_VERB_WAIT, 0, err);
     if (rc == PHX_OK)
         rc = record(c, c->done, c->stream, err);
-    const phx_nccl_link last = phx_nccl_receives(&comm->shape) ? PHX_NCCL_IN : PHX_NCCL_OUT;
+    const phx_nccl_link last = phx_nccl_receives(&c->base.shape) ? PHX_NCCL_IN : PHX_NCCL_OUT;
     if (rc == PHX_OK)
         rc = phx_nccl_await(c, c->links[PHX_NCCL_STAGE] ? PHX_NCCL_STAGE : last, c->done, err);
     return done(c, rc);

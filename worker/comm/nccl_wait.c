@@ -29,6 +29,10 @@
  * process ends soon. */
 #define END_US 5000000u
 
+/* For a failure to be told: what NCCL's kernels do is over when abort has begun, the rest goes on beside, and
+ * may last until the graphs have gone. phx_nccl_end_links waits for it. */
+#define ABORT_US 500000u
+
 /* At the end, for messages that nobody has received yet. */
 #define LINGER_US 1000000u
 
@@ -51,19 +55,6 @@ static phx_comm_watch watch_of(const phx_nccl *c, phx_nccl_link link)
 }
 
 /* ---- failing ---- */
-
-void phx_nccl_give_up(phx_nccl *c)
-{
-    bool any = false;
-    c->gave_up = true;
-    phx_nccl_alarm(c);
-    for (uint32_t link = 0; link < PHX_NCCL_LINK_COUNT; link++)
-        any = any || c->links[link];
-    if (!any)
-        return;
-    phx_nccl_end_links(c, false);
-    (void)phx_nccl_drain(c);
-}
 
 phx_code phx_nccl_fail_as(phx_nccl *c, const phx_error *cause, phx_error *err)
 {
@@ -196,10 +187,15 @@ bool phx_nccl_linger(phx_nccl *c)
     return all_left;
 }
 
+static bool drained(phx_nccl *c, void *event, void *stream)
+{
+    return !event || !stream ||
+           (c->device->record(c->device->user, event, stream, NULL) == PHX_OK && await_a_little(c, event));
+}
+
 bool phx_nccl_drain(phx_nccl *c)
 {
-    if (c->done && (c->device->record(c->device->user, c->done, c->stream, NULL) != PHX_OK ||
-                    !await_a_little(c, c->done)))
+    if (!drained(c, c->done, c->stream) || !drained(c, c->ready, c->mail_stream))
         c->stuck = true;
     return !c->stuck;
 }
@@ -238,72 +234,118 @@ phx_code phx_nccl_await_links(phx_nccl *c, uint64_t limit_us, phx_error *err)
 
 /* ---- ending ---- */
 
+/* NCCL frees memory of the device when a communicator ends, and for that the driver waits until every kernel
+ * of the device is over: those of other links too, which spin until they are aborted. So each link ends on a
+ * thread of its own. A link that a graph names ends only when the graph has gone. */
+
 enum { RUNNING, ENDED, LEFT_ALONE };
 
-typedef struct ending { /* shared with the thread that is inside NCCL */
+struct phx_nccl_ending { /* shared with the thread that is inside NCCL */
     phx_nccl_api api;
-    phx_nccl_comm links[PHX_NCCL_LINK_COUNT];
+    phx_nccl_comm comm;
+    pthread_t thread;
     bool in_order;
     _Atomic uint32_t state; /* left alone, the thread frees it */
-} ending;
+};
 
-static void end_one(const ending *e, phx_nccl_comm comm)
+static void end_one(const phx_nccl_ending *e)
 {
     phx_nccl_result state = PHX_NCCL_IN_PROGRESS;
-    if (!e->in_order || e->api.comm_finalize(comm) > PHX_NCCL_IN_PROGRESS) {
-        (void)e->api.comm_abort(comm);
+    if (!e->in_order || e->api.comm_finalize(e->comm) > PHX_NCCL_IN_PROGRESS) {
+        (void)e->api.comm_abort(e->comm);
         return;
     }
-    while (e->api.comm_async_error(comm, &state) == PHX_NCCL_SUCCESS && state == PHX_NCCL_IN_PROGRESS)
+    while (e->api.comm_async_error(e->comm, &state) == PHX_NCCL_SUCCESS && state == PHX_NCCL_IN_PROGRESS)
         (void)usleep(NAP_US);
-    (void)(state == PHX_NCCL_SUCCESS ? e->api.comm_destroy(comm) : e->api.comm_abort(comm));
+    (void)(state == PHX_NCCL_SUCCESS ? e->api.comm_destroy(e->comm) : e->api.comm_abort(e->comm));
 }
 
-static void *end_all(void *arg)
+static void *run_ending(void *arg)
 {
-    ending *e = arg;
-    for (uint32_t link = 0; link < PHX_NCCL_LINK_COUNT; link++)
-        if (e->links[link])
-            end_one(e, e->links[link]);
+    phx_nccl_ending *e = arg;
+    end_one(e);
     uint32_t running = RUNNING;
     if (!atomic_compare_exchange_strong(&e->state, &running, ENDED))
         phx_free(e);
     return NULL;
 }
 
+/* Without memory or a thread for it a link stays, as one whose abort hangs does. */
+static void start_ending(phx_nccl *c, bool in_order)
+{
+    for (uint32_t link = 0; link < PHX_NCCL_LINK_COUNT; link++) {
+        if (!c->links[link])
+            continue;
+        phx_nccl_ending *e = phx_alloc(1, sizeof(*e));
+        if (e) {
+            e->api = c->api;
+            e->comm = c->links[link];
+            e->in_order = in_order;
+        }
+        if (e && pthread_create(&e->thread, NULL, run_ending, e) == 0) {
+            c->endings[link] = e;
+        } else {
+            c->stuck = true;
+            phx_free(e);
+        }
+        c->links[link] = NULL;
+    }
+}
+
+/* True when no link is left that ends. */
+static bool await_endings(phx_nccl *c, uint64_t limit_us)
+{
+    const uint64_t start_us = phx_clock_us();
+    for (;;) {
+        bool any = false;
+        for (uint32_t link = 0; link < PHX_NCCL_LINK_COUNT; link++) {
+            phx_nccl_ending *e = c->endings[link];
+            if (e && atomic_load(&e->state) == ENDED) {
+                (void)pthread_join(e->thread, NULL);
+                phx_free(e);
+                c->endings[link] = NULL;
+            }
+            any = any || c->endings[link];
+        }
+        const uint64_t waited_us = phx_clock_us() - start_us;
+        if (!any || waited_us >= limit_us)
+            return !any;
+        give_way(waited_us);
+    }
+}
+
 void phx_nccl_end_links(phx_nccl *c, bool in_order)
 {
-    pthread_t thread;
+    start_ending(c, in_order);
+    if (await_endings(c, END_US))
+        return;
+    for (uint32_t link = 0; link < PHX_NCCL_LINK_COUNT; link++) {
+        phx_nccl_ending *e = c->endings[link];
+        uint32_t running = RUNNING;
+        if (!e)
+            continue;
+        c->stuck = true;
+        c->endings[link] = NULL;
+        const pthread_t thread = e->thread; /* left alone, e may be gone */
+        if (atomic_compare_exchange_strong(&e->state, &running, LEFT_ALONE)) {
+            (void)pthread_detach(thread);
+            continue;
+        }
+        (void)pthread_join(thread, NULL);
+        phx_free(e);
+    }
+}
+
+void phx_nccl_give_up(phx_nccl *c)
+{
     bool any = false;
+    c->gave_up = true;
+    phx_nccl_alarm(c);
     for (uint32_t link = 0; link < PHX_NCCL_LINK_COUNT; link++)
         any = any || c->links[link];
     if (!any)
         return;
-    ending *e = phx_alloc(1, sizeof(*e));
-    if (!e) { /* no memory even for this: the links stay, as those of a hanging abort do */
-        c->stuck = true;
-        return;
-    }
-    e->api = c->api;
-    e->in_order = in_order;
-    for (uint32_t link = 0; link < PHX_NCCL_LINK_COUNT; link++) {
-        e->links[link] = c->links[link];
-        c->links[link] = NULL;
-    }
-    if (pthread_create(&thread, NULL, end_all, e) != 0) {
-        (void)end_all(e);
-        phx_free(e);
-        return;
-    }
-    const uint64_t start_us = phx_clock_us(), end_us = start_us + END_US;
-    while (atomic_load(&e->state) == RUNNING && phx_clock_us() < end_us)
-        give_way(phx_clock_us() - start_us);
-    uint32_t running = RUNNING;
-    if (atomic_compare_exchange_strong(&e->state, &running, LEFT_ALONE)) {
-        c->stuck = true;
-        (void)pthread_detach(thread);
-        return;
-    }
-    (void)pthread_join(thread, NULL);
-    phx_free(e);
+    start_ending(c, false);
+    (void)await_endings(c, ABORT_US);
+    (void)phx_nccl_drain(c);
 }

@@ -68,6 +68,10 @@ bool phx_exec_rounds(const phx_exec *exec); /* whether any does */
 phx_code phx_exec_record(phx_exec *exec, bool warm, phx_error *err);
 /* Appends what was recorded, in one line without its end. */
 phx_code phx_exec_describe_graphs(const phx_exec *exec, phx_buf *buf);
+/* The end of the recordings, which name the communicator: it ends after them, and before the exec's memory
+ * goes, for which a device waits until nothing runs. No step after this; phx_exec_destroy does it where
+ * nobody has. */
+void phx_exec_drop_graphs(phx_exec *exec);         /* accepts NULL */
 uint64_t phx_exec_n_replays(const phx_exec *exec); /* steps that were replayed */
 
 #endif

@@ -126,9 +126,10 @@ phx_code phx_exec_record(phx_exec *exec, bool warm, phx_error *err)
 
 void phx_exec_drop_graphs(phx_exec *exec)
 {
-    for (uint32_t i = 0; i < exec->n_graphs; i++)
+    for (uint32_t i = 0; exec && i < exec->n_graphs; i++)
         exec->parts.backend->fns->graph_destroy(exec->parts.backend, exec->graphs[i].recorded);
-    exec->n_graphs = 0;
+    if (exec)
+        exec->n_graphs = 0;
 }
 
 phx_code phx_exec_describe_graphs(const phx_exec *exec, phx_buf *buf)

@@ -111,10 +111,9 @@ phx_code phx_exec_download(phx_exec *exec, void *to, const void *from, size_t n_
  * changes between steps of one shape, so that it can be recorded. */
 phx_code phx_exec_walk(phx_exec *exec, phx_error *err);
 
-/* graphs.c: finds the recording that holds the step, if any, and pads the step to it; queues it; the end. */
+/* graphs.c: finds the recording that holds the step, if any, and pads the step to it; queues it. */
 void phx_exec_choose_graph(phx_exec *exec);
 phx_code phx_exec_replay(phx_exec *exec, phx_error *err);
-void phx_exec_drop_graphs(phx_exec *exec);
 
 /* Place nth of a slot in last_tokens. */
 static inline int32_t phx_exec_place(const phx_exec *exec, uint32_t slot, uint32_t nth)

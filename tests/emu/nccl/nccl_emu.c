@@ -48,6 +48,52 @@ static size_t memory_bytes(uint32_t n_ranks)
     return all_bytes(n_ranks) + (n_ranks == 2 ? 2 * phx_seg_bytes(&pair) : 0);
 }
 
+/* ---- the communicators of the process ---- */
+
+typedef struct registry {
+    pthread_mutex_t mutex;
+    struct ncclComm *first;
+} registry;
+
+static registry *all_comms(void)
+{
+    static registry all = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+    return &all;
+}
+
+static void enter_comm(struct ncclComm *c)
+{
+    registry *all = all_comms();
+    c->maker = pthread_self();
+    (void)pthread_mutex_lock(&all->mutex);
+    c->next = all->first;
+    all->first = c;
+    (void)pthread_mutex_unlock(&all->mutex);
+}
+
+static void remove_comm(struct ncclComm *c)
+{
+    registry *all = all_comms();
+    (void)pthread_mutex_lock(&all->mutex);
+    for (struct ncclComm **at = &all->first; *at; at = &(*at)->next)
+        if (*at == c) {
+            *at = c->next;
+            break;
+        }
+    (void)pthread_mutex_unlock(&all->mutex);
+}
+
+static bool device_is_busy(const struct ncclComm *c)
+{
+    registry *all = all_comms();
+    bool busy = false;
+    (void)pthread_mutex_lock(&all->mutex);
+    for (const struct ncclComm *other = all->first; other; other = other->next)
+        busy = busy || (pthread_equal(other->maker, c->maker) && atomic_load(&other->n_queued));
+    (void)pthread_mutex_unlock(&all->mutex);
+    return busy;
+}
+
 /* ---- ids ---- */
 
 EXPORT phx_nccl_result ncclGetVersion(int *version);
@@ -170,6 +216,7 @@ phx_nccl_result ncclCommInitRankConfig(phx_nccl_comm *comm, int n_ranks, phx_ncc
         return good ? PHX_NCCL_SYSTEM_ERROR : PHX_NCCL_INVALID_ARGUMENT;
     }
     c->starter_runs = true;
+    enter_comm(c);
     *comm = c;
     return PHX_NCCL_IN_PROGRESS;
 }
@@ -203,6 +250,9 @@ static void leave(struct ncclComm *c, void (*how)(phx_seg *seg))
         how(&c->pair);
     if (c->all.memory)
         how(&c->all);
+    while (atomic_load(&c->n_recorded) || device_is_busy(c))
+        (void)usleep(1000);
+    remove_comm(c);
     drop_waiting(c);
     phx_nccl_emu_release(c);
 }
@@ -239,10 +289,12 @@ static bool queue_waiting(struct ncclComm *c)
         return true;
     c->waiting = op->next;
     (void)atomic_fetch_add(&c->n_users, 1);
-    if (op->stream->fns->is_recording(op->stream))
+    if (op->stream->fns->is_recording(op->stream)) {
+        (void)atomic_fetch_add(&c->n_recorded, 1);
         return op->stream->fns->keep(op->stream, phx_nccl_emu_run_again, phx_nccl_emu_drop, &op,
                                      sizeof(op)) &&
                queue_waiting(c);
+    }
     (void)atomic_fetch_add(&c->n_queued, 1);
     return op->stream->fns->queue(op->stream, phx_nccl_emu_run, &op, sizeof(op)) && queue_waiting(c);
 }

@@ -3,7 +3,9 @@
  * (tests/emu/stream.h) and host memory, between threads and processes of one host. It behaves as NCCL does
  * where callers go wrong: nothing is queued before ncclCommGetAsyncError has been asked; a collective that a
  * peer does not reach spins until the communicator is aborted; a sender waits for its receiver; what is
- * queued on one communicator runs in order. It is stricter where NCCL would hang or compute garbage: other
+ * queued on one communicator runs in order; one that ends frees memory of the device, so it waits until all
+ * that the communicators of the thread that made it (which has one device) have queued is over; and it waits
+ * until the recordings that name it have gone. It is stricter where NCCL would hang or compute garbage: other
  * sizes or another order of calls on a peer is ncclInvalidUsage. ncclAllReduce adds from the last rank to the
  * first, which is no tree. Not here: more than 8 ranks, groups of calls other than sends and receives, both
  * directions between two ranks outside of a group. */
@@ -30,6 +32,9 @@ struct ncclComm {
     _Atomic uint32_t result;  /* phx_nccl_result; in progress until all are there */
     _Atomic uint32_t aborted;
     _Atomic uint32_t n_queued;
+    _Atomic uint32_t n_recorded; /* ops of recordings */
+    struct ncclComm *next;       /* of the process */
+    pthread_t maker;
     uint32_t n_ranks, rank;
     nccl_emu_id id;
     pthread_t starter;

@@ -192,6 +192,7 @@ void phx_nccl_emu_drop(void *arg)
 {
     nccl_emu_op *op = NULL;
     memcpy(&op, arg, sizeof(op));
+    atomic_fetch_sub(&op->comm->n_recorded, 1);
     phx_nccl_emu_release(op->comm);
     phx_free(op);
 }
