@@ -143,6 +143,10 @@ static inline bool phx_pack_fits(int64_t n_rows, int64_t n_cols, int32_t pack)
     return n_rows % PHX_PACK_ROWS == 0 && n_cols % pack == 0;
 }
 
+/* What stays free of a device's memory beside what the plan counts: local memory of kernels, graphs, what
+ * NCCL and cuBLASLt keep for themselves, fragmentation (docs/gpu.md). */
+#define PHX_DEVICE_RESERVE_BYTES ((uint64_t)768 << 20)
+
 /* Room in which a device rounds n_rows rows of n_cols columns (a multiple of 128) to e4m3 for a product with
  * an fp8 matrix of n_out rows (kernels/ops.h, rounded): rows come by fours; codes, a scale for each 128 of
  * them, a copy of the matrix's scales in rows of a multiple of four, each from a multiple of 256 bytes on;

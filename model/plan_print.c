@@ -67,6 +67,13 @@ void phx_plan_print(const phx_plan *plan, phx_buf *buf)
         put_bytes(buf, rank->total_bytes);
         phx_buf_str(buf, " of ");
         put_bytes(buf, request->memory_bytes);
+        if (phx_numerics_on_device(&request->numerics)) {
+            phx_buf_printf(buf, "\n  %-20s ", "reserve");
+            put_bytes(buf, PHX_DEVICE_RESERVE_BYTES);
+            phx_buf_str(buf, " more: local memory of kernels, graphs, NCCL, cuBLASLt, fragmentation;");
+            put_bytes(buf, request->memory_bytes + PHX_DEVICE_RESERVE_BYTES);
+            phx_buf_str(buf, " must be free");
+        }
         if (rank->host_bytes) {
             phx_buf_printf(buf, "\n  %-20s ", "host memory");
             put_bytes(buf, rank->host_bytes);
@@ -92,7 +99,7 @@ static void number_json(phx_json_writer *w, const char *key, uint64_t value)
     phx_json_u64(w, value);
 }
 
-static void rank_json(phx_json_writer *w, const phx_rank_plan *rank)
+static void rank_json(phx_json_writer *w, const phx_rank_plan *rank, bool on_device)
 {
     phx_json_begin_object(w);
     number_json(w, "rank", rank->rank);
@@ -108,6 +115,7 @@ static void rank_json(phx_json_writer *w, const phx_rank_plan *rank)
 #undef X
     number_json(w, "total_bytes", rank->total_bytes);
     number_json(w, "host_bytes", rank->host_bytes);
+    number_json(w, "reserve_bytes", on_device ? PHX_DEVICE_RESERVE_BYTES : 0);
     number_json(w, "exchange_bytes_per_token", rank->exchange_bytes_per_token);
     number_json(w, "stage_bytes_per_token", rank->stage_bytes_per_token);
     phx_json_end_object(w);
@@ -142,7 +150,7 @@ void phx_plan_json(const phx_plan *plan, phx_buf *buf)
     phx_json_key(w, "ranks");
     phx_json_begin_array(w);
     for (uint32_t r = 0; r < plan->n_ranks; r++)
-        rank_json(w, &plan->ranks[r]);
+        rank_json(w, &plan->ranks[r], phx_numerics_on_device(&request->numerics));
     phx_json_end_array(w);
     phx_json_end_object(w);
 }

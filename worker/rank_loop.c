@@ -94,6 +94,9 @@ static phx_code record_steps(engine *e, phx_error *err)
     phx_buf_init(&text, 4096);
     if (rc == PHX_OK && e->rank->options.rank == 0 && phx_exec_describe_graphs(e->exec, &text) == PHX_OK)
         phx_log(PHX_LOG_INFO, "%s", text.ptr);
+    phx_buf_clear(&text);
+    if (rc == PHX_OK && phx_exec_is_short(e->exec, &text)) /* of whichever rank */
+        phx_log(PHX_LOG_WARN, "%s", text.ptr);
     phx_buf_done(&text);
     return rc;
 }

@@ -21,10 +21,6 @@ extern "C" {
 #define LEVEL PHX_LEVEL_CUDA
 #endif
 
-/* What stays free of a device's memory: local memory of kernels, graphs, buffers of NCCL, fragmentation
- * (docs/gpu.md). */
-#define RESERVE_BYTES ((uint64_t)768 << 20)
-
 /* Architectures on which launch/gpu-check has passed: 90 for sm_90. Others need --allow-unproven. The list
  * ends with 0, which no device has. */
 static const int proven[] = {0};
@@ -345,7 +341,7 @@ static phx_code describe(device *d, const phx_device_request *request, phx_error
         (void)snprintf(d->base.level, sizeof(d->base.level), "sm%d", arch);
     (void)snprintf(d->base.description, sizeof(d->base.description), "%.48s, %s, CUDA %d.%d", properties.name,
                    d->base.level, driver / 1000, driver % 1000 / 10);
-    d->base.free_bytes = free_bytes > RESERVE_BYTES ? free_bytes - RESERVE_BYTES : 0;
+    d->base.free_bytes = free_bytes > PHX_DEVICE_RESERVE_BYTES ? free_bytes - PHX_DEVICE_RESERVE_BYTES : 0;
     d->n_multiprocessors = properties.multiProcessorCount;
     d->peaks.read = queue_read;
     d->peaks.multiply = queue_multiply;

@@ -1,6 +1,7 @@
 /* tests/model/test_plan.c - leaves, cuts, and plans: every element of every split tensor has one owner. */
 #include "tests/model/testing.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -369,7 +370,31 @@ static void test_print(void **state)
     assert_true(
         phx_json_as_i64(phx_json_get(phx_json_at(phx_json_get(root, "ranks"), 1), "total_bytes"), &total));
     assert_int_equal(total, plan->ranks[1].total_bytes);
+    assert_true(
+        phx_json_as_i64(phx_json_get(phx_json_at(phx_json_get(root, "ranks"), 1), "reserve_bytes"), &total));
+    assert_int_equal(total, 0); /* of the CPU */
     phx_json_destroy(root);
+    phx_buf_done(&buf);
+    phx_plan_destroy(plan);
+    phx_checkpoint_close(ck);
+}
+
+/* A device has to have more free than the plan fills. */
+static void test_print_of_a_device(void **state)
+{
+    (void)state;
+    phx_buf buf;
+    phx_checkpoint *ck = open_ok(source_path("tests/data/golden/deepseek-v32-fp8"));
+    phx_plan_request request = request_of(ck, 2, "1", PHX_EXPERTS_TP);
+    (void)snprintf(request.numerics.level, sizeof(request.numerics.level), "sm90");
+    phx_plan *plan = plan_ok(ck, &request);
+    phx_buf_init(&buf, 1 << 20);
+    phx_plan_print(plan, &buf);
+    assert_non_null(strstr(buf.ptr, " of   4.29 GB\n  reserve                 805 MB more: "));
+    assert_non_null(strstr(buf.ptr, " fragmentation;  5.10 GB must be free\n"));
+    phx_buf_clear(&buf);
+    phx_plan_json(plan, &buf);
+    assert_non_null(strstr(buf.ptr, "\"reserve_bytes\":805306368"));
     phx_buf_done(&buf);
     phx_plan_destroy(plan);
     phx_checkpoint_close(ck);
@@ -409,11 +434,17 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_leaves),   cmocka_unit_test(test_pp_text),
-        cmocka_unit_test(test_owners),   cmocka_unit_test(test_scales_of_slices),
-        cmocka_unit_test(test_account),  cmocka_unit_test(test_fit),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_print),    cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_leaves),
+        cmocka_unit_test(test_pp_text),
+        cmocka_unit_test(test_owners),
+        cmocka_unit_test(test_scales_of_slices),
+        cmocka_unit_test(test_account),
+        cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_print),
+        cmocka_unit_test(test_print_of_a_device),
+        cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "tests/emulator.h"
 #include "tests/worker/ranks.h"
+#include "worker/exec/exec.h"
 
 enum {
     N_SLOTS = 5,
@@ -367,6 +368,21 @@ static void a_stale_argument_is_seen(void **state)
     phx_free(replayed);
 }
 
+/* An eighth of the reserve, 96 MiB. */
+static void short_memory_is_said_with_its_remedies(void **state)
+{
+    phx_buf text;
+    (void)state;
+    phx_buf_init(&text, 1000);
+    assert_false(phx_exec_memory_is_short(700u << 20, 96u << 20, &text));
+    assert_int_equal(text.n, 0);
+    assert_true(phx_exec_memory_is_short(700u << 20, (96u << 20) - 1, &text));
+    assert_non_null(
+        strstr(text.ptr, "100.7 MB are left of the 805 MB beside the plan, graphs took 734.0 MB"));
+    assert_non_null(strstr(text.ptr, "--graphs off"));
+    phx_buf_done(&text);
+}
+
 int main(void)
 {
     if (!phx_has_emulator())
@@ -376,6 +392,7 @@ int main(void)
         cmocka_unit_test(without_an_indexer_depth_is_nothing),
         cmocka_unit_test(steps_that_feed_drafts_are_replayed),
         cmocka_unit_test(a_stale_argument_is_seen),
+        cmocka_unit_test(short_memory_is_said_with_its_remedies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,6 +68,10 @@ bool phx_exec_rounds(const phx_exec *exec); /* whether any does */
 phx_code phx_exec_record(phx_exec *exec, bool warm, phx_error *err);
 /* Appends what was recorded, in one line without its end. */
 phx_code phx_exec_describe_graphs(const phx_exec *exec, phx_buf *buf);
+/* Where less than an eighth of the device's reserve is left after recording: true, and a line without its end
+ * that says so and what to do is appended. Nothing recorded: false. */
+bool phx_exec_is_short(const phx_exec *exec, phx_buf *buf);
+bool phx_exec_memory_is_short(uint64_t graphs_bytes, uint64_t left_bytes, phx_buf *buf); /* of such figures */
 /* The end of the recordings, which name the communicator: it ends after them, and before the exec's memory
  * goes, for which a device waits until nothing runs. No step after this; phx_exec_destroy does it where
  * nobody has. */

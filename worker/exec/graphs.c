@@ -121,7 +121,25 @@ phx_code phx_exec_record(phx_exec *exec, bool warm, phx_error *err)
     exec->plan = NULL;
     exec->graphs_us = phx_clock_us() - start_us;
     exec->graphs_bytes = free_bytes > left_bytes ? free_bytes - left_bytes : 0;
+    exec->left_bytes = left_bytes;
     return rc;
+}
+
+bool phx_exec_memory_is_short(uint64_t graphs_bytes, uint64_t left_bytes, phx_buf *buf)
+{
+    if (left_bytes >= PHX_DEVICE_RESERVE_BYTES / 8)
+        return false;
+    (void)phx_buf_printf(
+        buf,
+        "device memory is short: %.1f MB are left of the %.0f MB beside the plan, graphs took "
+        "%.1f MB: give less --memory, a smaller --max-batch or --graphs off",
+        (double)left_bytes / 1e6, (double)PHX_DEVICE_RESERVE_BYTES / 1e6, (double)graphs_bytes / 1e6);
+    return true;
+}
+
+bool phx_exec_is_short(const phx_exec *exec, phx_buf *buf)
+{
+    return exec->n_graphs > 0 && phx_exec_memory_is_short(exec->graphs_bytes, exec->left_bytes, buf);
 }
 
 void phx_exec_drop_graphs(phx_exec *exec)
@@ -149,8 +167,9 @@ phx_code phx_exec_describe_graphs(const phx_exec *exec, phx_buf *buf)
     for (uint32_t i = 0; i < exec->n_graphs && exec->graphs[i].n_tokens == exec->graphs[0].n_tokens; i++)
         (void)phx_buf_printf(buf, "%s%lld", i ? ", " : "", (long long)exec->graphs[i].n_keys_max);
     return phx_buf_printf(
-        buf, " keys: %zu to %zu launches in one, recorded in %llu ms, %.1f MB of device memory", n_least,
-        n_most, (unsigned long long)(exec->graphs_us / 1000), (double)exec->graphs_bytes / 1e6);
+        buf, " keys: %zu to %zu launches in one, recorded in %llu ms, %.1f MB of device memory, %.0f MB left",
+        n_least, n_most, (unsigned long long)(exec->graphs_us / 1000), (double)exec->graphs_bytes / 1e6,
+        (double)exec->left_bytes / 1e6);
 }
 
 uint64_t phx_exec_n_replays(const phx_exec *exec)

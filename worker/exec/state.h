@@ -64,6 +64,7 @@ struct phx_exec {
     phx_step_graph graphs[PHX_GRAPHS_MAX]; /* [n_graphs] by rows, then by depths */
     uint32_t n_graphs;
     uint64_t graphs_us, graphs_bytes; /* what recording took */
+    uint64_t left_bytes;              /* of the device when all was recorded */
     uint64_t n_replays;
     /* this step */
     const phx_step_plan *plan;
