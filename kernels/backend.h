@@ -50,7 +50,8 @@ typedef struct phx_backend_fns {
     void (*graph_destroy)(phx_backend *backend, phx_graph *graph); /* accepts NULL */
     uint64_t (*free_bytes)(phx_backend *backend);                  /* of device memory, now */
     /* Settles, before the first step, which of those shapes go through the device's library and with which of
-     * its algorithms; all others, and these without a choice, are computed by our own kernels. NULL: no
+     * its algorithms; all others, and these without a choice, are computed by our own kernels; so
+     * are those of a shape that the library refuses in a step all the same, from then on (remark). NULL: no
      * device of this kind has such a library. */
     phx_code (*choose_products)(phx_backend *backend, const phx_product_choice *choice, phx_error *err);
 } phx_backend_fns;
@@ -77,6 +78,8 @@ struct phx_backend { /* first member of every backend's own struct */
     const phx_device_peaks *peaks; /* NULL on the CPU */
     char level[16];                /* for the numerics profile: "avx2", "sm90", "emu" */
     char description[96];          /* "NVIDIA H100 80GB HBM3, sm90, driver 580" */
+    char remark[200];    /* the first time that an op could not be done as choose_products had settled and was
+                            done    otherwise: one line; "": never */
     uint64_t free_bytes; /* of device memory at opening, less the reserves; 0 on the CPU: ask the host */
 };
 
@@ -132,7 +135,7 @@ typedef struct phx_device_request {
 phx_code phx_backend_open(const phx_device_request *request, phx_backend **ret_backend, phx_error *err);
 
 /* What a plugin exports, under the name PHX_PLUGIN_SYMBOL: one function of this type. */
-#define PHX_PLUGIN_ABI    4u
+#define PHX_PLUGIN_ABI    5u
 #define PHX_PLUGIN_SYMBOL "phx_plugin_get"
 typedef struct phx_plugin {
     uint32_t abi;

@@ -30,6 +30,7 @@ struct phx_rank_engine {
     phx_exec *exec;
     phx_step_limits limits;
     phx_step_storage *storage;
+    bool remarked;
 };
 typedef phx_rank_engine engine;
 
@@ -404,6 +405,9 @@ static phx_code run_one(engine *e, phx_error *err)
     rc = phx_exec_step(e->exec, &plan, &result, err);
     if (rc != PHX_OK)
         return rc;
+    if (e->backend->remark[0] && !e->remarked)
+        phx_log(PHX_LOG_WARN, "rank %u: %s", e->rank->options.rank, e->backend->remark);
+    e->remarked = e->backend->remark[0] != '\0';
     atomic_store(&e->rank->step, 0);
     atomic_fetch_add(&e->rank->n_steps, 1);
     atomic_store(&e->rank->exchange_bytes, e->comm->traffic.exchange_bytes);

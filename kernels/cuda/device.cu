@@ -67,13 +67,23 @@ static void note(device *d, const char *op, cudaError_t error)
 PHX_OPS(X)
 #undef X
 
+/* False when it is for our own kernels: the library does not take it, or has refused it just now. */
+static bool queue_lt(device *d, const char *what, const phx_product_args *args)
+{
+    bool refused = false;
+    if (d->failure != cudaSuccess || !phx_lt_takes(d->lt, args))
+        return false;
+    note(d, what, phx_lt_product(d->lt, d->stream, args, &refused));
+    if (refused && d->base.remark[0] == '\0')
+        phx_lt_tell_refusal(d->lt, args, d->base.remark, sizeof(d->base.remark));
+    return !refused;
+}
+
 /* The same, where the device's library may compute it. */
 static void queue_product_or_lt(phx_pool *queue, const phx_product_args *args)
 {
     device *d = (device *)(void *)queue;
-    if (d->failure == cudaSuccess && phx_lt_takes(d->lt, args))
-        note(d, "product through cuBLASLt", phx_lt_product(d->lt, d->stream, args));
-    else
+    if (!queue_lt(d, "product through cuBLASLt", args))
         queue_product(queue, args);
 }
 
@@ -81,9 +91,7 @@ static void queue_leaf_sum_or_lt(phx_pool *queue, const phx_leaf_sum_args *args)
 {
     device *d = (device *)(void *)queue;
     phx_product_args product;
-    if (d->failure == cudaSuccess && phx_lt_product_of(args, &product) && phx_lt_takes(d->lt, &product))
-        note(d, "leaf_sum through cuBLASLt", phx_lt_product(d->lt, d->stream, &product));
-    else
+    if (!phx_lt_product_of(args, &product) || !queue_lt(d, "leaf_sum through cuBLASLt", &product))
         queue_leaf_sum(queue, args);
 }
 

@@ -99,14 +99,19 @@ static bool is_possible(const phx_product_args &a)
            a.out_rows >= phx_rounded_rows(a.n_rows);
 }
 
+static size_t shape_at(const phx_lt *lt, const phx_product_args &a)
+{
+    size_t i = 0;
+    while (i < lt->n_shapes && (lt->shapes[i].n_out != a.n_out || lt->shapes[i].n_cols != a.w->n_cols ||
+                                lt->shapes[i].out_stride != a.out_stride))
+        i++;
+    return i;
+}
+
 static const shape *find_shape(const phx_lt *lt, const phx_product_args &a)
 {
-    for (size_t i = 0; i < lt->n_shapes; i++) {
-        const shape *s = &lt->shapes[i];
-        if (s->n_out == a.n_out && s->n_cols == a.w->n_cols && s->out_stride == a.out_stride)
-            return s;
-    }
-    return NULL;
+    const size_t i = shape_at(lt, a);
+    return i < lt->n_shapes ? &lt->shapes[i] : NULL;
 }
 
 /* ---- a product ---- */
@@ -181,23 +186,41 @@ bool phx_lt_takes(const phx_lt *lt, const phx_product_args *args)
     return s && s->chosen && args->n_rows <= s->n_rows_most;
 }
 
-cudaError_t phx_lt_product(phx_lt *lt, cudaStream_t stream, const phx_product_args *args)
+/* The results again, in the dtype that the next product wants. */
+static cudaError_t round_results(cudaStream_t stream, const phx_product_args &a)
 {
-    cudaError_t error = round_rows(stream, *args);
+    phx_round_args round = {};
+    if (!a.out_act.data)
+        return cudaSuccess;
+    round.x = a.out;
+    round.x_stride = a.out_stride;
+    round.n_rows = a.n_rows;
+    round.n_cols = a.n_out;
+    round.out = a.out_act;
+    return phx_round_cuda(stream, &round);
+}
+
+cudaError_t phx_lt_product(phx_lt *lt, cudaStream_t stream, const phx_product_args *args, bool *ret_refused)
+{
+    shape *s = &lt->shapes[shape_at(lt, *args)];
+    const cudaError_t error = round_rows(stream, *args);
     if (error != cudaSuccess)
         return error;
-    if (multiply(lt, find_shape(lt, *args), stream, *args) != PHX_LT_SUCCESS)
-        return cudaErrorLaunchFailure;
-    if (args->out_act.data) {
-        phx_round_args round = {};
-        round.x = args->out;
-        round.x_stride = args->out_stride;
-        round.n_rows = args->n_rows;
-        round.n_cols = args->n_out;
-        round.out = args->out_act;
-        error = phx_round_cuda(stream, &round);
-    }
-    return error;
+    s->refusal = multiply(lt, s, stream, *args);
+    s->chosen = s->refusal == PHX_LT_SUCCESS;
+    *ret_refused = !s->chosen;
+    return s->chosen ? round_results(stream, *args) : cudaSuccess;
+}
+
+void phx_lt_tell_refusal(const phx_lt *lt, const phx_product_args *args, char *text, size_t n_bytes)
+{
+    const shape *s = find_shape(lt, *args);
+    (void)snprintf(
+        text, n_bytes,
+        "products of %lld x %lld: our own kernels from now on, cuBLASLt %zu refused %lld rows in a step "
+        "(its status %d)",
+        (long long)args->n_out, (long long)args->w->n_cols, lt->api.version, (long long)args->n_rows,
+        s ? (int)s->refusal : 0);
 }
 
 bool phx_lt_product_of(const phx_leaf_sum_args *args, phx_product_args *ret_product)
@@ -324,7 +347,21 @@ static cudaError_t try_rows(phx_lt *lt, shape *s, cudaStream_t stream, const phx
     if (error == cudaSuccess)
         s->refusal = multiply(lt, s, stream, some);
     s->chosen = s->refusal == PHX_LT_SUCCESS;
-    return error;
+    return error == cudaSuccess && s->chosen ? round_results(stream, some) : error;
+}
+
+/* Products of that example may be wanted in bf16 too, by a kernel that no other step may have loaded: over
+ * its own results, within themselves. */
+static cudaError_t warm_rounding(cudaStream_t stream, const phx_product_args &example)
+{
+    phx_product_args one = example;
+    one.n_rows = 1;
+    if (one.out_act.data)
+        return cudaSuccess; /* try_rows has */
+    one.out_act.data = one.parts;
+    one.out_act.stride = one.n_out;
+    one.out_act.dtype = PHX_BF16;
+    return round_results(stream, one);
 }
 
 /* A chip loads a kernel when it is first used, which takes memory and time. What the library takes and then
@@ -341,6 +378,8 @@ static phx_code warm_up(phx_lt *lt, cudaStream_t stream, const phx_product_args 
     }
     if (!s->chosen)
         shape_done(&lt->api, s);
+    else if (error == cudaSuccess)
+        error = warm_rounding(stream, example);
     if (error == cudaSuccess)
         error = cudaStreamSynchronize(stream);
     if (error == cudaSuccess)

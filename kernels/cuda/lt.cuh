@@ -21,9 +21,14 @@ phx_code phx_lt_choose(phx_lt **lt, cudaStream_t stream, int arch, const phx_pro
                        phx_error *err);
 void phx_lt_destroy(phx_lt *lt); /* accepts NULL */
 
-/* Whether that product goes this way, and its queueing. */
+/* Whether that product goes this way, and its queueing. Where the library refuses in a step what it took
+ * before, *ret_refused: the product is still to be computed, and no other of its shape goes this way any
+ * more. */
 bool phx_lt_takes(const phx_lt *lt, const phx_product_args *args); /* lt may be NULL */
-cudaError_t phx_lt_product(phx_lt *lt, cudaStream_t stream, const phx_product_args *args);
+cudaError_t phx_lt_product(phx_lt *lt, cudaStream_t stream, const phx_product_args *args, bool *ret_refused);
+
+/* Of the first such refusal, one line. */
+void phx_lt_tell_refusal(const phx_lt *lt, const phx_product_args *args, char *text, size_t n_bytes);
 
 /* A leaf sum that may be rounded, as a product; false when it is none. */
 bool phx_lt_product_of(const phx_leaf_sum_args *args, phx_product_args *ret_product);

@@ -30,17 +30,24 @@ template <class ARGS> static cudaError_t run(const ARGS *args)
     return own_kernel(args);
 }
 
+/* A refusal in a step is a failure of the check, though a worker would go on. */
+static cudaError_t through_library(const phx_product_args *args)
+{
+    bool refused = false;
+    const cudaError_t error = phx_lt_product(library, nullptr, args, &refused);
+    return refused ? cudaErrorLaunchFailure : error;
+}
+
 static cudaError_t run(const phx_product_args *args)
 {
-    return phx_lt_takes(library, args) ? phx_lt_product(library, nullptr, args) : own_kernel(args);
+    return phx_lt_takes(library, args) ? through_library(args) : own_kernel(args);
 }
 
 static cudaError_t run(const phx_leaf_sum_args *args)
 {
     phx_product_args product;
-    return phx_lt_product_of(args, &product) && phx_lt_takes(library, &product)
-               ? phx_lt_product(library, nullptr, &product)
-               : own_kernel(args);
+    return phx_lt_product_of(args, &product) && phx_lt_takes(library, &product) ? through_library(&product)
+                                                                                : own_kernel(args);
 }
 
 /* The pool has no part in it: the emulator is one thread. */

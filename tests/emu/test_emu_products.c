@@ -15,10 +15,11 @@
 #include "kernels/cache.h"
 
 #define ROWS   21 /* no multiple of four */
-#define OUT    48
+#define OUT    64
 #define COLS   256
 #define SMALL  16 /* rows of a matrix that the stand-in refuses */
 #define BROKEN 32 /* and of one that it takes, and cannot multiply */
+#define LATE   48 /* and of one that it multiplies, but not with 20 rows of x */
 
 typedef struct setup {
     phx_backend *backend;
@@ -151,13 +152,13 @@ typedef struct distances {
     double rounded, plain;
 } distances;
 
-static distances measure(setup *s)
+static distances measure_part(setup *s, int n_rows, int n_out)
 {
     phx_error err = {0};
     distances most = {0};
     const float *got = s->pinned;
     assert_int_equal(phx_download(s->backend, s->pinned, s->out, ROWS * OUT * sizeof(float), &err), PHX_OK);
-    for (int r = 0; r < ROWS; r++) {
+    for (int r = 0; r < n_rows; r++) {
         float rounded[COLS];
         for (int g = 0; g < COLS; g += 128) {
             float max = 0.0f;
@@ -167,7 +168,7 @@ static distances measure(setup *s)
             for (int c = g; c < g + 128; c++)
                 rounded[c] = phx_e4m3_to_f32(phx_f32_to_e4m3(s->x_host[r][c] / scale)) * scale;
         }
-        for (int n = 0; n < OUT; n++) {
+        for (int n = 0; n < n_out; n++) {
             double sum = 0.0, sum_rounded = 0.0, size = 0.0;
             for (int c = 0; c < COLS; c++) {
                 sum += (double)s->x_host[r][c] * (double)s->w_host[n][c];
@@ -179,6 +180,11 @@ static distances measure(setup *s)
         }
     }
     return most;
+}
+
+static distances measure(setup *s)
+{
+    return measure_part(s, ROWS, OUT);
 }
 
 #define NEAR 1e-5 /* (COLS / 16 + 8) * FLT_EPSILON is 3e-6; the two products are 1e-3 apart */
@@ -201,7 +207,7 @@ static void rows_are_rounded_once_it_is_chosen(void **state)
     run(&s, &args); /* nothing is chosen yet */
     assert_true(measure(&s).plain < NEAR && measure(&s).rounded > 10 * NEAR);
     assert_int_equal(choose(&s, &args, text, sizeof(text)), 16);
-    assert_non_null(strstr(text, "cuBLASLt 13.0.0 for 1 of 1 shapes in fp8: 48 x 256"));
+    assert_non_null(strstr(text, "cuBLASLt 13.0.0 for 1 of 1 shapes in fp8: 64 x 256"));
     run(&s, &args);
     assert_true(measure(&s).rounded < NEAR && measure(&s).plain > 10 * NEAR);
     phx_product_args exact = args;
@@ -272,6 +278,80 @@ static void a_refused_shape_is_our_own(void **state)
     close_setup(&s);
 }
 
+/* What both ends of a span could do and a step cannot: that product is our own, as are all after it. */
+static void a_refusal_in_a_step_is_our_own(void **state)
+{
+    setup s;
+    char text[512];
+    (void)state;
+    open_setup(&s, PHX_TEST_PLUGINS);
+    const phx_matrix w = matrix_of(&s, LATE);
+    phx_product_args args = args_of(&s, &w);
+    assert_int_equal(choose(&s, &args, text, sizeof(text)), 16);
+    run(&s, &args);
+    assert_true(measure_part(&s, ROWS, LATE).rounded < NEAR);
+    assert_string_equal(s.backend->remark, "");
+    args.n_rows = 18;
+    run(&s, &args);
+    assert_true(measure_part(&s, 18, LATE).plain < NEAR);
+    assert_string_equal(s.backend->remark,
+                        "products of 48 x 256: our own kernels from now on, cuBLASLt 130000 "
+                        "refused 18 rows in a step (its status 13)");
+    args.n_rows = ROWS;
+    run(&s, &args);
+    assert_true(measure_part(&s, ROWS, LATE).plain < NEAR);
+    const phx_matrix other = matrix_of(&s, OUT);
+    const phx_product_args good = args_of(&s, &other);
+    assert_int_equal(choose(&s, &good, text, sizeof(text)), 16);
+    run(&s, &good);
+    assert_true(measure(&s).rounded < NEAR);
+    close_setup(&s);
+}
+
+/* The same of a sum over leaves that is one product. */
+static void a_refused_leaf_sum_is_our_own(void **state)
+{
+    setup s;
+    char text[512];
+    phx_error err = {0};
+    (void)state;
+    open_setup(&s, PHX_TEST_PLUGINS);
+    static const int64_t bounds[2] = {0, COLS};
+    int64_t *device_bounds = device_memory(&s, sizeof(bounds));
+    assert_int_equal(phx_upload(s.backend, device_bounds, bounds, sizeof(bounds), &err), PHX_OK);
+    assert_int_equal(phx_sync(s.backend, &err), PHX_OK);
+    const phx_matrix w = matrix_of(&s, LATE);
+    phx_product_args example = args_of(&s, &w);
+    example.out_stride = LATE;
+    assert_int_equal(choose(&s, &example, text, sizeof(text)), 16);
+    s.backend->ops.leaf_sum(s.backend->queue, &(phx_leaf_sum_args){.n_tokens = 18,
+                                                                   .n_out = LATE,
+                                                                   .n_leaves = 1,
+                                                                   .fixed = &w,
+                                                                   .h_fixed = {s.x, COLS, PHX_BF16},
+                                                                   .fixed_bounds = device_bounds,
+                                                                   .out = s.out,
+                                                                   .rounded = true,
+                                                                   .out_rows = 24,
+                                                                   .parts = s.parts,
+                                                                   .n_parts = example.n_parts});
+    assert_int_equal(phx_download(s.backend, s.pinned, s.out, 18 * LATE * sizeof(float), &err), PHX_OK);
+    const float *got = s.pinned;
+    for (int r = 0; r < 18; r++) {
+        for (int n = 0; n < LATE; n++) {
+            double sum = 0.0, size = 0.0;
+            for (int c = 0; c < COLS; c++) {
+                sum += (double)s.x_host[r][c] * (double)s.w_host[n][c];
+                size += fabs((double)s.x_host[r][c] * (double)s.w_host[n][c]);
+            }
+            assert_true(fabs((double)got[r * LATE + n] - sum) < NEAR * size);
+        }
+    }
+    assert_non_null(strstr(s.backend->remark, "refused 18 rows"));
+    phx_device_give(s.backend, device_bounds, sizeof(bounds));
+    close_setup(&s);
+}
+
 static void copy_file(const char *from, const char *to)
 {
     char piece[65536];
@@ -314,6 +394,8 @@ int main(void)
         cmocka_unit_test(rows_are_rounded_once_it_is_chosen),
         cmocka_unit_test(a_recording_reads_rows_anew),
         cmocka_unit_test(a_refused_shape_is_our_own),
+        cmocka_unit_test(a_refusal_in_a_step_is_our_own),
+        cmocka_unit_test(a_refused_leaf_sum_is_our_own),
         cmocka_unit_test(without_the_library_it_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,8 @@
  * than the library: an algorithm serves the shape and the 256 rows that it was chosen for, needs workspace,
  * and spoils all of it first; nothing but f32 = e4m3 * e4m3 with scales of 128 x 128 and of 128 is known;
  * matrices of fewer than 32 rows are refused, as shapes are for which the library has no kernel, and those of
- * 32 rows not before they shall be multiplied. Not here: anything else of cuBLASLt. */
+ * 32 rows not before they shall be multiplied, nor those of 48 rows with 20 columns, which lie between the
+ * ends of a span. Not here: anything else of cuBLASLt. */
 #include "kernels/cuda/lt_api.h"
 
 #include <inttypes.h>
@@ -19,6 +20,8 @@
 #define MAGIC           0x4c74456d75u
 #define ROWS_LEAST      32u
 #define ROWS_BROKEN     32u
+#define ROWS_LATE       48u
+#define COLS_LATE       20u
 #define SPAN            256u
 #define WORKSPACE_BYTES ((size_t)64 << 10)
 
@@ -383,7 +386,8 @@ phx_lt_status cublasLtMatmul(phx_lt_handle handle, phx_lt_product_desc desc, con
     phx_lt_status status = demand_shapes(desc, a_matrix, b_matrix, c_matrix, d_matrix);
     if (status == PHX_LT_SUCCESS)
         status = demand_algo(algo, a_matrix, d_matrix);
-    if (status == PHX_LT_SUCCESS && d_matrix->n_rows == ROWS_BROKEN)
+    if (status == PHX_LT_SUCCESS &&
+        (d_matrix->n_rows == ROWS_BROKEN || (d_matrix->n_rows == ROWS_LATE && d_matrix->n_cols == COLS_LATE)))
         status = PHX_LT_EXECUTION_FAILED;
     if (status != PHX_LT_SUCCESS)
         return status;
