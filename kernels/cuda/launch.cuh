@@ -28,14 +28,14 @@
 
 #define PHX_UNROLL
 #define PHX_NO_UNROLL
-#define PHX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                    \
-    emu::launch(                                                                                      \
-        #kernel, grid, block, shared_bytes, stream, [](const auto &...copies) { kernel(copies...); }, \
-        __VA_ARGS__)
-#define PHX_LAUNCH_WAITING(kernel, grid, block, shared_bytes, stream, ...)                            \
-    emu::launch<true>(                                                                                \
-        #kernel, grid, block, shared_bytes, stream, [](const auto &...copies) { kernel(copies...); }, \
-        __VA_ARGS__)
+#define PHX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)          \
+    emu::launch(                                                            \
+        #kernel, (const void *)(kernel), grid, block, shared_bytes, stream, \
+        [](const auto &...copies) { kernel(copies...); }, __VA_ARGS__)
+#define PHX_LAUNCH_WAITING(kernel, grid, block, shared_bytes, stream, ...)  \
+    emu::launch<true>(                                                      \
+        #kernel, (const void *)(kernel), grid, block, shared_bytes, stream, \
+        [](const auto &...copies) { kernel(copies...); }, __VA_ARGS__)
 template <class T> using phx_shared = emu::shared<T>;
 #define PHX_SHARED(type, name, n)      \
     static const char name##_site = 0; \
@@ -64,7 +64,7 @@ template <class T> using phx_shared = T *;
 
 /* Lets kernel have that much dynamic shared memory, above the 48 KiB that every kernel may have. */
 #if defined(PHX_EMU)
-#define PHX_ALLOW_SHARED(kernel, bytes) cudaSuccess
+#define PHX_ALLOW_SHARED(kernel, bytes) emu::allow_shared((const void *)(kernel), bytes)
 #else
 #define PHX_ALLOW_SHARED(kernel, bytes) \
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))

@@ -19,14 +19,13 @@
 #include "fibre.hpp"
 #include "race.hpp"
 #include "runtime.hpp"
+#include "tests/emu/limits.hpp"
 
 namespace
 {
 
 constexpr unsigned WARP = 32;
-constexpr unsigned THREADS_MAX = 1024;
 constexpr size_t STACK = 128u << 10;
-constexpr size_t SHARED_MAX = 227u << 10; /* of an H100's block; the smallest of the targets has 99 KiB */
 
 enum class wait { none, barrier, sync, shuffle, ballot, together, pause };
 
@@ -78,6 +77,7 @@ struct doers {
 
 struct machine {
     std::mutex lock; /* of a launch */
+    shared_permits permits;
     uint64_t seed = 1;
     uint64_t n_seeded = 0; /* launches since the seed was set */
     uint64_t n_switches = 0;
@@ -91,6 +91,7 @@ struct machine {
     std::vector<char> shared;
     std::vector<shared_piece> pieces;
     size_t shared_used = 0;
+    size_t shared_allowed = 0; /* dynamic bytes of the running kernel */
     fibre scheduler;
     unsigned block = 0;
     unsigned n_threads = 0;
@@ -356,14 +357,21 @@ bool make_stacks(machine &m)
     return true;
 }
 
-unsigned volume(dim3 d)
+/* Notes the fault of a block with `fixed` bytes of shared arrays beside the dynamic ones. */
+bool shared_fits(size_t fixed)
 {
-    return d.x * d.y * d.z;
+    machine &m = the();
+    const char *reason = limits_of_shared(fixed, m.call->shared_bytes, m.shared_allowed);
+    if (reason)
+        note_fault("%zu fixed and %zu dynamic bytes of shared memory: %s", fixed, m.call->shared_bytes,
+                   reason);
+    return !reason;
 }
 
 } // namespace
 
 static void touch(const void *address, size_t bytes, bool is_write);
+static void check_aligned(const void *p, size_t bytes, const char *file, uint32_t line);
 
 namespace emu
 {
@@ -429,8 +437,15 @@ void warp_together(site at, void (*body)(void *const *lanes), void *mine)
     wait_here(wait::together, at, 0xFFFFFFFFu, reinterpret_cast<uint64_t>(mine), 0);
 }
 
+cudaError_t allow_shared(const void *kernel, size_t bytes)
+{
+    return the().permits.set(kernel, bytes) ? cudaSuccess : cudaErrorInvalidValue;
+}
+
 void copy_later(void *to, const void *from)
 {
+    check_aligned(to, 16, "a copy to shared memory", 0);
+    check_aligned(from, 16, "a copy to shared memory", 0);
     thread &t = the().threads[the().current];
     t.copies.push_back({to, from, t.n_groups});
 }
@@ -518,7 +533,7 @@ void pause()
     to_scheduler();
 }
 
-void *shared_array(const void *site, const char *name, size_t bytes)
+void *shared_array(const void *site, size_t bytes)
 {
     machine &m = the();
     for (const shared_piece &piece : m.pieces) {
@@ -526,10 +541,8 @@ void *shared_array(const void *site, const char *name, size_t bytes)
             return piece.ptr;
     }
     const size_t at = (m.shared_used + 15) & ~(size_t)15;
-    if (at + bytes > SHARED_MAX) {
-        note_fault("no room for shared array %s of %zu bytes after %zu", name, bytes, at);
+    if (!shared_fits(at + bytes - m.call->shared_bytes))
         abandon();
-    }
     m.shared_used = at + bytes;
     m.pieces.push_back({site, m.shared.data() + at});
     return m.pieces.back().ptr;
@@ -558,13 +571,16 @@ cudaError_t run(const kernel_call &call)
     machine &m = the();
     const std::lock_guard<std::mutex> alone(m.lock);
     const device_open open;
-    const uint64_t n_threads = (uint64_t)call.block.x * call.block.y * call.block.z;
-    const uint64_t n_blocks = (uint64_t)call.grid.x * call.grid.y * call.grid.z;
+    const uint64_t n_blocks = limits_volume(call.grid);
     m.fault[0] = '\0';
-    if (n_threads == 0 || n_threads > THREADS_MAX || n_blocks == 0 || n_blocks >= UINT32_MAX / 2 ||
-        call.shared_bytes > SHARED_MAX || !make_stacks(m))
-        return cudaErrorInvalidConfiguration;
     m.call = &call;
+    m.block = 0;
+    m.shared_allowed = m.permits.of(call.kernel);
+    if (!limits_hold(call))
+        note_fault("a grid of %u x %u x %u blocks of %u x %u x %u threads, which no chip runs", call.grid.x,
+                   call.grid.y, call.grid.z, call.block.x, call.block.y, call.block.z);
+    if (m.fault[0] != '\0' || !shared_fits(0) || !make_stacks(m))
+        return cudaErrorInvalidConfiguration;
     m.n_pauses = 0;
     m.rng = {phx_rng_key(m.seed, m.n_seeded++, 0, 0), 0};
     if (m.phase > UINT32_MAX / 2) { /* no launch has as many barriers as are left */
@@ -575,7 +591,7 @@ cudaError_t run(const kernel_call &call)
     }
     m.global.begin(m.phase + 1);
     memset(m.touched, 0, sizeof(m.touched));
-    m.n_threads = volume(call.block);
+    m.n_threads = (unsigned)limits_volume(call.block);
     m.threads.resize(THREADS_MAX);
     m.shared.resize(SHARED_MAX, (char)0xFF);
     std::vector<unsigned> order(n_blocks);
@@ -686,6 +702,15 @@ static void touch_global(const char *p, size_t bytes, bool is_write)
     }
 }
 
+static void check_aligned(const void *p, size_t bytes, const char *file, uint32_t line)
+{
+    if (!inside || reinterpret_cast<uintptr_t>(p) % bytes == 0)
+        return;
+    note_fault("thread %u: address %p is not aligned to %zu bytes, %s:%u", the().current, p, bytes, file,
+               line);
+    abandon();
+}
+
 /* What -fsanitize=thread makes of the kernels' loads and stores. */
 static void touch(const void *address, size_t bytes, bool is_write)
 {
@@ -708,6 +733,21 @@ static inline void hook(const void *address, size_t bytes, bool is_write)
 }
 
 extern "C" {
+/* What -fsanitize=alignment calls where an access is not aligned to its type. */
+struct ubsan_mismatch {
+    const char *file;
+    uint32_t line;
+    uint32_t column;
+    const void *type;
+    unsigned char log_alignment;
+    unsigned char kind;
+};
+void __ubsan_handle_type_mismatch_v1(const ubsan_mismatch *what, const void *p);
+void __ubsan_handle_type_mismatch_v1(const ubsan_mismatch *what, const void *p)
+{
+    check_aligned(p, (size_t)1 << what->log_alignment, what->file, what->line);
+}
+
 #define HOOKS(n)                             \
     void __tsan_read##n(void *p);            \
     void __tsan_read##n(void *p)             \

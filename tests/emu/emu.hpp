@@ -8,6 +8,9 @@
  * - a divergent barrier: threads wait at different barriers, or some have exited;
  * - a warp function that not all lanes of its mask reach, or that reads a lane outside of the mask;
  * - an index outside of a shared array;
+ * - an access that is not aligned to its type, 16 bytes where they are copied or loaded at once;
+ * - a grid, a block or shared memory beyond what every target has; dynamic shared memory that takes a block
+ * above 48 KiB and that PHX_ALLOW_SHARED did not allow to this very kernel;
  * - a race, where sources are compiled with -fsanitize=thread (hooks at the end of emu.cpp): a read of what
  * another thread wrote since the last barrier, two writes, or a write over what another thread read; in
  * global memory also between blocks, there without the last of the three;
@@ -100,7 +103,7 @@ uint32_t load_host(const uint32_t *word);
 void pause();
 
 /* Shared memory of the running block. A static array is one per site. */
-void *shared_array(const void *site, const char *name, size_t bytes);
+void *shared_array(const void *site, size_t bytes);
 void *shared_rest(const char *name, size_t bytes);
 [[noreturn]] void bad_index(const char *name, int64_t i, int64_t n);
 
@@ -131,7 +134,7 @@ template <class T> class shared
 
 template <class T> shared<T> shared_static(const void *site, const char *name, int64_t n)
 {
-    return shared<T>(static_cast<T *>(shared_array(site, name, (size_t)n * sizeof(T))), n, name);
+    return shared<T>(static_cast<T *>(shared_array(site, (size_t)n * sizeof(T))), n, name);
 }
 
 template <class T> shared<T> shared_dynamic(const char *name, int64_t n)
@@ -141,6 +144,7 @@ template <class T> shared<T> shared_dynamic(const char *name, int64_t n)
 
 struct kernel_call {
     const char *name;
+    const void *kernel; /* which one, among instances of a template too */
     dim3 grid;
     dim3 block;
     size_t shared_bytes;
@@ -150,13 +154,15 @@ struct kernel_call {
     bool waits;        /* for other processes */
 };
 cudaError_t run(const kernel_call &call);
+/* What cudaFuncSetAttribute says of dynamic shared memory. */
+cudaError_t allow_shared(const void *kernel, size_t bytes);
 /* Runs it now; or later on the stream's thread, when something is still queued there or when it waits. */
 cudaError_t run_on(cudaStream_t stream, const kernel_call &call);
 
 /* Arguments are evaluated and copied once, by the host, as a launch does; body calls the kernel with them. */
 template <bool WAITS = false, class F, class... Args>
-cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, F body,
-                   const Args &...args)
+cudaError_t launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                   cudaStream_t stream, F body, const Args &...args)
 {
     typedef std::pair<F, std::tuple<Args...>> packed;
     const packed user(body, std::tuple<Args...>(args...));
@@ -164,7 +170,7 @@ cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
         const packed &of = *static_cast<const packed *>(p);
         std::apply(of.first, of.second);
     };
-    return run_on(stream, {name, grid, block, shared_bytes, call, &user, sizeof(user), WAITS});
+    return run_on(stream, {name, kernel, grid, block, shared_bytes, call, &user, sizeof(user), WAITS});
 }
 
 template <class T> uint64_t to_bits(T value)

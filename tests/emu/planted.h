@@ -11,6 +11,7 @@ typedef enum phx_planted_kernel {
     PHX_PLANTED_WARP_SUMS,
     PHX_PLANTED_NEIGHBOURS,
     PHX_PLANTED_SAME_NUMBER,
+    PHX_PLANTED_WIDE,
 } phx_planted_kernel;
 
 typedef enum phx_fault {
@@ -28,6 +29,13 @@ typedef enum phx_fault {
     PHX_FAULT_NO_WARP_SYNC,
     PHX_FAULT_OTHER_WARP,
     PHX_FAULT_BLOCKS,
+    PHX_FAULT_UNALIGNED_LOAD,
+    PHX_FAULT_UNALIGNED_COPY,
+    PHX_FAULT_UNALIGNED_STORE,
+    PHX_FAULT_NOT_ALLOWED,
+    PHX_FAULT_TOO_MUCH_SHARED,
+    PHX_FAULT_NO_BLOCKS,
+    PHX_FAULT_TALL_GRID,
 } phx_fault;
 
 #if defined(__cplusplus)

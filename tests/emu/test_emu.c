@@ -33,10 +33,17 @@ static const planted faults[] = {
     {PHX_PLANTED_NEIGHBOURS, PHX_FAULT_NO_WARP_SYNC, "race in shared memory"},
     {PHX_PLANTED_NEIGHBOURS, PHX_FAULT_OTHER_WARP, "race in shared memory"},
     {PHX_PLANTED_SAME_NUMBER, PHX_FAULT_BLOCKS, "race in global memory"},
+    {PHX_PLANTED_WIDE, PHX_FAULT_UNALIGNED_LOAD, "is not aligned to 16 bytes"},
+    {PHX_PLANTED_WIDE, PHX_FAULT_UNALIGNED_COPY, "is not aligned to 16 bytes, a copy to shared memory"},
+    {PHX_PLANTED_WIDE, PHX_FAULT_UNALIGNED_STORE, "is not aligned to 16 bytes"},
+    {PHX_PLANTED_WIDE, PHX_FAULT_NOT_ALLOWED, "PHX_ALLOW_SHARED must allow"},
+    {PHX_PLANTED_WIDE, PHX_FAULT_TOO_MUCH_SHARED, "a block has at most 48 KiB fixed and 99 KiB"},
+    {PHX_PLANTED_WIDE, PHX_FAULT_NO_BLOCKS, "a grid of 0 x 1 x 1 blocks"},
+    {PHX_PLANTED_WIDE, PHX_FAULT_TALL_GRID, "a grid of 1 x 65536 x 1 blocks"},
 };
 
-static float in[N];
-static float out[N];
+static _Alignas(16) float in[N];
+static _Alignas(16) float out[N];
 
 static void fill(void)
 {
@@ -66,7 +73,7 @@ static void test_sound_kernels(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         phx_emu_seed(seed);
-        for (int k = PHX_PLANTED_REVERSE; k <= PHX_PLANTED_SAME_NUMBER; k++) {
+        for (int k = PHX_PLANTED_REVERSE; k <= PHX_PLANTED_WIDE; k++) {
             fill();
             assert_int_equal(phx_planted((phx_planted_kernel)k, PHX_FAULT_NONE, in, out), 0);
             assert_string_equal(phx_emu_fault(), "");
@@ -74,7 +81,7 @@ static void test_sound_kernels(void **state)
                 float sum = 0.0f;
                 for (int lane = 0; lane < 32; lane++)
                     sum += in[i / 32 * 32 + lane];
-                const float want[] = {in[N - 1 - i], sum, in[i ^ 1], (float)i};
+                const float want[] = {in[N - 1 - i], sum, in[i ^ 1], (float)i, in[i]};
                 assert_true(out[i] == want[k]);
             }
         }
