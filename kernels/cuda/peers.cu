@@ -86,7 +86,7 @@ PHX_DEVICE void publish(const exchange &x, phase what, uint64_t number)
 PHX_DEVICE bool has_come(const exchange &x, const uint64_t *flag, uint64_t number)
 {
     for (uint32_t n_looks = 0; phx_load_acquire(flag) < number; n_looks++) {
-        if (n_looks % N_LOOKS == 0 && phx_load_host(x.alarm) != 0)
+        if (n_looks % N_LOOKS == N_LOOKS - 1 && phx_load_host(x.alarm) != 0)
             return false;
         phx_pause();
     }
