@@ -6,7 +6,7 @@ target_compile_definitions(phx_flags INTERFACE _GNU_SOURCE)
 target_include_directories(phx_flags INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(phx_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wvla -Walloca -Wstrict-prototypes
-  -Wmissing-prototypes -Wwrite-strings -Wformat=2 -Werror
+  -Wmissing-prototypes -Wwrite-strings -Wformat=2 $<$<BOOL:${PHX_WERROR}>:-Werror>
   # One arithmetic per kernel (DESIGN 7a): the compiler may not fuse or reorder on its own.
   -ffp-contract=off -fno-fast-math -fno-math-errno
   -fstack-protector-strong -fvisibility=hidden)

@@ -30,6 +30,27 @@ printf '#!/bin/sh\necho "No devices were found"\nexit 6\n' >"$tmp/fake/nvidia-sm
 chmod +x "$tmp/fake/nvidia-smi" "$tmp/fake/nvcc"
 NVCC=$tmp/fake/nvcc PATH=$tmp/fake:$PATH expect 4 'no GPU: No devices were found'
 
+# a GPU and compute-sanitizer as they answer: its flags, its exit code
+printf '#!/bin/sh\necho "Cuda compilation tools, release 13.0, V13.0.48"\n' >"$tmp/fake/nvcc"
+printf '#!/bin/sh\necho "NVIDIA H100 80GB HBM3, 9.0, 580.65.06"\n' >"$tmp/fake/nvidia-smi"
+printf '#!/bin/sh\necho "add                cuda           136 cases  worst 0.1 of its limit: n 3"\n' >"$tmp/fake/check_kernels"
+cat >"$tmp/fake/compute-sanitizer" <<'END'
+#!/bin/sh
+[ "$1" = --tool ] && [ "$3 $4" = "--error-exitcode 99" ] || exit 1
+tool=$2
+shift 4
+"$@" || exit
+[ "$tool" = "${BAD_TOOL-}" ] || exit 0
+echo "========= Error: Race reported between Write access and Read access"
+exit 99
+END
+chmod +x "$tmp/fake/check_kernels" "$tmp/fake/compute-sanitizer"
+with_gpu() { NVCC=$tmp/fake/nvcc PATH=$tmp/fake:$PATH expect "$@" --built "$tmp/fake" --programs "$tmp/none"; }
+with_gpu 0 '**NVIDIA H100 80GB HBM3**, compute capability 9.0, driver 580.65.06, toolkit 13.0'
+with_gpu 0 '| racecheck | passed | 1 ops'
+BAD_TOOL=racecheck with_gpu 1 '| racecheck | FAILED | exit code 99: ========= Error: Race reported'
+BAD_TOOL=racecheck with_gpu 1 '| memcheck | passed | 1 ops'
+
 # a checker that finds something, and one that dies
 cat >"$tmp/fake/check_kernels" <<'END'
 #!/bin/sh
