@@ -74,14 +74,16 @@ int main(int argc, char **argv)
 }
 
 /* NCCL reads its environment when it is opened, and listens without authentication: on one host on loopback
- * alone, and never for its diagnosis. What somebody has set stays. Who switches peer access off means our own
- * use of it too. */
+ * alone, and never for its diagnosis. Its sums inside an NVSwitch are off: their buffers, up to 1.5 GB of
+ * each device, come after the plan has shared the memory out, and an order of sums that is ours cannot use
+ * them. What somebody has set stays. Who switches peer access off means our own use of it too. */
 static void choose_for_nccl(phx_rank_options *options)
 {
     const char *no_peers = getenv("NCCL_P2P_DISABLE");
     if (options->n_ranks_on_host == options->n_ranks)
         (void)setenv("NCCL_SOCKET_IFNAME", "lo", 0);
     (void)setenv("NCCL_RAS_ENABLE", "0", 0);
+    (void)setenv("NCCL_NVLS_ENABLE", "0", 0);
     options->no_peers = no_peers && strcmp(no_peers, "1") == 0;
 }
 
