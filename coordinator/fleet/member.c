@@ -1,6 +1,7 @@
 /* coordinator/fleet/member.c - what the coordinator knows of one rank. */
 #include "coordinator/fleet/member.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -136,6 +137,15 @@ phx_code phx_member_agree(const phx_member *members, uint32_t n, const char *bac
         request->n_threads = n_threads ? n_threads : 1;
     if (request->memory_bytes == 0)
         request->memory_bytes = memory_bytes;
+    for (uint32_t i = 0; i < n && on_device; i++) {
+        const uint64_t bytes = share_of(&members[i], on_device);
+        if (request->memory_bytes > bytes)
+            return PHX_FAIL(
+                err, PHX_ERR_UNSUPPORTED,
+                "--memory asks for %.3f GB a rank, and rank %u on %s has %.3f GB of its device free "
+                "beside the reserve: leave --memory out, or give at most %" PRIu64 "M",
+                (double)request->memory_bytes / 1e9, i, members[i].host, (double)bytes / 1e9, bytes >> 20);
+    }
     return PHX_OK;
 }
 

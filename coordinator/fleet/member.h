@@ -43,8 +43,8 @@ void phx_member_progress(phx_member *member, const Phalanx__Progress *progress);
 
 /* Fills what the request leaves open from what all ranks can do: the backend ("auto": the device that all
  * have, else the CPU, and one line says why), there the highest common kernel level (not above the one asked
- * for), threads, memory. PHX_ERR_UNSUPPORTED when the level asked for is above a rank's, PHX_ERR_UNAVAILABLE
- * when a rank lacks the backend asked for. */
+ * for), threads, memory. PHX_ERR_UNSUPPORTED when the level asked for is above a rank's, or the memory
+ * above what a rank's device has free; PHX_ERR_UNAVAILABLE when a rank lacks the backend asked for. */
 phx_code phx_member_agree(const phx_member *members, uint32_t n, const char *backend,
                           phx_plan_request *request, phx_error *err);
 

@@ -43,6 +43,7 @@ refuses() { # CODE TEXT FLAG...
 }
 
 refuses 2 "level of the CPU" --backend emu --level ref
+refuses 3 "leave --memory out, or give at most [0-9]*M" --backend emu --memory 900G
 if ldconfig -p 2>/dev/null | grep -q libcuda.so.1; then
     echo "SKIP: a driver is here, so the refusal without one is not tried"
 else
