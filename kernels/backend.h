@@ -50,9 +50,9 @@ typedef struct phx_backend_fns {
     void (*graph_destroy)(phx_backend *backend, phx_graph *graph); /* accepts NULL */
     uint64_t (*free_bytes)(phx_backend *backend);                  /* of device memory, now */
     /* Settles, before the first step, which of those shapes go through the device's library and with which of
-     * its algorithms; all others, and these without a choice, are computed by our own kernels; so
-     * are those of a shape that the library refuses in a step all the same, from then on (remark). NULL: no
-     * device of this kind has such a library. */
+     * its algorithms; all others, and these without a choice, are computed by our own kernels, and so is from
+     * then on a shape that the library refuses in a step all the same (remark). NULL: no device of this kind
+     * has such a library. */
     phx_code (*choose_products)(phx_backend *backend, const phx_product_choice *choice, phx_error *err);
 } phx_backend_fns;
 
@@ -78,8 +78,8 @@ struct phx_backend { /* first member of every backend's own struct */
     const phx_device_peaks *peaks; /* NULL on the CPU */
     char level[16];                /* for the numerics profile: "avx2", "sm90", "emu" */
     char description[96];          /* "NVIDIA H100 80GB HBM3, sm90, driver 580" */
-    char remark[200];    /* the first time that an op could not be done as choose_products had settled and was
-                            done    otherwise: one line; "": never */
+    /* the first time that an op was not done as choose_products had settled: one line; "": never */
+    char remark[200];
     uint64_t free_bytes; /* of device memory at opening, less the reserves; 0 on the CPU: ask the host */
 };
 
