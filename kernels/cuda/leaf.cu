@@ -80,7 +80,7 @@ PHX_DEVICE int64_t list_sources(const phx_leaf_sum_args &a, const phx_matrix &fi
                 before += phx_lane() >= step ? other : 0;
             }
             if (mine > 0) {
-                const int64_t at = n_sources + phx_count_bits(used & ((1u << phx_lane()) - 1u));
+                const int64_t at = n_sources + phx_votes_below(used);
                 s.source[at] = (int32_t)source;
                 s.item[at] = n_items + before - mine;
             }

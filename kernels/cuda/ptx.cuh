@@ -65,6 +65,12 @@ PHX_DEVICE int64_t phx_count_bits(uint32_t bits)
     return __popc(bits);
 }
 
+/* How many lanes below mine voted. */
+PHX_DEVICE int64_t phx_votes_below(uint32_t votes)
+{
+    return phx_count_bits(votes & ((1u << phx_lane()) - 1u));
+}
+
 /* Sixteen bytes in registers. */
 typedef struct alignas(16) phx_16 {
     uint32_t word[4];

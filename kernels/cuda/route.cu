@@ -1,5 +1,5 @@
 /* kernels/cuda/route.cu - the router: a warp per row. Scores lie in shared memory; a choice is the warp's
- * best candidate, ties to the lower index. */
+ * best candidate, ties to the lower index. Then who chose which expert: a block per expert. */
 #include "kernels/cuda/number.cuh"
 
 #define TAKEN (-INFINITY) /* biased scores are finite */
@@ -74,6 +74,30 @@ PHX_DEVICE void exclude_groups(const phx_route_args &a, phx_shared<float> biased
     phx_warp_sync();
 }
 
+/* The experts that `marks` names, ascending, and their weights; the sum in that order. Overwrites chosen. */
+PHX_DEVICE void give_chosen(const phx_route_args &a, int64_t r, phx_shared<float> score,
+                            phx_shared<float> marks, phx_shared<float> chosen)
+{
+    int64_t n = 0;
+    for (int64_t first = 0; first < a.n_experts; first += PHX_WARP) {
+        const int64_t e = first + phx_lane();
+        const bool is_chosen = e < a.n_experts && marks[e] != 0.0f;
+        const uint32_t mask = phx_ballot(is_chosen);
+        const int64_t at = n + phx_votes_below(mask);
+        if (is_chosen) {
+            a.ids[r * a.n_used + at] = (int32_t)e;
+            chosen[at] = score[e];
+        }
+        n += phx_count_bits(mask);
+    }
+    phx_warp_sync();
+    float sum = 0.0f;
+    for (int64_t i = 0; i < n; i++)
+        sum += chosen[i];
+    for (int64_t i = phx_lane(); i < n; i += PHX_WARP)
+        a.weights[r * a.n_used + i] = (a.norm ? chosen[i] / sum : chosen[i]) * a.scale;
+}
+
 static __global__ void route(const phx_route_args a)
 {
     PHX_SHARED_DYNAMIC(float, shared, 3 * a.n_experts);
@@ -97,21 +121,7 @@ static __global__ void route(const phx_route_args a)
             group[best] = 1.0f;
     }
     phx_warp_sync();
-    if (phx_lane() != 0)
-        return;
-    int32_t *ids = a.ids + r * a.n_used;
-    float *weights = a.weights + r * a.n_used;
-    float sum = 0.0f;
-    int64_t n = 0;
-    for (int64_t e = 0; e < a.n_experts; e++) {
-        if (group[e] == 0.0f)
-            continue;
-        ids[n] = (int32_t)e;
-        weights[n++] = score[e];
-        sum += score[e];
-    }
-    for (int64_t i = 0; i < n; i++)
-        weights[i] = (a.norm ? weights[i] / sum : weights[i]) * a.scale;
+    give_chosen(a, r, score, group, biased);
 }
 
 cudaError_t phx_route_cuda(cudaStream_t stream, const phx_route_args *args)
@@ -124,74 +134,99 @@ cudaError_t phx_route_cuda(cudaStream_t stream, const phx_route_args *args)
                       stream, *args);
 }
 
-PHX_DEVICE int64_t least(int64_t a, int64_t b)
+/* ---- the lists of experts ---- */
+
+#define LIST_THREADS 256
+#define LIST_WARPS   (LIST_THREADS / PHX_WARP)
+#define LIST_AHEAD   4 /* loads of a warp under way */
+
+/* Of the pairs that this rank holds: all, those of experts below one, and those of that one. */
+typedef struct held {
+    int64_t all;
+    int64_t below;
+    int64_t of;
+} held;
+
+/* Pair i of the expert, or, of the block for tokens, any pair; n: what stands before it. */
+PHX_DEVICE void place(const phx_list_experts_args &a, int32_t expert, uint32_t i, const held &n)
 {
-    return a < b ? a : b;
+    const uint32_t n_used = (uint32_t)a.n_used; /* 64 bits divide slowly, and tokens are counted in 31 */
+    if (expert < a.n_experts) {
+        const int64_t entry = n.below + n.of;
+        a.token[entry] = (int32_t)(i / n_used);
+        a.weight[entry] = a.weights[i];
+        a.token_entries[n.all] = (int32_t)entry;
+    } else if (i % n_used == 0) {
+        a.token_first[i / n_used] = n.all;
+    }
 }
 
-PHX_DEVICE int64_t is_held(const phx_list_experts_args &a, int32_t expert)
+/* Pairs [begin, end), by a warp; n: what stands before them, and how many of experts below stand anywhere.
+ * Returns n with these added. PLACES: writes them down as well; a pair's place among all held ones is where
+ * its token lists it, for a token's experts ascend. */
+template <bool PLACES>
+PHX_DEVICE held walk(const phx_list_experts_args &a, int32_t expert, int64_t begin, int64_t end, held n)
 {
-    return expert >= a.held_first && expert < a.held_end ? 1 : 0;
+    for (int64_t first = begin; first < end; first += LIST_AHEAD * PHX_WARP) {
+        int32_t id[LIST_AHEAD];
+        PHX_UNROLL
+        for (int k = 0; k < LIST_AHEAD; k++) {
+            const int64_t i = first + k * PHX_WARP + phx_lane();
+            id[k] = i < end ? a.ids[i] : -1;
+        }
+        PHX_UNROLL
+        for (int k = 0; k < LIST_AHEAD && first + k * PHX_WARP < end; k++) {
+            const int64_t i = first + k * PHX_WARP + phx_lane();
+            const bool is_held = id[k] >= a.held_first && id[k] < a.held_end;
+            const uint32_t all = phx_ballot(is_held);
+            const uint32_t of = phx_ballot(is_held && id[k] == expert);
+            const held before = {n.all + phx_votes_below(all), n.below, n.of + phx_votes_below(of)};
+            if (PLACES && i < end && (expert == a.n_experts || (is_held && id[k] == expert)))
+                place(a, expert, (uint32_t)i, before);
+            if (!PLACES)
+                n.below += phx_count_bits(phx_ballot(is_held && id[k] < expert));
+            n.all += phx_count_bits(all);
+            n.of += phx_count_bits(of);
+        }
+    }
+    return n;
 }
 
-/* One block. Each thread counts the pairs of its run of tokens, then those of its experts (every
- * PHX_BLOCK-th); one thread adds up between barriers. Then each thread places the entries of its experts,
- * tokens ascending. */
+/* A block per expert, and one more for the tokens. Each counts for itself what stands before its own entries,
+ * so none waits for another: a warp counts a run of the pairs, then places what it has found. */
 static __global__ void list_experts(const phx_list_experts_args a)
 {
-    PHX_SHARED(int64_t, runs, PHX_BLOCK);
+    PHX_SHARED(held, runs, LIST_WARPS);
+    const int32_t expert = (int32_t)blockIdx.x;
     const int64_t n_listed = a.n_listed && !PHX_PLANT(34) ? *a.n_listed : a.n_tokens;
-    const int64_t run = (a.n_tokens + PHX_BLOCK - 1) / PHX_BLOCK;
-    const int64_t begin = least((int64_t)threadIdx.x * run, a.n_tokens);
-    const int64_t end = least(begin + run, a.n_tokens);
-    int64_t n = 0;
-    for (int64_t i = begin * a.n_used; i < least(end, n_listed) * a.n_used; i++)
-        n += is_held(a, a.ids[i]);
-    runs[threadIdx.x] = n;
-    for (int64_t e = threadIdx.x; e < a.n_experts; e += PHX_BLOCK) {
-        int64_t of_expert = 0;
-        for (int64_t i = 0; i < n_listed * a.n_used; i++)
-            of_expert += a.ids[i] == e ? is_held(a, (int32_t)e) : 0;
-        a.first[e + 1] = of_expert;
-    }
+    const int64_t n_pairs = n_listed * a.n_used;
+    const int64_t run = (n_pairs + LIST_THREADS - 1) / LIST_THREADS * PHX_WARP;
+    const int64_t begin = phx_warp() * run;
+    const int64_t end = begin + run < n_pairs ? begin + run : n_pairs;
+    const held mine = walk<false>(a, expert, begin, end, {});
+    if (phx_lane() == 0)
+        runs[phx_warp()] = mine;
     __syncthreads();
-    if (threadIdx.x == 0) {
-        int64_t listed = 0;
-        for (int64_t i = 0; i < PHX_BLOCK; i++) {
-            const int64_t here = runs[i];
-            runs[i] = listed;
-            listed += here;
-        }
-        a.token_first[a.n_tokens] = listed;
-        a.first[0] = 0;
-        for (int64_t e = 0; e < a.n_experts; e++)
-            a.first[e + 1] += a.first[e];
+    held before = {};
+    int64_t n_all = 0;
+    for (int64_t w = 0; w < LIST_WARPS; w++) {
+        const held r = runs[w];
+        before.all += w < phx_warp() ? r.all : 0;
+        before.of += w < phx_warp() && !PHX_PLANT(96) ? r.of : 0;
+        before.below += r.below;
+        n_all += r.all;
     }
-    __syncthreads();
-    int64_t listed = runs[threadIdx.x];
-    for (int64_t t = begin; t < end; t++) {
-        a.token_first[t] = listed;
-        for (int64_t i = t * a.n_used; t < n_listed && i < (t + 1) * a.n_used; i++)
-            listed += is_held(a, a.ids[i]);
+    if (threadIdx.x == 0)
+        a.first[expert] = before.below;
+    if (expert == a.n_experts) {
+        for (int64_t t = n_listed + threadIdx.x; t <= a.n_tokens; t += LIST_THREADS)
+            a.token_first[t] = n_all;
     }
-    __syncthreads();
-    for (int64_t e = a.held_first + threadIdx.x; e < a.held_end; e += PHX_BLOCK) {
-        int64_t entry = a.first[e];
-        for (int64_t t = 0; t < n_listed; t++) {
-            int64_t before = 0; /* held pairs of the token so far */
-            for (int64_t i = t * a.n_used; i < (t + 1) * a.n_used; i++) {
-                if (a.ids[i] == e) {
-                    a.token[entry] = (int32_t)t;
-                    a.weight[entry] = a.weights[i];
-                    a.token_entries[a.token_first[t] + before] = (int32_t)entry++;
-                }
-                before += is_held(a, a.ids[i]);
-            }
-        }
-    }
+    if (expert == a.n_experts || (expert >= a.held_first && expert < a.held_end))
+        walk<true>(a, expert, begin, end, before);
 }
 
 cudaError_t phx_list_experts_cuda(cudaStream_t stream, const phx_list_experts_args *args)
 {
-    return PHX_LAUNCH(list_experts, 1, PHX_BLOCK, 0, stream, *args);
+    return PHX_LAUNCH(list_experts, (unsigned)args->n_experts + 1, LIST_THREADS, 0, stream, *args);
 }

@@ -34,12 +34,6 @@ PHX_DEVICE uint32_t phx_rank_of(float x)
     return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-/* How many lanes below mine voted. */
-PHX_DEVICE int64_t phx_votes_below(uint32_t votes)
-{
-    return phx_count_bits(votes & ((1u << phx_lane()) - 1u));
-}
-
 /* The sum over this thread and those with higher numbers. */
 PHX_DEVICE int32_t phx_sum_from_here(int32_t mine, const phx_select_shared &s)
 {

@@ -84,6 +84,7 @@ done <<'LIST'
 93 latent_write no barrier before the entry is written
 94 product rounded results of all groups go to the first
 95 index_scores weights of heads lack their factor
+96 list_experts no warp counts what those before it have found
 LIST
 echo "$n faults, $missed missed"
 [ "$n" -gt 0 ] && [ "$missed" -eq 0 ]

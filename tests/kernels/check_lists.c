@@ -77,6 +77,9 @@ void check_list_experts(check *c)
             c, (phx_list_experts_args){
                    .n_tokens = row_counts[i], .n_used = 2, .n_experts = 3, .held_first = 1, .held_end = 3});
     }
+    /* a prompt's chunk: every warp of a block walks far */
+    list_experts_case(
+        c, (phx_list_experts_args){.n_tokens = 1111, .n_used = 8, .n_experts = 64, .held_end = 64});
 }
 
 void check_cache_read(check *c)
