@@ -226,11 +226,13 @@ PHX_DEVICE void phx_tile_run(const phx_tile_rows<FORMAT> &rows, int64_t n_cols, 
             phx_copy_wait<PHX_STAGES - 1>();
         else
             phx_copy_wait<PHX_STAGES - 2>();
-        if (!PHX_PLANT(15))
+        if (!PHX_PLANT(15) && !PHX_PLANT(86))
             __syncthreads(); /* this stage is there for all, and the one before it is read */
         const int64_t next = stage + PHX_STAGES - 1;
         if (next < n_stages)
             phx_stage_copy<FORMAT>(rows, next, shared + next % PHX_STAGES * tile::stage_bytes);
+        if (PHX_PLANT(86))
+            __syncthreads();
         phx_copy_commit();
         scales = next_scales;
         if (stage + 1 < n_stages)

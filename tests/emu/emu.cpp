@@ -446,6 +446,7 @@ void copy_later(void *to, const void *from)
 {
     check_aligned(to, 16, "a copy to shared memory", 0);
     check_aligned(from, 16, "a copy to shared memory", 0);
+    touch(to, 16, true); /* a chip may write at once: nobody else may be reading what is there */
     thread &t = the().threads[the().current];
     t.copies.push_back({to, from, t.n_groups});
 }

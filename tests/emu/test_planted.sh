@@ -36,6 +36,7 @@ done <<'LIST'
 82 leaf_sum complete leaves are added to the first level whatever their own
 14 product a stage is read before its copy is complete
 15 product no barrier between the copies of other threads and the reading
+86 product a stage is copied over before the barrier after its reading
 16 product the scale of the first block for all
 17 product chunks are written swapped and read straight
 18 product a column past the tile is written
