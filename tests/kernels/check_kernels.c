@@ -70,7 +70,7 @@ int main(int argc, char **argv)
     printf("check_kernels: seed %llu, level %s of %s\n", (unsigned long long)opt.seed,
            opt.emu ? "emu" : phx_level_name(opt.level), phx_level_name(phx_level_of_machine()));
     if (n_variants == 0) {
-        fprintf(stderr, "check_kernels: built without the CUDA emulator, which needs a C++ compiler\n");
+        fprintf(stderr, "check_kernels: built without the CUDA emulator's level: try --backend emu\n");
         return 1;
     }
     if (!opt.bench)
@@ -84,6 +84,16 @@ int main(int argc, char **argv)
     check_bench(variants, n_variants, pool, opt.seed);
     phx_pool_destroy(pool);
     return 0;
+}
+
+static bool is_op(const char *name)
+{
+#define X(op_name)                   \
+    if (strcmp(name, #op_name) == 0) \
+        return true;
+    PHX_OPS(X)
+#undef X
+    return false;
 }
 
 static bool options_parse(int argc, char **argv, options *opt)
@@ -115,6 +125,10 @@ static bool options_parse(int argc, char **argv, options *opt)
             opt->device.dir = argv[++i];
         } else if (more && strcmp(argv[i], "--op") == 0) {
             opt->op = argv[++i];
+            if (!is_op(opt->op)) {
+                fprintf(stderr, "check_kernels: no op is called '%s'\n", opt->op);
+                return false;
+            }
         } else if (more && strcmp(argv[i], "--level") == 0 && strcmp(argv[i + 1], "emu") == 0) {
             opt->emu = true;
             i++;
