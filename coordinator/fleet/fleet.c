@@ -541,7 +541,7 @@ static void on_child(void *user)
 {
     phx_fleet *fleet = user;
     int status = 0;
-    char text[64];
+    char text[128];
     phx_error err = {0};
     if (fleet->launcher > 0 && waitpid(fleet->launcher, &status, WNOHANG) == fleet->launcher) {
         fleet->launcher = 0;

@@ -180,6 +180,10 @@ void phx_launch_describe(int wait_status, char *text, unsigned n_bytes)
 {
     if (WIFSIGNALED(wait_status))
         (void)snprintf(text, n_bytes, "the launcher was killed by signal %d", WTERMSIG(wait_status));
+    else if (WEXITSTATUS(wait_status) > 128) /* what shells and mpirun make of a signal to a rank */
+        (void)snprintf(text, n_bytes, "the launcher exited with code %d: a rank was killed by signal %d%s",
+                       WEXITSTATUS(wait_status), WEXITSTATUS(wait_status) - 128,
+                       WEXITSTATUS(wait_status) == 128 + SIGKILL ? " (out of memory?)" : "");
     else
         (void)snprintf(text, n_bytes, "the launcher exited with code %d", WEXITSTATUS(wait_status));
 }
