@@ -65,7 +65,7 @@ if [ -n "$long" ]; then
     done
     for name in $golden_names; do
         chunk= # a step of the long prompt's 700 tokens would take longer than a server waits for one
-        [ $name = deepseek-v32-long ] && chunk="--step-tokens 64"
+        [ $name = deepseek-v32-long ] && chunk="--step-tokens 16"
         for layout in "--tp 1" "--tp 2" "--tp 4" "--pp 2" "--tp 2 --pp 2" "--ep 2"; do
             verify $name --profile oracle $layout $chunk
             verify $name --profile serving $layout $chunk
